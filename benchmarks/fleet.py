@@ -183,7 +183,7 @@ def measure_step_parts(data: actlab.Dataset) -> list[str]:
             layer.forward = clocks["layer"].time_calls(layer.forward, lambda _, training: training)
             layer.backward = clocks["layer"].time_calls(layer.backward)
             hidden: Any = loop
-            hidden.step._loss = clocks["loss"].time_calls(hidden.step._loss)
+            hidden.step._compute_loss = clocks["loss"].time_calls(hidden.step._compute_loss)
             hidden.optimizer.step = clocks["update"].time_calls(hidden.optimizer.step)
             hidden._evaluate = clocks["validation"].time_calls(hidden._evaluate)
             epoch = clocks["epoch"].time_calls(loop.train_epoch)

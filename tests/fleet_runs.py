@@ -27,7 +27,7 @@ in_memory = pytest.mark.skipif(not SHM.is_dir(), reason="there is no /dev/shm")
 def one_thread(monkeypatch):
     """Use one thread, because small models only wait for a second one;"""
     settings = FleetSettings()
-    monkeypatch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": settings)
+    monkeypatch.setattr("actlab.execution.scheduler.read_settings", lambda device="cpu": settings)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -38,7 +38,7 @@ def one_thread(monkeypatch):
 def one_fleet(monkeypatch):
     """Put all runs that can train together into one fleet."""
     settings = Packing(most=64)
-    monkeypatch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": settings)
+    monkeypatch.setattr("actlab.execution.scheduler.read_settings", lambda device="cpu": settings)
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ class Orders:
 
     def __init__(self, run: Run) -> None:
         self.places = {row: position for position, row in enumerate(run.rows.tolist())}
-        self.orders = run.orders()
+        self.orders = run.iterate_orders()
 
     def __len__(self) -> int:
         return len(self.places)
@@ -103,7 +103,7 @@ def train_by_fleets(runs, X, y, *, most=64, layer_by_layer=True):
     """Return the results of fleets with at most ``most`` runs."""
     settings = Packing(layer_by_layer=layer_by_layer, most=most)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": settings)
+        patch.setattr("actlab.execution.scheduler.read_settings", lambda device="cpu": settings)
         results = train_runs(runs, X, y)
     for result in results:
         result.history = [{k: v for k, v in row.items() if k not in _NOT_COMPARED} for row in result.history]

@@ -34,6 +34,11 @@ def test_comparison_load_restores_failures(dataset, tmp_path):
     assert again.sentences() == comparison.sentences()
 
 
+def _truncate(path):
+    """Keep the header line only."""
+    path.write_text(path.read_text().splitlines(keepends=True)[0])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -44,6 +49,8 @@ def test_comparison_load_restores_failures(dataset, tmp_path):
         (lambda folder: (folder / "results.csv").write_text("a,b\n1,2\n"), "has no column 'activation'"),
         (lambda folder: (folder / "ranking.csv").write_bytes(b"\xff\xfe\x00"), "cannot read .*ranking.csv"),
         (lambda folder: (folder / "history.csv").write_text(""), "cannot read .*history.csv"),
+        (lambda folder: _truncate(folder / "ranking.csv"), "'relu' is not in all of ranking.csv"),
+        (lambda folder: _truncate(folder / "results.csv"), "'relu' is not in all of ranking.csv"),
     ],
 )
 def test_comparison_load_rejects_a_broken_folder(dataset, tmp_path, change, message):

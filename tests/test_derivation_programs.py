@@ -195,8 +195,8 @@ def test_program_does_not_overwrite_a_value_used_twice():
 def test_derived_activation_is_exact_with_kernel_functions():
     """x - tanh(x) loses digits with the kernel's tanh, but not with torch's."""
     _, activation = from_catalogue("tanhshrink")
-    with numerics.second_forms():
+    with numerics.force_compiled_forms():
         worst = errors(activation, torch.float32)
     for order, result in worst.items():
         assert result.error <= bound(order, torch.float32), f"{order}: {result}"
-    assert not numerics.compiled()
+    assert not numerics.uses_compiled_forms()

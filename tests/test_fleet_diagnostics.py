@@ -204,11 +204,25 @@ def test_is_elementwise_nonlinear_recognises_activations_by_behaviour(module, is
     assert torch.equal(torch.get_rng_state(), before)
 
 
+class CallsFunctions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(FEATURES, 4), nn.Linear(4, CLASSES)
+
+    def forward(self, x):
+        return self.second(nn.functional.relu(self.first(x)).tanh())
+
+
 @pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
 def test_diagnostics_treat_a_user_activation_as_one_layer(layer_by_layer):
     make = functools.partial(nn.Sequential, nn.Linear(FEATURES, 4), Nested(), nn.Linear(4, CLASSES))
     (result,) = train_fleet([run(make, epochs=1, diagnostic_epochs=(1,))], layer_by_layer)
     assert [row["name"] for row in rows_of(result, "activation")] == ["1"]
+
+
+def test_diagnostics_name_a_function_by_its_name():
+    (result,) = train_fleet([run(CallsFunctions, epochs=1, diagnostic_epochs=(1,))])
+    assert [row["name"] for row in rows_of(result, "activation")] == ["relu", "tanh"]
 
 
 # No effect on training

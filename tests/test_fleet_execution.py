@@ -54,7 +54,7 @@ def all_kinds():
 def local_results():
     settings = FleetSettings()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": settings)
+        patch.setattr("actlab.execution.scheduler.read_settings", lambda device="cpu": settings)
         return train_runs(all_kinds(), X, Y)
 
 
@@ -179,7 +179,7 @@ def test_train_runs_reports_progress_of_executors(pool):
 @pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
 def test_fleet_trains_inplace_models_correctly(layer_by_layer, monkeypatch):
     settings = FleetSettings(layer_by_layer=layer_by_layer)
-    monkeypatch.setattr("actlab.execution.scheduler.settings_for", lambda device="cpu": settings)
+    monkeypatch.setattr("actlab.execution.scheduler.read_settings", lambda device="cpu": settings)
 
     def build_model(inplace):
         return nn.Sequential(

@@ -7,7 +7,12 @@ import torch
 from skorch import NeuralNetBinaryClassifier, NeuralNetClassifier
 from torch import nn
 
-from actlab.fleet.losses import find_loss_problem, has_explicit_gradient, loss_and_gradients, single_loss
+from actlab.fleet.losses import (
+    compute_loss,
+    compute_loss_and_gradients,
+    find_loss_problem,
+    has_explicit_gradient,
+)
 
 NETS, ROWS = 3, 7
 CASES = {
@@ -37,7 +42,7 @@ def draw_inputs(loss, outputs, targets, scale=3.0):
 
 def by_autograd(loss, outputs, targets):
     leaf = outputs.clone().requires_grad_()
-    value = single_loss(loss, leaf, targets)
+    value = compute_loss(loss, leaf, targets)
     return value.detach(), torch.autograd.grad(value, leaf)[0]
 
 
@@ -46,7 +51,7 @@ def test_loss_and_gradients_of_a_stack_equal_those_of_each_model(case):
     loss, *shapes = CASES[case]
     outputs, targets = draw_inputs(loss, *shapes)
     expected = [by_autograd(loss, *model) for model in zip(outputs, targets, strict=True)]
-    values, grads = loss_and_gradients(loss, outputs, targets, stacked=True)
+    values, grads = compute_loss_and_gradients(loss, outputs, targets, stacked=True)
     torch.testing.assert_close(values, torch.stack([v for v, _ in expected]), rtol=1e-13, atol=0)
     torch.testing.assert_close(grads, torch.stack([g for _, g in expected]), rtol=1e-12, atol=1e-16)
 
@@ -56,7 +61,7 @@ def test_loss_and_gradients_of_one_model(case):
     loss, *shapes = CASES[case]
     outputs, targets = (part[0] for part in draw_inputs(loss, *shapes))
     expected, slope = by_autograd(loss, outputs, targets)
-    value, grad = loss_and_gradients(loss, outputs, targets, stacked=False)
+    value, grad = compute_loss_and_gradients(loss, outputs, targets, stacked=False)
     torch.testing.assert_close(value, expected, rtol=1e-13, atol=0)
     torch.testing.assert_close(grad, slope, rtol=1e-12, atol=1e-16)
 
@@ -66,7 +71,7 @@ def test_loss_and_gradients_do_not_overflow_for_large_outputs(case):
     loss, *shapes = CASES[case]
     outputs, targets = draw_inputs(loss, *shapes, scale=1000.0)
     targets_32 = targets.float() if targets.is_floating_point() else targets
-    values, grads = loss_and_gradients(loss, outputs.float(), targets_32, stacked=True)
+    values, grads = compute_loss_and_gradients(loss, outputs.float(), targets_32, stacked=True)
     expected = [by_autograd(loss, *model) for model in zip(outputs, targets, strict=True)]
     torch.testing.assert_close(values.double(), torch.stack([v for v, _ in expected]), rtol=1e-6, atol=0)
     torch.testing.assert_close(grads.double(), torch.stack([g for _, g in expected]), rtol=1e-4, atol=1e-7)
@@ -77,7 +82,7 @@ def test_loss_and_gradients_do_not_overflow_for_large_outputs(case):
 def test_loss_and_gradients_reject_broadcast_shapes(loss, stacked):
     outputs, targets = torch.zeros(4, 4, 2), torch.zeros(4, 4)
     with pytest.raises(ValueError, match=r"outputs are \(4, .*2\), but targets \(4,.*\)"):
-        loss_and_gradients(
+        compute_loss_and_gradients(
             loss, *(part if stacked else part[0] for part in (outputs, targets)), stacked=stacked
         )
 
@@ -108,7 +113,7 @@ def test_single_loss_of_probabilities_equals_skorch():
     targets = torch.tensor([0, 1, 2, 0, 1, 2])
     model = NeuralNetClassifier(nn.Linear(1, 1), criterion=nn.NLLLoss).initialize()
     assert torch.equal(
-        single_loss(nn.NLLLoss(), probabilities, targets), model.get_loss(probabilities, targets)
+        compute_loss(nn.NLLLoss(), probabilities, targets), model.get_loss(probabilities, targets)
     )
 
 
@@ -118,7 +123,7 @@ def test_single_loss_of_a_column_of_logits_equals_skorch():
     column = model.module_(x)
     assert column.shape == (6, 1)
     assert torch.equal(
-        single_loss(model.criterion_, column, targets), model.get_loss(model.infer(x), targets)
+        compute_loss(model.criterion_, column, targets), model.get_loss(model.infer(x), targets)
     )
 
 

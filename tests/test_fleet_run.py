@@ -27,8 +27,8 @@ X, Y = make_table()
 SHUFFLED = classifier(iterator_train__shuffle=True)
 
 
-def epochs_of(run, number=3):
-    return torch.stack(list(itertools.islice(run.orders(), number)))
+def list_epochs(run, number=3):
+    return torch.stack(list(itertools.islice(run.iterate_orders(), number)))
 
 
 def weights_of(run):
@@ -40,7 +40,7 @@ def weights_of(run):
 
 def test_run_orders_shuffle_every_epoch_differently():
     run = make_run(SHUFFLED, X, Y)
-    first, second, third = epochs_of(run)
+    first, second, third = list_epochs(run)
     for order in (first, second, third):
         assert order.sort().values.tolist() == run.rows.tolist()
     assert not torch.equal(first, second)
@@ -49,7 +49,7 @@ def test_run_orders_shuffle_every_epoch_differently():
 
 def test_run_orders_without_shuffle_keep_the_order():
     run = make_run(classifier(), X, Y)
-    assert all(order.tolist() == run.rows.tolist() for order in epochs_of(run))
+    assert all(order.tolist() == run.rows.tolist() for order in list_epochs(run))
 
 
 def test_run_orders_and_weights_depend_only_on_seed_and_fold():
@@ -57,11 +57,11 @@ def test_run_orders_and_weights_depend_only_on_seed_and_fold():
     torch.manual_seed(99)
     np.random.seed(99)
     other = dataclasses.replace(run, optimizer=dataclasses.replace(run.optimizer, name="Adam"), batch_size=7)
-    assert torch.equal(epochs_of(run), epochs_of(other))
+    assert torch.equal(list_epochs(run), list_epochs(other))
     assert torch.equal(weights_of(run), weights_of(other))
     for change in ({"seed": 4}, {"fold": 1}, {"seed": 2, "fold": 3}):
         changed = dataclasses.replace(run, **change)
-        assert not torch.equal(epochs_of(run), epochs_of(changed))
+        assert not torch.equal(list_epochs(run), list_epochs(changed))
         assert not torch.equal(weights_of(run), weights_of(changed))
 
 
@@ -77,8 +77,8 @@ def test_run_leaves_the_random_state_unchanged():
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     run = make_run(random, X, Y, seed=1)
     run.build()
-    epochs_of(run)
-    with run.noise():
+    list_epochs(run)
+    with run.seed_noise():
         torch.rand(3)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert np.array_equal(np.random.get_state()[1], before[1])

@@ -13,7 +13,7 @@ from torch import nn
 from actlab.cli import main
 from actlab.errors import UsageError
 from actlab.fleet.layers import LinearLayer, uses_onednn
-from actlab.fleet.settings import FleetSettings, apply_settings, processor_name, settings_for
+from actlab.fleet.settings import FleetSettings, apply_settings, processor_name, read_settings
 from actlab.fleet.stacked_weights import Stack
 
 
@@ -29,7 +29,7 @@ from actlab.fleet.stacked_weights import Stack
 )
 def test_settings_for_reads_environment_variables(monkeypatch, name, text, value):
     monkeypatch.setenv(f"ACTLAB_{name.upper()}", text)
-    assert settings_for() == dataclasses.replace(FleetSettings(), **{name: value})
+    assert read_settings() == dataclasses.replace(FleetSettings(), **{name: value})
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_settings_for_reads_environment_variables(monkeypatch, name, text, value
 def test_settings_for_rejects_invalid_environment_variables(monkeypatch, capsys, name, text, message):
     monkeypatch.setenv(name, text)
     with pytest.raises(UsageError) as error:
-        settings_for()
+        read_settings()
     assert str(error.value) == message
     assert main(["fleet"]) == 2
     out, printed = capsys.readouterr()

@@ -424,7 +424,7 @@ def test_state_watch_ignores_registered_tensors_and_caches(make):
         y = module(torch.randn(5, 8))
         if y.requires_grad:
             y.sum().backward()
-    assert watch.change() == ""
+    assert watch.find_change() == ""
 
 
 class Assigned(Leaky):

@@ -92,6 +92,12 @@ def replace_forward(name):
     return module
 
 
+def share_layers(*indices):
+    """Return a model in which each of these layers occurs twice."""
+    layers = [nn.Linear(FEATURES, 8), nn.PReLU(), nn.Linear(8, 8), nn.BatchNorm1d(8)]
+    return nn.Sequential(*layers, *(layers[index] for index in indices), nn.Linear(8, CLASSES))
+
+
 def frozen():
     module = make_sequential()
     module[0].weight.requires_grad_(False)
@@ -108,6 +114,9 @@ MODELS = {
     "a layer with a forward of its own": functools.partial(replace_forward, "0"),
     "an activation with a forward of its own": functools.partial(replace_forward, "1"),
     "a model with a forward of its own": functools.partial(replace_forward, ""),
+    "a shared activation with a weight": functools.partial(share_layers, 1),
+    "a shared layer": functools.partial(share_layers, 1, 2),
+    "a shared normalisation": functools.partial(share_layers, 3),
     "a frozen matrix": frozen,
     "an activation in place": lambda: make_sequential(activation=lambda: nn.ReLU(inplace=True)),
     "a mean over all batches so far": lambda: nn.Sequential(

@@ -409,7 +409,7 @@ def test_formula_warns_once_if_inexact(monkeypatch):
         pickle.loads(pickle.dumps(activation))  # noqa: S301
 
 
-def test_make_command_line_prints_the_inexact_warning_in_one_line(monkeypatch, capsys):
+def test_command_line_prints_the_inexact_warning_in_one_line(monkeypatch, capsys):
     original_derive = formula_activation.derive
 
     def derive_inexact(*args, **options):

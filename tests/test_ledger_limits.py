@@ -18,7 +18,7 @@ from actlab.ledger import ledger as ledger_module
 from actlab.ledger import sqlite
 from actlab.ledger.ledger import Entry, Ledger
 from actlab.ledger.owner import Process
-from actlab.ledger.records import dumps, find_differences, loads, pack_weights, shorten_key
+from actlab.ledger.records import dumps, find_differences, loads, pack_weights, trim_key
 from actlab.ledger.run_key import hash_description
 from actlab.ledger.sqlite import FORMAT, find_network_file_system
 from tests.ledger_cases import (
@@ -180,8 +180,8 @@ def test_runs_count_folds_from_one(path):
     assert folds[2:].isna().all()
 
 
-def test_shorten_key_has_twelve_characters():
-    assert shorten_key("0123456789abcdef") == "0123456789ab"
+def test_trim_key_has_twelve_characters():
+    assert trim_key("0123456789abcdef") == "0123456789ab"
 
 
 def test_unfinished_comparisons_lists_each_once_newest_first(path, monkeypatch):

@@ -1,7 +1,7 @@
 """Describe what a value consists of, and which variables code uses.
 
 :class:`Walk` describes a value as JSON. Two descriptions are equal only if the values behave alike.
-:func:`variables` returns what the user's own code depends on besides its source: closures, defaults, globals.
+:func:`collect_variables` returns the closures, defaults, globals and attributes that the user's code uses.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Walk(ABC):
         self.storages: dict[int, str] = {}
 
     @abstractmethod
-    def reference(self, code: Definition, path: str) -> str:
+    def make_reference(self, code: Definition, path: str) -> str:
         """Return the text that stands for a class, function, module or activation."""
 
     def describe(self, value: Any, path: str) -> Any:
@@ -123,9 +123,9 @@ class Walk(ABC):
         if kind is tuple:
             return [self.describe(item, f"{path}[{index}]") for index, item in enumerate(value)]
         if isinstance(value, _DEFINITIONS):
-            return {"code": self.reference(value, path)}
+            return {"code": self.make_reference(value, path)}
         if kind in (set, frozenset):
-            return {kind.__name__: self._set(value, path)}
+            return {kind.__name__: self._describe_set(value, path)}
         for base, text_of in _TEXTS.items():
             if isinstance(value, base):
                 return {base.__name__: text_of(value)}
@@ -147,9 +147,9 @@ class Walk(ABC):
         if kind is list:
             return {"list": self.describe(tuple(value), path)}
         if kind in (dict, MappingProxyType):
-            return self._dict(value, path)
+            return self._describe_dict(value, path)
         if isinstance(value, Tensor):
-            return self._tensor(value, path)
+            return self._describe_tensor(value, path)
         if kind is np.ndarray:
             content = value.tolist() if value.dtype.hasobject else hash_array(value)
             description = {"shape": list(value.shape), "dtype": str(value.dtype)}
@@ -159,15 +159,15 @@ class Walk(ABC):
         if kind in _PARTS:
             parts = {name: getattr(value, name) for name in _PARTS[kind]}
             return {kind.__name__: self.describe_named(parts, path)}
-        return self._object(value, path)
+        return self._describe_object(value, path)
 
-    def _dict(self, value: Mapping[Any, Any], path: str) -> Any:
+    def _describe_dict(self, value: Mapping[Any, Any], path: str) -> Any:
         """Describe a mapping with its order, which a loop over it observes."""
         if not all(type(key) is str for key in value):
             return {"items": self.describe(tuple(value.items()), path)}
         return {"dict": [[key, self.describe(item, f"{path}[{key!r}]")] for key, item in value.items()]}
 
-    def _set(self, value: Iterable[Any], path: str) -> list[Any]:
+    def _describe_set(self, value: Iterable[Any], path: str) -> list[Any]:
         items = []
         for item in value:
             description = self.describe(item, f"an element of {path}")
@@ -177,9 +177,9 @@ class Walk(ABC):
             items.append(description)
         return sorted(items, key=to_json)
 
-    def _tensor(self, value: Tensor, path: str) -> dict[str, Any]:
+    def _describe_tensor(self, value: Tensor, path: str) -> dict[str, Any]:
         description: dict[str, Any] = {
-            "class": self.reference(type(value), path),
+            "class": self.make_reference(type(value), path),
             "dtype": str(value.dtype).removeprefix("torch."),
             "requires_grad": value.requires_grad,
         }
@@ -196,23 +196,25 @@ class Walk(ABC):
             if first != path:  # a write into one tensor changes the other
                 description["shares"] = [first, value.storage_offset()]
         hooks = [getattr(value, n, None) for n in ("_backward_hooks", "_post_accumulate_grad_hooks")]
-        own = {**vars(value), "hooks": tuple(tuple(hook.values()) for hook in hooks if hook)}
-        return {**description, "attributes": self.describe_named({k: v for k, v in own.items() if v}, path)}
+        attributes = {**vars(value), "hooks": tuple(tuple(hook.values()) for hook in hooks if hook)}
+        attributes = {name: attribute for name, attribute in attributes.items() if attribute}
+        return {**description, "attributes": self.describe_named(attributes, path)}
 
-    def _object(self, value: Any, path: str) -> Any:
+    def _describe_object(self, value: Any, path: str) -> Any:
         """Describe any other object by its class and its attributes, or else as pickle would store it."""
         kind = type(value)
         reduce = copyreg.dispatch_table.get(kind)
-        attributes = None if reduce else _attributes(value)
+        attributes = None if reduce else _collect_attributes(value)
         if attributes is not None:
-            return {"class": self.reference(kind, path), "attributes": self.describe_named(attributes, path)}
+            reference = self.make_reference(kind, path)
+            return {"class": reference, "attributes": self.describe_named(attributes, path)}
         try:
             reduced = reduce(value) if reduce else value.__reduce_ex__(4)
         except Exception:
             self.refuse(value, path)
         if isinstance(reduced, str):
             for module in (getattr(value, "__module__", None), kind.__module__):
-                if name := _name_in_library(value, module, reduced.removeprefix(f"{module}.")):
+                if name := _find_name_in_library(value, module, reduced.removeprefix(f"{module}.")):
                     return {"code": name}
             self.refuse(value, path)
         maker, arguments, state, items, pairs = (*reduced, None, None, None, None)[:5]
@@ -220,7 +222,7 @@ class Walk(ABC):
         parts |= {
             name: tuple(part) for name, part in (("items", items), ("pairs", pairs)) if part is not None
         }
-        return {"class": self.reference(kind, path), "pickled": self.describe_named(parts, path)}
+        return {"class": self.make_reference(kind, path), "pickled": self.describe_named(parts, path)}
 
     def refuse(self, value: object, path: str) -> NoReturn:
         """Raise Indescribable for a value."""
@@ -229,7 +231,7 @@ class Walk(ABC):
         raise Indescribable(f"cannot describe {path}, {article} {name}")
 
 
-def _attributes(value: Any) -> dict[str, Any] | None:
+def _collect_attributes(value: Any) -> dict[str, Any] | None:
     """Return all attributes of an object; None if its class may hold state in C."""
     kind = type(value)
     for base in kind.__mro__:  # a class that a class statement made has no __new__ in C
@@ -239,21 +241,21 @@ def _attributes(value: Any) -> dict[str, Any] | None:
     attributes = getattr(value, "__dict__", None)
     if base is not object or (attributes is None and not slots):
         return None
-    attributes = _module_attributes(value) if isinstance(value, nn.Module) else dict(attributes or {})
+    attributes = _collect_module_attributes(value) if isinstance(value, nn.Module) else dict(attributes or {})
     for slot in slots:
         with contextlib.suppress(AttributeError):  # an empty slot
             attributes[slot.__name__] = slot.__get__(value)
     return attributes
 
 
-def _module_attributes(module: nn.Module) -> dict[str, Any]:
-    """Return the attributes of a module that differ from those of a bare module, but for its mode."""
-    bare, own = _BARE_MODULE, vars(module)
-    own = {n: v for n, v in own.items() if n not in bare or (n != "training" and v != bare[n])}
-    hooks = {name: value for name, value in own.items() if name in bare and "_hooks" in name}
+def _collect_module_attributes(module: nn.Module) -> dict[str, Any]:
+    """Return the attributes of a module that differ from those of a bare module, except for its mode."""
+    bare, values = _BARE_MODULE, vars(module)
+    attributes = {n: v for n, v in values.items() if n not in bare or (n != "training" and v != bare[n])}
+    hooks = {name: value for name, value in attributes.items() if name in bare and "_hooks" in name}
     keys = sorted({key for value in hooks.values() for key in value})  # these count all hooks of the process
     ranked = {n: {keys.index(key): hook for key, hook in value.items()} for n, value in hooks.items()}
-    return {**own, **ranked}
+    return {**attributes, **ranked}
 
 
 def hash_array(array: npt.NDArray[Any]) -> str:
@@ -269,7 +271,7 @@ def to_json(description: Any) -> str:
 # -- code -----------------------------------------------------------------------------------------------
 
 
-def library_of(module: str) -> str | None:
+def find_library(module: str) -> str | None:
     """Return which library a module belongs to.
 
     Args:
@@ -283,7 +285,7 @@ def library_of(module: str) -> str | None:
         loaded = sys.modules.get(module)
         file = getattr(loaded, "__file__", None)
         if isinstance(file, str) and os.path.isabs(file):
-            return library_of_file(file)
+            return find_library_of_file(file)
         if getattr(getattr(loaded, "__spec__", None), "origin", None) in ("built-in", "frozen"):
             return ""
         module = module.rpartition(".")[0]  # a module in C may be part of one with a file
@@ -291,12 +293,12 @@ def library_of(module: str) -> str | None:
 
 
 @functools.cache
-def library_of_file(file: str) -> str | None:
-    """Return which library a file belongs to, as :func:`library_of` does."""
+def find_library_of_file(file: str) -> str | None:
+    """Return which library a file belongs to, as :func:`find_library` does."""
     path, paths = Path(file).resolve(), sysconfig.get_paths()
     folders = [paths["purelib"], paths["platlib"], *site.getsitepackages(), site.getusersitepackages()]
     python = [paths["stdlib"], paths["platstdlib"]]
-    if any(path.is_relative_to(_folder_of(module)) for module in (actlab, torch)):
+    if any(path.is_relative_to(_get_folder(module)) for module in (actlab, torch)):
         return ""
     for folder in map(os.path.realpath, folders):
         if path.is_relative_to(folder):
@@ -306,27 +308,28 @@ def library_of_file(file: str) -> str | None:
     return "" if any(path.is_relative_to(os.path.realpath(folder)) for folder in python) else None
 
 
-def _folder_of(module: ModuleType) -> str:
+def _get_folder(module: ModuleType) -> str:
     return os.path.realpath(os.path.dirname(str(module.__file__)))
 
 
-def library_name(code: Definition) -> str | None:
+def find_library_name(code: Definition) -> str | None:
     """Return ``"module:name"`` for code that a library holds under that name; None for other code."""
     if isinstance(code, ModuleType):
-        return None if library_of(code.__name__) is None else code.__name__
+        return None if find_library(code.__name__) is None else code.__name__
     if isinstance(code, Activation):
-        return _name_in_library(code, code.__wrapped__.__module__, code.name)
-    if isinstance(code, FunctionType) and is_own(code):
+        return _find_name_in_library(code, code.__wrapped__.__module__, code.name)
+    if isinstance(code, FunctionType) and is_user_code(code):
         return None  # functools.wraps may give it a library's name
-    if name := _name_in_library(code, code.__module__, code.__qualname__):
+    if name := _find_name_in_library(code, code.__module__, code.__qualname__):
         return name
-    if isinstance(code, type) and not code.__flags__ & _HEAP_TYPE and library_of(code.__module__) is not None:
-        return f"{code.__module__}:{code.__qualname__}"  # made in C and held by no module, as dict_keys
+    is_made_in_c = isinstance(code, type) and not code.__flags__ & _HEAP_TYPE
+    if is_made_in_c and find_library(code.__module__) is not None:
+        return f"{code.__module__}:{code.__qualname__}"  # in no module, such as dict_keys
     return None
 
 
-def _name_in_library(value: object, module: object, name: str) -> str | None:
-    if not isinstance(module, str) or library_of(module) is None:
+def _find_name_in_library(value: object, module: object, name: str) -> str | None:
+    if not isinstance(module, str) or find_library(module) is None:
         return None
     try:  # import: the result must not depend on what has been imported
         held: object = functools.reduce(getattr, name.split("."), importlib.import_module(module))
@@ -335,9 +338,9 @@ def _name_in_library(value: object, module: object, name: str) -> str | None:
     return f"{module}:{name}" if held is value else None
 
 
-def is_own(function: FunctionType) -> bool:
+def is_user_code(function: FunctionType) -> bool:
     """Return whether a function's code is the user's own, whatever its name."""
-    return library_of(str(function.__globals__.get("__name__", ""))) is None
+    return find_library(str(function.__globals__.get("__name__", ""))) is None
 
 
 def read_source(function: FunctionType) -> str:
@@ -349,7 +352,7 @@ def read_source(function: FunctionType) -> str:
     Raises:
         OSError: It has no source.
     """
-    key = function.__qualname__, function.__code__.co_firstlineno, _code_key(function.__code__)
+    key = function.__qualname__, function.__code__.co_firstlineno, _make_code_key(function.__code__)
     try:
         source = inspect.getsource(function)
     except OSError:
@@ -361,20 +364,20 @@ def read_source(function: FunctionType) -> str:
     return source
 
 
-def _code_key(code: CodeType) -> tuple[Any, ...]:
+def _make_code_key(code: CodeType) -> tuple[Any, ...]:
     """Return what two compilations of the same source have in common, in whatever file."""
-    constants = (_code_key(value) if isinstance(value, CodeType) else value for value in code.co_consts)
+    constants = (_make_code_key(value) if isinstance(value, CodeType) else value for value in code.co_consts)
     return code.co_name, code.co_code, code.co_names, code.co_varnames, *constants
 
 
-def variables(code: Definition) -> dict[str, dict[str, Any]]:
+def collect_variables(code: Definition) -> dict[str, dict[str, Any]]:
     """Return the variables that code keeps or uses, by kind and name.
 
     A library's code has none, except for the user's own methods that replace a library's.
     """
-    if isinstance(code, type) and library_name(code):
-        return {"replaced": _replaced_methods(code)}
-    if isinstance(code, ModuleType) or library_name(code):
+    if isinstance(code, type) and find_library_name(code):
+        return {"replaced": _collect_replaced_methods(code)}
+    if isinstance(code, ModuleType) or find_library_name(code):
         return {}
     if isinstance(code, Activation):
         if code.made_of is not None:
@@ -382,19 +385,19 @@ def variables(code: Definition) -> dict[str, dict[str, Any]]:
         facts = {name: getattr(code.facts, name) for name in _COMPUTING_FACTS}
         return {"formulas": vars(code.formulas), "facts": facts, "class": {"type": type(code)}}
     if isinstance(code, type):
-        own = {name: value for name, value in vars(code).items() if name not in _DERIVED_ATTRIBUTES}
+        attributes = {name: value for name, value in vars(code).items() if name not in _DERIVED_ATTRIBUTES}
         metaclass = {} if type(code) is type else {"metaclass": type(code)}
-        return {"class": {"bases": code.__bases__, **metaclass}, "attributes": own}
+        return {"class": {"bases": code.__bases__, **metaclass}, "attributes": attributes}
     defaults = {"positional": code.__defaults__, "keyword": code.__kwdefaults__}
     return {
         "defaults": {kind: values for kind, values in defaults.items() if values},
-        "closure": _closure_of(code),
+        "closure": _read_closure(code),
         "attributes": vars(code),
-        "globals": _globals_of(code) if is_own(code) else {},
+        "globals": _collect_globals(code) if is_user_code(code) else {},
     }
 
 
-def _closure_of(function: FunctionType) -> dict[str, Any]:
+def _read_closure(function: FunctionType) -> dict[str, Any]:
     values = {}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         with contextlib.suppress(ValueError):  # an empty cell
@@ -402,27 +405,27 @@ def _closure_of(function: FunctionType) -> dict[str, Any]:
     return values
 
 
-def _replaced_methods(kind: type) -> dict[str, Any]:
+def _collect_replaced_methods(kind: type) -> dict[str, Any]:
     return {
         f"{base.__name__}.{name}": value
         for base in kind.__mro__
         for name, value in list(vars(base).items())
-        if isinstance(value, FunctionType) and is_own(value) and library_name(base)
+        if isinstance(value, FunctionType) and is_user_code(value) and find_library_name(base)
     }
 
 
-def _globals_of(function: FunctionType) -> dict[str, Any]:
+def _collect_globals(function: FunctionType) -> dict[str, Any]:
     """Return the global variables that a function reads, and what it uses of the user's own modules."""
-    names, attributes, imports = _names_in(function.__code__)
+    names, attributes, imports = _collect_names(function.__code__)
     namespace = function.__globals__
     values = {name: namespace[name] for name in names if name in namespace}
     for name in imports:
-        if (module := _import(name, namespace)) is not None:
+        if (module := _import_user_module(name, namespace)) is not None:
             values[f"import {name}"] = module
     queue, entered = deque(values.items()), set[object]()
     while queue:
         name, value = queue.popleft()
-        if isinstance(value, ModuleType) and value not in entered and library_name(value) is None:
+        if isinstance(value, ModuleType) and value not in entered and find_library_name(value) is None:
             entered.add(value)
             parts = {f"{name}.{part}": vars(value)[part] for part in attributes if part in vars(value)}
             values |= parts
@@ -431,7 +434,7 @@ def _globals_of(function: FunctionType) -> dict[str, Any]:
 
 
 @functools.lru_cache(4096)
-def _names_in(code: CodeType) -> tuple[list[str], list[str], list[str]]:
+def _collect_names(code: CodeType) -> tuple[list[str], list[str], list[str]]:
     """Return the global variables of code and of the functions in it, its other names, and its imports."""
     names, attributes, imports = set[str](), set(code.co_names), set[str]()
     steps = [step for step in dis.get_instructions(code) if step.opname not in ("CACHE", "EXTENDED_ARG")]
@@ -443,17 +446,17 @@ def _names_in(code: CodeType) -> tuple[list[str], list[str], list[str]]:
             imports |= {module, *(f"{module}.{name}" for name in steps[index - 1].argval or ())}
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            for own, inner in zip((names, attributes, imports), _names_in(constant), strict=True):
-                own.update(inner)
+            for outer, inner in zip((names, attributes, imports), _collect_names(constant), strict=True):
+                outer.update(inner)
     return sorted(names), sorted(attributes), sorted(imports)
 
 
-def _import(name: str, namespace: Mapping[str, Any]) -> ModuleType | None:
+def _import_user_module(name: str, namespace: Mapping[str, Any]) -> ModuleType | None:
     """Return a module of the user's own that code imports when it runs."""
     try:
         full = importlib.util.resolve_name(name, namespace.get("__package__"))
         top = importlib.util.find_spec(full.partition(".")[0])
-        own = top is not None and (top.origin is None or library_of_file(top.origin) is None)
-        return importlib.import_module(full) if own else None
+        is_user_module = top is not None and (top.origin is None or find_library_of_file(top.origin) is None)
+        return importlib.import_module(full) if is_user_module else None
     except Exception:  # an attribute, or a module that cannot be imported: it fails again when the code runs
         return None

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from actlab.activation.definition import Activation
-from actlab.activation.module import parameters_of
+from actlab.activation.module import read_parameters
 from actlab.errors import UsageError, did_you_mean, raise_problems, summarize_error
 from actlab.functions import catalogue
 
@@ -207,8 +207,8 @@ def resolve_definition(spec: str) -> Activation[Any]:
             f"activation {spec!r}: is not a definition; show needs one, check and time accept any module"
         )
     if activation.args or activation.kwargs:
-        return defined.at(parameters_of(activation.build().eval()))
-    return defined.at(parameters_of(target.eval())) if isinstance(target, torch.nn.Module) else defined
+        return defined.at(read_parameters(activation.build().eval()))
+    return defined.at(read_parameters(target.eval())) if isinstance(target, torch.nn.Module) else defined
 
 
 def find_definition(name: str) -> Activation[Any]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from actlab.activation.fused_kernels import fusing, run_fused
+from actlab.activation.fused_kernels import is_fusing, run_fused
 
 if TYPE_CHECKING:
     from actlab.activation.definition import Activation
@@ -24,7 +24,7 @@ _HALF = (torch.float16, torch.bfloat16)
 _ALL: list[AutogradFunctions] = []
 
 
-def _as_input(name: str, input: Tensor, result: Tensor) -> Tensor:
+def _match_input(name: str, input: Tensor, result: Tensor) -> Tensor:
     """Return the result in the dtype of the input; raise an error if the shape differs."""
     if result.shape != input.shape:
         raise ValueError(
@@ -37,7 +37,7 @@ def _as_input(name: str, input: Tensor, result: Tensor) -> Tensor:
 def evaluate(formula: Formula, first: Tensor, *rest: Any, dtype: torch.dtype) -> Tensor:
     """Evaluate a formula (half precision in float32) and round once to ``dtype``."""
     if dtype in _HALF:
-        return formula(_wide(first), *map(_wide, rest)).to(dtype)
+        return formula(_widen(first), *map(_widen, rest)).to(dtype)
     result = formula(first, *rest)
     return result if result.dtype is dtype else result.to(dtype)
 
@@ -68,7 +68,7 @@ class AutogradFunctions:
         """Apply the function through the autograd function that fits the mode."""
         result: Tensor
         torch_operation = self.formulas.torch_operation
-        if torch_operation is not None and not (inplace or torch.compiler.is_compiling() or fusing(x)):
+        if torch_operation is not None and not (inplace or torch.compiler.is_compiling() or is_fusing(x)):
             output = torch_operation(x, *values)
             if output is not None:
                 return output
@@ -99,7 +99,7 @@ class AutogradFunctions:
             return output
         if kind == "input":
             return x
-        return run_fused(self, "mask", x, *values) if fusing(x) else self.mask(x, *values)
+        return run_fused(self, "mask", x, *values) if is_fusing(x) else self.mask(x, *values)
 
     def mask(self, x: Tensor, *values: Any) -> Tensor:
         """Return what backward needs to know about the input, in one byte per element."""
@@ -123,12 +123,12 @@ class AutogradFunctions:
         return self.evaluate(self._product, grad, saved, *values, dtype=grad.dtype)
 
     def _product(self, grad: Tensor, saved: Tensor, *values: Any) -> Tensor:
-        return grad * self.formulas.derivative(_numeric(saved, grad.dtype), *values)
+        return grad * self.formulas.derivative(_to_numbers(saved, grad.dtype), *values)
 
     def value_and_slope(self, x: Tensor, *values: Any) -> tuple[Tensor, Tensor]:
         """Return the value and the derivative with respect to the input, straight from the formulas."""
         value = self.formulas.forward(x, *values)
-        saved = _numeric(self.saved_tensor(x, value, values), x.dtype)
+        saved = _to_numbers(self.saved_tensor(x, value, values), x.dtype)
         return value, self.formulas.derivative(saved, *values)
 
     def value_and_slope_in_graph(self, x: Tensor, *values: Any) -> tuple[Tensor, Tensor]:
@@ -147,7 +147,7 @@ class AutogradFunctions:
         if self.slope is not None and not any(isinstance(value, Tensor) for value in values):
             slope: Tensor = self.slope.apply(saved, *values)
             return slope
-        return self.evaluate(self.formulas.derivative, _numeric(saved, dtype), *values, dtype=dtype)
+        return self.evaluate(self.formulas.derivative, _to_numbers(saved, dtype), *values, dtype=dtype)
 
     def partial(self, index: int, saved: Tensor, values: Sequence[Any], dtype: torch.dtype) -> Tensor:
         """Return the derivative with respect to the parameter at an index."""
@@ -165,12 +165,12 @@ class AutogradFunctions:
                 continue
             # A sum over a batch in half precision would lose digits: sum in float32.
             wide = torch.float32 if grad.dtype in _HALF else grad.dtype
-            term = _wide(grad) * self.partial(index, _wide(saved), [_wide(v) for v in values], wide)
+            term = _widen(grad) * self.partial(index, _widen(saved), [_widen(v) for v in values], wide)
             gradients.append(term.sum_to_size(value.shape).to(value.dtype))
         return gradients
 
 
-def _numeric(saved: Tensor, dtype: torch.dtype) -> Tensor:
+def _to_numbers(saved: Tensor, dtype: torch.dtype) -> Tensor:
     """Return a mask as zeros and ones of the given dtype; any other tensor as it is."""
     if saved.is_floating_point():
         return saved
@@ -178,7 +178,7 @@ def _numeric(saved: Tensor, dtype: torch.dtype) -> Tensor:
     return (saved.view(torch.uint8) if saved.dtype is torch.bool else saved).to(dtype)
 
 
-def _wide(value: Any) -> Any:
+def _widen(value: Any) -> Any:
     return value.float() if isinstance(value, Tensor) and value.dtype in _HALF else value
 
 
@@ -206,7 +206,7 @@ def _build_functions(functions: AutogradFunctions) -> tuple[type[Function], type
     class Eager(Traced):
         @staticmethod
         def forward(x: Tensor, *values: Any) -> Tensor:
-            if fusing(x):
+            if is_fusing(x):
                 y = run_fused(functions, "forward", x, *values)
             elif x.dtype in _HALF:
                 y = functions.forward(x, *values)
@@ -214,23 +214,23 @@ def _build_functions(functions: AutogradFunctions) -> tuple[type[Function], type
                 y = formula(x, *values)
             if y.dtype is x.dtype and (y.shape == x.shape or not functions.pointwise):
                 return y
-            return _as_input(functions.name, x, y)
+            return _match_input(functions.name, x, y)
 
         @staticmethod
         def backward(ctx: Any, grad: Tensor) -> Any:
             saved, *tensors = ctx.saved_tensors
-            values = _restored(ctx.constants, tensors) if tensors else ctx.constants
+            values = _insert_tensors(ctx.constants, tensors) if tensors else ctx.constants
             needed = ctx.needs_input_grad
             below = None
             if needed[0]:
                 if torch.is_grad_enabled():  # create_graph=True: the gradient will be differentiated
                     below = functions.gradient_in_graph(grad, saved, values)
-                elif fusing(grad):
+                elif is_fusing(grad):
                     below = run_fused(functions, "gradient", grad, saved, *values)
                 else:
                     below = eager_gradient(grad, saved, *values)
                 if below.shape != grad.shape and functions.pointwise:
-                    below = _as_input(functions.name, grad, below)
+                    below = _match_input(functions.name, grad, below)
             if not tensors:
                 return (below, *(None,) * len(values)) if values else below
             return below, *functions.parameter_gradients(grad, saved, values, needed[1:])
@@ -251,7 +251,7 @@ def _build_functions(functions: AutogradFunctions) -> tuple[type[Function], type
 
         @classmethod
         def vmap(cls, info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[Tensor, int]:
-            return cls.apply(*_batch_first(info.batch_size, in_dims, args)), 0
+            return cls.apply(*_move_batch_first(info.batch_size, in_dims, args)), 0
 
     class Overwriting(Eager):
         @staticmethod
@@ -280,15 +280,15 @@ def _save(ctx: Any, saved: Tensor, values: Sequence[Any]) -> None:
 
 def _restore(ctx: Any) -> tuple[Tensor, Sequence[Any]]:
     saved, *tensors = ctx.saved_tensors
-    return saved, _restored(ctx.constants, tensors) if tensors else ctx.constants
+    return saved, _insert_tensors(ctx.constants, tensors) if tensors else ctx.constants
 
 
-def _restored(constants: Sequence[Any], tensors: Sequence[Tensor]) -> list[Any]:
+def _insert_tensors(constants: Sequence[Any], tensors: Sequence[Tensor]) -> list[Any]:
     rest = iter(tensors)
     return [next(rest) if value is None else value for value in constants]
 
 
-def _batch_first(size: int, dims: Sequence[int | None], args: Sequence[Any]) -> list[Any]:
+def _move_batch_first(size: int, dims: Sequence[int | None], args: Sequence[Any]) -> list[Any]:
     """Move the batch dimension of every argument to the front, aligned for broadcasting."""
     x = args[0].movedim(dims[0], 0) if dims[0] is not None else args[0].expand(size, *args[0].shape)
     aligned: list[Any] = [x]

@@ -16,7 +16,7 @@ from typing import Any, Concatenate, Generic, Literal, ParamSpec
 from torch import Tensor
 
 from actlab.activation.autograd import AutogradFunctions, Formula, TorchOperation
-from actlab.activation.module import ActivationModule, make_module, public_module
+from actlab.activation.module import ActivationModule, choose_public_module, make_module
 
 P = ParamSpec("P")
 Saved = Literal["input", "output", "mask"]
@@ -208,7 +208,7 @@ class Activation(Generic[P]):
     def use_module(self, module: type[ActivationModule]) -> type[ActivationModule]:
         """Use a class as the module of this activation, to train parameters or draw random numbers."""
         module.activation = self
-        module.__module__ = public_module(self)
+        module.__module__ = choose_public_module(self)
         return self._complete(module)
 
     def _complete(self, module: type[ActivationModule]) -> type[ActivationModule]:

@@ -51,7 +51,7 @@ class fused:
         _on = self._previous
 
 
-def fusing(x: Tensor) -> bool:
+def is_fusing(x: Tensor) -> bool:
     """Return whether fused mode is on and supports this tensor."""
     return _on and not (
         torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or x.is_meta

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -81,22 +82,36 @@ class TrainedModule(ActivationModule):
             nn.init.constant_(getattr(self, name), start)
 
 
-def public_module(activation: Activation[...]) -> str:
+def choose_public_module(activation: Activation[...]) -> str:
     """Return the Python module of an activation's class: ``actlab.nn``, or that of a user's definition."""
     defined_in: str = activation.__wrapped__.__module__
     return "actlab.nn" if defined_in.startswith("actlab.") else defined_in
 
 
-def parameters_of(module: Any) -> dict[str, Any]:
+def read_parameters(module: Any) -> dict[str, Any]:
     """Return a module's parameters as plain values; of one value per feature, only the first."""
     values = {name: getattr(module, name) for name in module.activation.parameters}
     return {n: v.detach().flatten()[0].item() if isinstance(v, Tensor) else v for n, v in values.items()}
 
 
-class _AllTrained(TrainedModule):
+class PartlyTrainedModule(TrainedModule):
+    """A module that trains the parameters named in ``trainable``.
+
+    Args:
+        *args: The parameters in order; the values of trained ones are their start values.
+        device: Where the trained parameters live.
+        dtype: Their dtype.
+        **kwargs: The parameters by name.
+    """
+
+    trainable: ClassVar[Sequence[str]]
+
     def __init__(self, *args: Any, device: Any = None, dtype: Any = None, **kwargs: Any) -> None:
         values, _ = self.activation.bind(args, kwargs)
-        super().__init__(device, dtype, **dict(zip(self.activation.parameters, values, strict=True)))
+        named = dict(zip(self.activation.parameters, values, strict=True))
+        super().__init__(device, dtype, **{name: named.pop(name) for name in self.trainable})
+        for name, value in named.items():
+            setattr(self, name, value)
 
 
 def make_module(
@@ -110,11 +125,12 @@ def make_module(
         repr_format = ""  # the parameters are in the state
         options = ("device", "dtype")
         signature += [inspect.Parameter(o, inspect.Parameter.KEYWORD_ONLY, default=None) for o in options]
-    body = {
-        "__module__": public_module(activation),
+    body: dict[str, Any] = {
+        "__module__": choose_public_module(activation),
         "__doc__": re.sub(r"\n *(x|input): .*", "", activation.__doc__ or ""),  # an argument of forward
         "__signature__": inspect.Signature(signature),
         "activation": activation,
         "repr_format": repr_format,
+        "trainable": tuple(activation.parameters) if trained else (),
     }
-    return type(name, (_AllTrained if trained else ActivationModule,), body)
+    return type(name, (PartlyTrainedModule if trained else ActivationModule,), body)

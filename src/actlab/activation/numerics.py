@@ -21,26 +21,26 @@ FAR = 800.0  # exp(-FAR) is 0, in float64 too
 CERTAIN = 40.0  # 1 + exp(-CERTAIN) is 1, in float64 too
 
 
-_second_forms = False
+_compiled_forms_forced = False
 
 
-def compiled() -> bool:
+def uses_compiled_forms() -> bool:
     """Return whether Inductor compiles this; an exported program uses torch's operations."""
-    return (torch.compiler.is_compiling() and not torch.compiler.is_exporting()) or _second_forms
+    return (torch.compiler.is_compiling() and not torch.compiler.is_exporting()) or _compiled_forms_forced
 
 
 @contextlib.contextmanager
-def second_forms() -> Iterator[None]:
+def force_compiled_forms() -> Iterator[None]:
     """Use the compiled forms in eager mode, to measure their accuracy without compiling."""
-    global _second_forms
-    _second_forms = True
+    global _compiled_forms_forced
+    _compiled_forms_forced = True
     try:
         yield
     finally:
-        _second_forms = False
+        _compiled_forms_forced = False
 
 
-def small(x: Tensor) -> bool:
+def is_small(x: Tensor) -> bool:
     """Return whether x is so small that a Python autograd function costs more than a copy of x.
 
     For such a small input, torch may save the input instead of the output.
@@ -63,7 +63,7 @@ def finite_gate(x: Tensor, z: Tensor) -> Tensor:
 
 def gate_slope(rise: Tensor, z: Tensor) -> Tensor:
     """Return ``sigmoid(z) (1 + rise sigmoid(-z))``, the derivative of x sigmoid(z), for rise = x dz/dx."""
-    if not compiled():
+    if not uses_compiled_forms():
         return gate(gate(rise, -z).add_(1), z)
     c = z.clamp(-FAR, 44)  # exp(44)^2 is finite in float32, and 4000 / exp(44) negligible
     e = torch.exp(c)
@@ -95,7 +95,7 @@ def polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
 
 def expm1(x: Tensor) -> Tensor:
     """Return ``exp(x) - 1``, near 0 too; finite where x is at most 0."""
-    if not compiled():
+    if not uses_compiled_forms():
         return torch.expm1(x)
     # Lambert's fraction near 0: exp(x) - 1 = 2 x / (2 - x + z / (6 + z / (10 + z / (14 + ...)))), z = x^2.
     near = x.clamp(-0.5, 0.5)
@@ -112,7 +112,7 @@ def expm1(x: Tensor) -> Tensor:
 
 def elu(x: Tensor, alpha: float, scale: float = 1.0, input_scale: float = 1.0) -> Tensor:
     """Return ``scale * where(x > 0, x, alpha * expm1(input_scale * x))``."""
-    if not compiled():
+    if not uses_compiled_forms():
         return aten.elu(x, alpha, scale, input_scale)
     below = expm1((x * input_scale).clamp_max(0) if input_scale > 0 else x * input_scale)
     return torch.where(x > 0, x * scale, below * (alpha * scale))
@@ -120,7 +120,7 @@ def elu(x: Tensor, alpha: float, scale: float = 1.0, input_scale: float = 1.0) -
 
 def tanh(u: Tensor) -> Tensor:
     """Return the hyperbolic tangent; compiled code computes it from expm1."""
-    if not compiled():
+    if not uses_compiled_forms():
         return torch.tanh(u)
     m = expm1(u.clamp_min(-20) * -2)  # tanh(-20) is -1, in float64 too
     return -m / (m + 2)
@@ -146,7 +146,7 @@ _ERF_SLOPE = 2 / math.sqrt(math.pi)
 
 def erf_of_positive(u: Tensor) -> Tensor:
     """Return ``erf(u)`` for u from 0 to 28."""
-    if not compiled() or u.dtype is torch.float64:
+    if not uses_compiled_forms() or u.dtype is torch.float64:
         return torch.erf(u)
     near = u.clamp_max(0.5)
     series = polynomial(near * near, _ERF_SERIES) * near * _ERF_SLOPE
@@ -179,7 +179,7 @@ def normal_cdf(x: Tensor) -> Tensor:
         u, rest = exact_product(x, -_ROOT_HALF)
         rest = rest - x * _ROOT_HALF_REST  # the rounding errors, to first order
         return torch.special.erfc(u) / 2 - torch.exp(-u * u) * rest / math.sqrt(math.pi)
-    if not compiled():
+    if not uses_compiled_forms():
         return torch.special.erfc(x * -_ROOT_HALF).mul_(0.5)
     a = x.abs()
     below = torch.exp(a * a * -0.5) * mills_ratio(a)
@@ -195,12 +195,12 @@ def mills_ratio(a: Tensor) -> Tensor:
 def exact_product(x: Tensor, factor: float) -> tuple[Tensor, Tensor]:
     """Return a float64 product and its rounding error (Dekker 1971)."""
     product = x * factor
-    (high, low), (factor_high, factor_low) = _halves(x), _halves(factor)
+    (high, low), (factor_high, factor_low) = _split_halves(x), _split_halves(factor)
     rest = ((high * factor_high - product) + high * factor_low + low * factor_high) + low * factor_low
     return product, rest
 
 
-def _halves(value: Any) -> tuple[Any, Any]:
+def _split_halves(value: Any) -> tuple[Any, Any]:
     scaled = value * 134217729.0  # 2**27 + 1
     high = scaled - (scaled - value)
     return high, value - high

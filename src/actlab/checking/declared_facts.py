@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actlab.activation.definition import Activation
-from actlab.activation.module import ActivationModule, parameters_of
+from actlab.activation.module import ActivationModule, read_parameters
 from actlab.checking.check_report import Failure, NotApplicable
 from actlab.checking.reference import FormulaReference
 from actlab.errors import UsageError
@@ -80,7 +80,7 @@ def find_declared_facts(target: object) -> DeclaredFacts | None:
         parameters = {n: value for n, value in target.keywords.items() if n in definition.parameters}
     # A subclass of the module may compute something else.
     elif isinstance(target, ActivationModule) and target.activation.module_class is type(target):
-        definition, parameters = target.activation, parameters_of(target)
+        definition, parameters = target.activation, read_parameters(target)
     else:
         return None
     usual = definition.example

@@ -117,10 +117,8 @@ class ComparisonConfig:
         except UsageError as error:
             problems.append(str(error))
         object.__setattr__(self, "resolved", resolved)
-        problems += [
-            _find_folds_problem(self.dataset, self.folds),
-            find_integer_problem("seeds", self.seeds, 1),
-        ]
+        problems.append(_find_folds_problem(self.dataset, self.folds))
+        problems.append(find_integer_problem("seeds", self.seeds, 1))
         if self.jobs is not None:
             problems.append(find_integer_problem("jobs", self.jobs, 1))
         if self.rope is not None and not (

@@ -86,7 +86,12 @@ def read_comparison(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{str(folder / _ABOUT)!r} does not describe a comparison")
     if about.get("region") is None:
         about["region"] = float("nan")
-    return {**{name: read_table(folder, name) for name in _TABLES}, "about": about}
+    tables = {name: read_table(folder, name) for name in _TABLES}
+    ranked, verdicts = set(tables["ranking"]["activation"]), tables["verdicts"]
+    if differing := ranked ^ {*tables["results"]["activation"], *verdicts["a"], *verdicts["b"]}:
+        problem = f"{next(iter(differing))!r} is not in all of ranking.csv, results.csv and verdicts.csv"
+        raise UsageError(f"the tables in {str(folder)!r} are damaged: {problem}; run the comparison again")
+    return {**tables, "about": about}
 
 
 def read_table(folder: Path, name: str) -> pd.DataFrame:

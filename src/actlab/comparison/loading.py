@@ -163,7 +163,7 @@ def make_training_comparison(
         **more,
     }
     diagnostics, curves = pd.DataFrame(result.diagnostics), sample_curves([activation])
-    return _make_comparison(about, run, history_frame(training.net), diagnostics, curves)
+    return _wrap_run(about, run, history_frame(training.net), diagnostics, curves)
 
 
 def write_training(comparison: Comparison, folder: Path) -> list[Path]:
@@ -192,12 +192,10 @@ def _load_training(folder: Path) -> Comparison:
             raise KeyError(min(missing))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{str(folder / TRAINING)!r} does not describe a run: {error}") from error
-    return _make_comparison(
-        about, run, *(read_table(folder, name) for name in ("history", "diagnostics", "curves"))
-    )
+    return _wrap_run(about, run, *(read_table(folder, name) for name in ("history", "diagnostics", "curves")))
 
 
-def _make_comparison(
+def _wrap_run(
     about: Mapping[str, Any],
     run: Mapping[str, Any],
     history: pd.DataFrame,

@@ -18,7 +18,7 @@ from actlab.errors import summarize_error
 from actlab.execution.progress import name_round, show_progress
 from actlab.execution.scheduler import choose_executor, iterate_results
 from actlab.fleet.run import Result
-from actlab.fleet.skorch_training import epochs_of, fit_with_skorch
+from actlab.fleet.skorch_training import fit_with_skorch, list_epochs
 from actlab.ledger.session import LedgerLike, LedgerSession, open_ledger, open_session
 
 Finished = FinishedRun[PlannedRun]
@@ -157,7 +157,7 @@ class Runner:
                 result.test_acc = score
         except Exception as error:  # raised by the user's callbacks, criterion, module or scorer
             result.failure = result.failure or f"scoring failed: {summarize_error(error)}"
-        result.history = epochs_of(net)
+        result.history = list_epochs(net)
         self._add(planned, result, score, "")
 
     def _add(self, planned: PlannedRun, result: Result, score: float, key: str) -> None:

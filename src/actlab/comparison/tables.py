@@ -19,8 +19,8 @@ from actlab.comparison.chance_level import ChanceTest
 from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.runner import Finished
 from actlab.comparison.runs import FinishedRun, Labels, describe_failures
-from actlab.comparison.user_model import get_module_name
-from actlab.fleet.diagnostics import describe_schedule
+from actlab.comparison.user_model import name_module
+from actlab.fleet.diagnostics import describe_diagnostic_epochs
 from actlab.fleet.settings import processor_name
 from actlab.stats.sequential import Pair
 from actlab.stats.verdict import Verdict
@@ -227,8 +227,8 @@ def describe_plan(plan: ComparisonPlan) -> dict[str, Any]:
         "folds": config.folds,
         "tuned": plan.candidates if len(plan.candidates) > 1 else [],
         "settings": dataclasses.asdict(config.settings),
-        "net": module if isinstance(module, str) else get_module_name(module),
-        "diagnostics": describe_schedule(config.diagnostics, epochs),
+        "net": module if isinstance(module, str) else name_module(module),
+        "diagnostics": describe_diagnostic_epochs(config.diagnostics, epochs),
         **describe_environment(),
     }
 

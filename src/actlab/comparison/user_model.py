@@ -55,7 +55,7 @@ def prepare_net(
     target: Any = net.module if module is None else module
     if module is not None:
         if replace is not None and "activation" in _find_activation_arguments(module):
-            name = get_module_name(module)
+            name = name_module(module)
             raise UsageError(f"replace is {replace!r}, but {name} takes its activation as an argument")
         factory, _, keywords = _find_factory(module)
         taken = inspect_parameters(factory).keys() - keywords.keys() - {"activation"}
@@ -117,7 +117,7 @@ def _find_forms(
         if forms := forms or next(required, None):
             return forms, ""
     try:
-        return {}, _find_kind(_build(module, options), replace, get_module_name(module))
+        return {}, _find_kind(_build(module, options), replace, name_module(module))
     except UsageError as error:
         raise UsageError(f"{error}; {reason}" if reason else str(error)) from error
 
@@ -148,13 +148,9 @@ def _build(module: ModuleLike, options: Mapping[str, Any]) -> nn.Module:
     except UsageError:
         raise
     except Exception as error:  # raised by the user's code
-        raise UsageError(
-            f"module {get_module_name(module)} cannot be built: {summarize_error(error)}"
-        ) from error
+        raise UsageError(f"module {name_module(module)} cannot be built: {summarize_error(error)}") from error
     if not isinstance(built, nn.Module):
-        raise UsageError(
-            f"module {get_module_name(module)} builds a {type(built).__name__}, not an nn.Module"
-        )
+        raise UsageError(f"module {name_module(module)} builds a {type(built).__name__}, not an nn.Module")
     return built
 
 
@@ -185,7 +181,7 @@ def _find_kind(module: nn.Module, replace: Replaced | None, name: str) -> Replac
     raise UsageError(f"module {name} has {', '.join(sorted(kinds))}; name one of them with replace")
 
 
-def get_module_name(module: Any) -> str:
+def name_module(module: Any) -> str:
     """Return the name of a user's module in messages."""
     while isinstance(module, functools.partial):
         module = module.func

@@ -17,14 +17,14 @@ aten = torch.ops.aten
 
 def erf(u: Tensor) -> Tensor:
     """Return the error function."""
-    if not numerics.compiled():
+    if not numerics.uses_compiled_forms():
         return torch.erf(u)
     return torch.copysign(numerics.erf_of_positive(u.abs().clamp_max(28)), u)
 
 
 def erfc(u: Tensor) -> Tensor:
     """Return the complementary error function, exact in its right tail."""
-    if not numerics.compiled() or u.dtype is torch.float64:
+    if not numerics.uses_compiled_forms() or u.dtype is torch.float64:
         tail: Tensor = torch.special.erfc(u)
         return tail
     twice: Tensor = 2 * numerics.normal_cdf(u.clamp(-28, 28) * -(2**0.5))
@@ -39,7 +39,7 @@ def normal_cdf(u: Tensor) -> Tensor:
 def bell(u: Tensor) -> Tensor:
     """Return ``exp(-u^2 / 2)``; a kernel shares it with the normal distribution function."""
     near = u.clamp(-40, 40)
-    if numerics.compiled():
+    if numerics.uses_compiled_forms():
         near = near.abs()
     return torch.exp(near * near * -0.5)
 
@@ -51,7 +51,7 @@ def tanh_slope(u: Tensor) -> Tensor:
 
 def tanh_beside_slope(u: Tensor) -> Tensor:
     """Return the hyperbolic tangent; a kernel shares the common part with its derivative."""
-    if not numerics.compiled():
+    if not numerics.uses_compiled_forms():
         return torch.tanh(u)
     size = numerics.tanh_and_slope(u.abs())[0]
     return torch.where(u < 0, -size, size)
@@ -123,7 +123,7 @@ _LARGE = 1e9  # its square absorbs 1 and is finite in float32
 
 def asinh(u: Tensor) -> Tensor:
     """Return the inverse hyperbolic sine, exact near 0."""
-    if not numerics.compiled():
+    if not numerics.uses_compiled_forms():
         return torch.asinh(u)
     a = u.abs()
     near = a.clamp_max(_LARGE)
@@ -134,7 +134,7 @@ def asinh(u: Tensor) -> Tensor:
 
 def acosh(u: Tensor) -> Tensor:
     """Return the inverse hyperbolic cosine, exact near 1."""
-    if not numerics.compiled():
+    if not numerics.uses_compiled_forms():
         return torch.acosh(u)
     above = u - 1
     near = above.clamp_max(_LARGE)
@@ -144,7 +144,7 @@ def acosh(u: Tensor) -> Tensor:
 
 def atanh(u: Tensor) -> Tensor:
     """Return the inverse hyperbolic tangent, exact near 0."""
-    if not numerics.compiled():
+    if not numerics.uses_compiled_forms():
         return torch.atanh(u)
     a = u.abs()
     return torch.copysign(torch.log1p(2 * a / (1 - a)) / 2, u)

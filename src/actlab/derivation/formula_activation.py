@@ -20,9 +20,10 @@ import sympy
 from torch import nn
 
 from actlab.activation.definition import Activation, Facts
+from actlab.activation.module import PartlyTrainedModule
 from actlab.derivation.analysis.kinks import NoKink
 from actlab.derivation.formula_derivation import derive
-from actlab.derivation.formula_module import TrainedFormulaModule, make_formula_module
+from actlab.derivation.formula_module import make_formula_module
 from actlab.derivation.syntax.builtin_functions import FUNCTIONS, WHERE
 from actlab.derivation.syntax.domain_check import check_defined
 from actlab.derivation.syntax.error_position import make_error_at
@@ -39,7 +40,7 @@ _RESERVED = frozenset(
     "x pi inf nan torch nn numerics elementary elementwise activation_module input self init device dtype "
     "inplace".split()
 )
-_MODULE_ATTRIBUTES = frozenset({*dir(nn.Module()), *dir(TrainedFormulaModule), "starts"})
+_MODULE_ATTRIBUTES = frozenset({*dir(nn.Module()), *dir(PartlyTrainedModule), "starts"})
 _ASSIGNMENT = re.compile(r"\s*(?P<name>\w+)\s*=\s*(?P<value>[-+]?[\w.]+(?:[eE][-+]?\d+)?)\s*", re.ASCII)
 
 

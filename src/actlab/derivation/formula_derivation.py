@@ -44,7 +44,7 @@ class Derivation:
         second: Its second derivative, of the input and the parameters; None where the output is saved.
         partials: Its derivatives with respect to the trained parameters.
         torch_operation: The torch operation that computes the function, or None.
-        saves: The saved tensor: the output where it determines the derivative exactly.
+        saves: The saved tensor: the output if it determines the derivative exactly.
         error_scale: ``"line"`` where derivatives from the output are exact only relative to the largest.
         kinks: The derivative at each point where it jumps, at the default parameters.
         limits: The values at minus and plus infinity; NaN where there is no limit.
@@ -103,7 +103,7 @@ def derive(
         selector = FormSelector(meter, order, parameters, bool(trainable) and order > 0)
         pieces = {leaf: derivatives[order] for leaf, derivatives in smooth.items()}
         program = selector.build(*((kinks.tree, pieces, kinks.forced) if order == 1 else (tree, pieces)))
-        # Autograd differentiates the second derivative and, with trained parameters, the first.
+        # Autograd differentiates the second derivative and, if a parameter is trained, the first.
         traced = order == 2 or (order == 1 and trainable)
         return guard_against_nan(program, meter.make_inputs(torch.float64), values) if traced else program
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copyreg
 import inspect
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from actlab.activation.definition import Activation
-from actlab.activation.module import ActivationModule, TrainedModule
+from actlab.activation.module import ActivationModule, PartlyTrainedModule
 
 
 class _FormulaModuleType(type):
@@ -16,26 +16,6 @@ class _FormulaModuleType(type):
 
 
 copyreg.pickle(_FormulaModuleType, lambda cls: (getattr, (cls.activation, "module_class")))  # type: ignore[attr-defined]
-
-
-class TrainedFormulaModule(TrainedModule):
-    """The module of a formula that trains some of its parameters.
-
-    Args:
-        *args: The parameters in order; for trained ones, their initial values.
-        device: Where the trained parameters live.
-        dtype: Their dtype.
-        **kwargs: The parameters by name.
-    """
-
-    trainable: ClassVar[Sequence[str]]
-
-    def __init__(self, *args: Any, device: Any = None, dtype: Any = None, **kwargs: Any) -> None:
-        values, _ = self.activation.bind(args, kwargs)
-        named = dict(zip(self.activation.parameters, values, strict=True))
-        super().__init__(device, dtype, **{name: named.pop(name) for name in self.trainable})
-        for name, value in named.items():
-            setattr(self, name, value)
 
 
 def make_formula_module(activation: Activation[...], trainable: Sequence[str]) -> type[ActivationModule]:
@@ -50,7 +30,7 @@ def make_formula_module(activation: Activation[...], trainable: Sequence[str]) -
     body: dict[str, Any] = {"__module__": __name__, "__doc__": activation.__doc__, "activation": activation}
     base: type[ActivationModule] = ActivationModule
     if trainable:
-        base = TrainedFormulaModule
+        base = PartlyTrainedModule
         keyword = inspect.Parameter.KEYWORD_ONLY
         parameters += [inspect.Parameter(name, keyword, default=None) for name in ("device", "dtype")]
         body |= {"trainable": tuple(trainable), "repr_format": make_repr_format(activation, trainable)}

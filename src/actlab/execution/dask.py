@@ -149,9 +149,9 @@ class Cluster(WorkerExecutor):
     def _send_data(self, missing: _DataMissing, call: _Call) -> None:
         worker, fingerprint = missing.args
         try:
-            problem = self._client.run(
-                _store_arrays, fingerprint, *self._data[fingerprint], workers=[worker]
-            )[worker]
+            problem = self._client.run(_store, fingerprint, *self._data[fingerprint], workers=[worker])[
+                worker
+            ]
         except Exception as error:  # the worker has left; another one will request the data
             log.info("cannot send data to %s: %s", worker, summarize_error(error))
             problem = ""
@@ -284,7 +284,7 @@ def _find_folder(worker: Any, fingerprint: str) -> Path:
     return Path(worker.local_directory).parent / f"actlab-{fingerprint}"
 
 
-def _store_arrays(fingerprint: str, X: Array, y: Array, dask_worker: Any) -> str:
+def _store(fingerprint: str, X: Array, y: Array, dask_worker: Any) -> str:
     """Write the data to the folder of :func:`_find_folder`; return an error message, empty on success."""
     folder = _find_folder(dask_worker, fingerprint)
     try:

@@ -21,14 +21,14 @@ from actlab.execution.processes import count_processes, start_processes
 from actlab.execution.split_on_failure import FleetOutcome
 from actlab.fleet.grouping import Fleet, group_into_fleets
 from actlab.fleet.run import Epoch, FailureKind, Result, Run
-from actlab.fleet.settings import settings_for
+from actlab.fleet.settings import read_settings
 from actlab.fleet.trial import Alone
 
 log = logging.getLogger("actlab")
 Array = npt.NDArray[Any]
 TRIES = 3  # process deaths after which a run fails
 _WORTH_PROCESSES = 5e7  # features read in total; less work ends before a process has started
-_MAX_RECORDED = 100  # fleets with recorded results that are held in memory at a time
+_MAX_ENDED = 100  # fleets with recorded results that are held in memory at a time
 _POLL_SECONDS = 0.2  # between two polls of the progress
 
 
@@ -142,7 +142,7 @@ def iterate_results(
     if not runs:
         return
     device = runs[0].device
-    settings = settings_for(device)
+    settings = read_settings(device)
     fleets = group_into_fleets(runs, torch.from_numpy(X[:2]), torch.from_numpy(y[:2]), settings)
     if executor is None:
         networks = {index: network for fleet in fleets for index, network in fleet.networks.items()}
@@ -219,11 +219,9 @@ class _Scheduler:
         ready: list[Job] = []
         if self.backend.together and self.submitted:
             return []
-        slots = self.backend.count_slots()
+        room = self.backend.count_slots()
         for job in list(self.queue):
-            if slots is not None and (
-                len(self.submitted) + len(ready) >= slots or len(ended) >= _MAX_RECORDED
-            ):
+            if room is not None and (len(self.submitted) + len(ready) >= room or len(ended) >= _MAX_ENDED):
                 break
             recorded = self.session.claim(job.fleet.indices) if self.session else {}
             if recorded is None:

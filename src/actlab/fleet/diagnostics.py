@@ -78,7 +78,7 @@ def choose_diagnostic_epochs(
     return tuple(math.ceil(n * epochs / count) for n in range(1, count + 1))
 
 
-def describe_schedule(wanted: bool | None, epochs: Sequence[int]) -> Row:
+def describe_diagnostic_epochs(wanted: bool | None, epochs: Sequence[int]) -> Row:
     """Return the samples and epochs of the diagnostics, or why there are none."""
     if epochs:
         return {"samples": ROWS, "measured_epochs": list(epochs)}
@@ -113,18 +113,21 @@ def _is_close(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a, b, rtol=1e-4, atol=1e-6, equal_nan=True)
 
 
+@dataclass
 class LayerCall:
     """A call of a module in a network, recorded for autograd.
 
-    Args:
+    Attributes:
         name: The name of the module in the network.
         module: The module.
         x: Its input.
+        y: Its output.
     """
 
-    def __init__(self, name: str, module: nn.Module, x: Tensor) -> None:
-        self.name, self.module, self.x = name, module, x
-        self.y = x
+    name: str
+    module: nn.Module
+    x: Tensor
+    y: Tensor
 
     def is_activation(self) -> bool:
         """Return whether the module is an activation."""
@@ -148,7 +151,7 @@ def record_calls(network: nn.Module) -> Iterator[list[LayerCall]]:
             running.append(None)
             return args
         x = args[0] if args[0].requires_grad else args[0].detach().requires_grad_()
-        running.append(LayerCall(name, module, x))
+        running.append(LayerCall(name, module, x, y=x))
         return (x.clone(),)  # because the module may overwrite it
 
     def after(module: nn.Module, args: tuple[Any, ...], y: Any) -> Any:
@@ -167,7 +170,7 @@ def record_calls(network: nn.Module) -> Iterator[list[LayerCall]]:
         yield calls
 
 
-def outermost_activations(calls: Sequence[LayerCall]) -> list[str]:
+def find_outermost_activations(calls: Sequence[LayerCall]) -> list[str]:
     """Return the names of the activations among the called modules, without modules inside an activation."""
     names = dict.fromkeys(call.name for call in calls if call.is_activation())
     return [name for name in names if not any(name.startswith(f"{outer}.") for outer in names)]
@@ -196,7 +199,7 @@ def summarize_records(
             table.append({**labels, **row})
     for index, (name, grad) in enumerate(grads.items()):
         labels = {"epoch": epoch, "part": "weights", "layer": index + 1, "name": name}
-        for table, size in zip(tables, _rms(grad), strict=True):
+        for table, size in zip(tables, _compute_rms(grad), strict=True):
             table.append({**labels, "gradient": size})
     return tables
 
@@ -209,7 +212,7 @@ def _choose_layers(layers: int) -> set[int]:
 
 
 def _summarize_activation(record: ActivationRecord, with_histograms: bool) -> list[Row]:
-    slope = _by_unit(record.slope.abs())
+    slope = _flatten_units(record.slope.abs())
     columns: Row = {
         "units": [slope.shape[2]] * len(slope),
         "dead": _to_list((slope.amax(1) < DEAD).double().mean(1)),
@@ -226,7 +229,7 @@ def _summarize_activation(record: ActivationRecord, with_histograms: bool) -> li
     return [{name: values[i] for name, values in columns.items()} for i in range(len(slope))]
 
 
-def _by_unit(values: Tensor) -> Tensor:
+def _flatten_units(values: Tensor) -> Tensor:
     """Return values (R, n, ...) as (R, samples and positions, units); units of images are channels."""
     if values.ndim < 3:
         return values.unsqueeze(2)
@@ -253,7 +256,7 @@ def _histogram(values: Tensor, is_counted: Tensor, names: Sequence[str]) -> Row:
     return dict(zip(names, (*ends, texts), strict=True))
 
 
-def _rms(grad: Tensor) -> list[float]:
+def _compute_rms(grad: Tensor) -> list[float]:
     return _to_list(grad.flatten(1).double().square().mean(1).sqrt())
 
 

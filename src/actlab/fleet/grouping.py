@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from actlab.fleet.run import Run
 from actlab.fleet.settings import FleetSettings
-from actlab.fleet.trial import Alone, Trial, try_network
+from actlab.fleet.trial import Alone, Trial, try_run
 
 _TRIAL_SAMPLES = 2
 
@@ -54,7 +54,7 @@ def group_into_fleets(runs: Sequence[Run], X: Tensor, y: Tensor, settings: Fleet
     has_batches = [run.batch_size > 0 and run.steps > 0 for run in runs]
     for index, run in enumerate(runs):
         if has_batches[index] and id(run.net) not in trials:
-            trials[id(run.net)] = trial = try_network(run, x, y, settings)
+            trials[id(run.net)] = trial = try_run(run, x, y, settings)
             if trial.network is not None:
                 networks[index] = trial.network
         trial = trials[id(run.net)] if has_batches[index] else _without_batches(run)

@@ -275,27 +275,26 @@ def create_layer(
         return FormulaLayer([formula for formula in formulas if formula is not None])
     names = [*dict(parts[0].named_parameters()), *dict(parts[0].named_buffers())]
     names_in_network = {name: traced.name + name for name in names}
-    return AutogradLayer(stack, functional_module(parts[0], is_training), names_in_network, parts[0])
+    return AutogradLayer(stack, make_functional(parts[0], is_training), names_in_network, parts[0])
 
 
-def functional_module(module: nn.Module, is_training: Callable[[], bool]) -> Function:
+def make_functional(module: nn.Module, is_training: Callable[[], bool]) -> Function:
     """Return a module as a function of its weights and its input.
 
     A change of a buffer, in place or by assignment, changes the buffer among the weights.
     """
     module_with_buffers, buffers = _WithBuffers(module), [name for name, _ in module.named_buffers()]
+    names_by_path = _list_paths(module)
     assigned: list[str] | None = None  # buffers that a call in training assigns; None before the first call
 
     def function(weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
         nonlocal assigned
         module.train(is_training())
-        if not buffers:
-            return functional_call(module, dict(weights), (x,))  # type: ignore[no-any-return]
         # The call gets copies of assigned buffers, because autograd may need their old values.
         copied = (buffers if assigned is None else assigned) if module.training else ()
         before = {**weights, **{name: weights[name].clone() for name in copied}}
-        state = {f"module.{name}": value for name, value in before.items()}
-        result, after = functional_call(module_with_buffers, state, (x,))
+        state = {f"module.{path}": before[name] for path, name in names_by_path.items()}
+        result, after = functional_call(module_with_buffers, state, (x,), tie_weights=False)
         for name in buffers:
             if after[name] is not weights[name]:
                 _assign(weights[name], after[name], name)
@@ -304,6 +303,21 @@ def functional_module(module: nn.Module, is_training: Callable[[], bool]) -> Fun
         return result  # type: ignore[no-any-return]
 
     return function
+
+
+def _list_paths(module: nn.Module) -> dict[str, str]:
+    """Return the name of the parameter or buffer at each path of a module.
+
+    Tied tensors are at several paths. A layer with several paths gets one: functional_call does not restore a
+    layer that it replaces twice.
+    """
+    names = {id(t): name for name, t in (*module.named_parameters(), *module.named_buffers())}
+    return {
+        f"{path}.{own}".lstrip("."): names[id(tensor)]
+        for path, part in module.named_modules()
+        for own, tensor in (*part._parameters.items(), *part._buffers.items())
+        if tensor is not None
+    }
 
 
 class _WithBuffers(nn.Module):

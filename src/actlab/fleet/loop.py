@@ -20,7 +20,7 @@ from actlab.fleet.module_state import StateChanged, StateWatch
 from actlab.fleet.optimizers import OPTIMIZERS
 from actlab.fleet.run import Epoch, FailureKind, Result, Rows, Run
 from actlab.fleet.trace import trace_layers
-from actlab.fleet.training_step import create_step, mean_losses
+from actlab.fleet.training_step import compute_losses, create_step
 
 EpochCallback = Callable[[Sequence[Epoch]], None]
 _BEST = {"train_loss": min, "valid_loss": min, "valid_acc": max}
@@ -53,7 +53,7 @@ class RunState:
 
     def __init__(self, run: Run) -> None:
         self.run, self.result = run, Result()
-        self.orders = run.orders()
+        self.orders = run.iterate_orders()
         self.learning_rate = LearningRate(run) if run.schedule else None
         self.stopper = EarlyStopper(run.stopping) if run.stopping else None
         self.best_weights: dict[str, Tensor] = {}  # to restore at the end
@@ -121,7 +121,7 @@ class Loop:
             The result of each run, in the order of the runs.
         """
         start = time.perf_counter()
-        with torch.no_grad(), self.first.noise() if self.draws else contextlib.nullcontext():
+        with torch.no_grad(), self.first.seed_noise() if self.draws else contextlib.nullcontext():
             for epoch in range(1, self.first.epochs + 1):
                 ended = self._train_and_record(epoch, [] if notes is None else notes)
                 if report:
@@ -164,7 +164,7 @@ class Loop:
         self.loss_sums.zero_()
         for indices in torch.split(order[:, :samples], run.batch_size, 1):
             x, targets = self.data.batch(indices)
-            self.loss_sums.add_(self.step.gradients(x, targets), alpha=targets.shape[1])
+            self.loss_sums.add_(self.step.compute_gradients(x, targets), alpha=targets.shape[1])
             self.optimizer.step()
             if run.schedule and run.schedule.every == "batch":
                 for state in self.active:
@@ -179,7 +179,7 @@ class Loop:
 
     def _check_state(self) -> None:
         """Raise StateChanged if a network has changed state that a fleet does not store."""
-        if self.state_watch and (change := self.state_watch.change()):
+        if self.state_watch and (change := self.state_watch.find_change()):
             raise StateChanged(change)
 
     def _draw_order(self) -> Tensor:
@@ -206,8 +206,8 @@ class Loop:
         tensors = self.step.stack.weights, *self.step.stack.untrained.values()
         versions = [tensor._version for tensor in tensors]
         for x, targets in self._evaluation_batches(samples):
-            outputs = self.step.outputs(x)
-            losses.add_(self._mean_losses(outputs, targets), alpha=targets.shape[1])
+            outputs = self.step.compute_outputs(x)
+            losses.add_(self._compute_losses(outputs, targets), alpha=targets.shape[1])
             correct += _count_correct(outputs, targets, self.first.scoring)
         if versions != [tensor._version for tensor in tensors]:
             raise StateChanged(
@@ -217,10 +217,10 @@ class Loop:
         metrics = {f"{part}_loss": losses / len(samples[0])}
         return {**metrics, f"{part}_acc": correct / len(samples[0])} if self.first.scoring else metrics
 
-    def _mean_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def _compute_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if len(outputs) == 1:  # the loss of a network that trains alone may not support vmap
-            return mean_losses(self.loss, outputs[0], targets[0], True).reshape(1)
-        return mean_losses(self.loss, outputs, targets, False)
+            return compute_losses(self.loss, outputs[0], targets[0], True).reshape(1)
+        return compute_losses(self.loss, outputs, targets, False)
 
     def _evaluation_batches(self, samples: Sequence[Rows]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield inputs and targets of the samples of each network, batch by batch."""

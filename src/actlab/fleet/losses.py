@@ -20,7 +20,7 @@ def find_loss_problem(loss: nn.Module) -> str:
     return ""
 
 
-def single_loss(loss: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
+def compute_loss(loss: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the loss of one network's outputs (n, ...) as skorch computes it."""
     if isinstance(loss, nn.NLLLoss):  # skorch's convention: the network returns probabilities
         outputs = torch.log(outputs + torch.finfo(outputs.dtype).eps)
@@ -40,7 +40,7 @@ def has_explicit_gradient(loss: nn.Module) -> bool:
     return isinstance(loss, nn.MSELoss)
 
 
-def loss_and_gradients(
+def compute_loss_and_gradients(
     loss: nn.Module, outputs: Tensor, targets: Tensor, *, stacked: bool
 ) -> tuple[Tensor, Tensor]:
     """Return the mean loss of every network and its gradient.

@@ -1,4 +1,4 @@
-"""A run, which is one network to train, and its result."""
+"""A run (one network to train) and its result."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Optimizer:
         name: ``"SGD"``, ``"Adam"``, ``"AdamW"`` or ``"RMSprop"``.
         numbers: Numeric hyper-parameters by torch.optim's names; ``betas`` as ``beta1`` and ``beta2``.
             They may differ between the runs of a fleet.
-        flags: Those that choose a rule, ``nesterov``, ``amsgrad`` or ``centered``, when they are on.
+        flags: The variants that are on: ``nesterov``, ``amsgrad`` or ``centered``.
     """
 
     name: str
@@ -46,14 +46,14 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A scheduler of torch.optim, stepped as skorch steps it.
+    """A scheduler of torch.optim that steps like skorch's ``LRScheduler``.
 
     Args:
         policy: The scheduler's class.
         options: Its arguments.
-        every: ``"epoch"`` or ``"batch"``.
+        every: When to step: ``"epoch"`` or ``"batch"``.
         monitor: The column of the history that ``ReduceLROnPlateau`` monitors.
-        event: The column of the history that gets the learning rate; None for none.
+        event: The column of the history that records the learning rate; None for none.
     """
 
     policy: Callable[..., Any]
@@ -85,23 +85,23 @@ class Run:
     Args:
         net: Returns a new module, with weights drawn from torch's default generator.
         rows: Indices of the samples to train on, in their order.
-        valid: Indices of the samples to validate on after every epoch; None for no validation.
-        test: Indices of the samples to evaluate the trained network on; None for none.
+        valid: Indices of the validation samples, evaluated after every epoch; None for no validation.
+        test: Indices of the test samples, evaluated after training; None for none.
         loss: The criterion, which must average over samples.
         optimizer: The optimizer and its hyper-parameters.
         epochs: Passes over the samples.
-        batch_size: Samples in a step.
-        shuffle: Whether every epoch has its own order.
-        piece: Samples in a batch of validation, if the loss depends on it; 0 for as many as fit.
-        drop_last: Whether an incomplete last batch is dropped.
-        schedule: How the learning rate changes.
+        batch_size: Samples per step.
+        shuffle: Whether every epoch has another order.
+        piece: Samples per validation batch if the loss depends on it; 0 for any number.
+        drop_last: Whether to drop an incomplete last batch.
+        schedule: The learning rate schedule; None for a constant rate.
         stopping: The rule of early stopping; None for no early stopping.
-        scoring: ``"classes"``, ``"binary"`` or ``""``: how outputs become an accuracy; empty for none.
+        scoring: How to compute the accuracy: ``"classes"``, ``"binary"``, or ``""`` for no accuracy.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
-        precision: ``"float32"``, or ``"bf16"`` for products in bfloat16.
+        precision: ``"float32"``, or ``"bf16"`` for matrix products in bfloat16.
         seed: The seed of the repetition.
         fold: The index of the fold.
-        diagnostic_epochs: Epochs with diagnostics, which do not change the training.
+        diagnostic_epochs: Epochs with diagnostics. They do not change the training.
     """
 
     net: Callable[[], nn.Module]
@@ -131,15 +131,15 @@ class Run:
         return rows // self.batch_size if self.drop_last else -(-rows // self.batch_size)
 
     def build(self) -> nn.Module:
-        """Return a new module, with weights from the run's own random numbers."""
+        """Return a new module, with weights from the random numbers of the run."""
         with seeded_torch(self.seed, self.fold, WEIGHTS, self.device):
             return self.net()
 
-    def noise(self) -> contextlib.AbstractContextManager[None]:
+    def seed_noise(self) -> contextlib.AbstractContextManager[None]:
         """Seed torch's default generator for a network that draws random numbers during training."""
         return seeded_torch(self.seed, self.fold, NOISE, self.device)
 
-    def orders(self) -> Iterator[Tensor]:
+    def iterate_orders(self) -> Iterator[Tensor]:
         """Yield the indices of the samples (n,) in the order of each epoch."""
         rows = torch.from_numpy(self.rows)
         generator = torch.Generator().manual_seed(derive_seed(self.seed, self.fold, ORDER))
@@ -158,7 +158,7 @@ class Result:
         how: How it was trained: ``"layer by layer"``, ``"autograd"`` or ``"skorch"``.
         reason_alone: Why it trained alone, or why skorch trains it; empty if it trained in a fleet.
         failure: Why there is no trained network, in one line; empty if there is one.
-        passing: Whether another attempt, or skorch, may succeed: memory, a file or a package was missing.
+        passing: Whether a retry, or skorch, may succeed, because memory, a file or a package was missing.
         test_loss: Mean loss over the test samples; NaN without any.
         test_acc: Accuracy on the test samples, 0 to 1; NaN without any.
         diagnostics: One record per epoch and layer.

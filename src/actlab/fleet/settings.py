@@ -14,40 +14,39 @@ import torch
 
 from actlab.errors import UsageError
 
-_SHARES = 8  # fleets that equal runs are spread over on a CPU, so that every process has work
-_MAX_THREADS = 1024  # PyTorch crashes with a few more
+_FLEETS_PER_GROUP = 8  # least number of fleets of a group on a CPU, so that every process has work
+_MAX_THREADS = 1024  # PyTorch crashes with more
 
 
 @dataclass(frozen=True)
 class FleetSettings:
     """How fleets compute.
 
-    The environment variable ``ACTLAB_THREADS`` overrides ``threads``, and so on for every setting that is a
-    number or a truth value.
+    Environment variables override the first three attributes: ``ACTLAB_THREADS`` overrides ``threads``.
 
     Attributes:
         threads: Threads of each process. Two processes with one thread each are faster than two threads.
-        weights_per_fleet: The weights of all networks of a fleet together. A larger network trains by itself.
+        weights_per_fleet: Maximum of the weights of all networks of a fleet. A larger network trains alone.
         layer_by_layer: Whether sequential networks use explicit gradients instead of autograd.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
     """
 
     threads: int = 1
-    weights_per_fleet: int = 1 << 17  # with more, the weights and their gradients leave the cache
+    weights_per_fleet: int = 1 << 17  # more weights and their gradients do not fit the cache
     layer_by_layer: bool = True
     device: str = "cpu"
 
     def runs_per_fleet(self, size: int, runs: int) -> int:
         """Return how many of ``runs`` runs train together if each network has ``size`` weights."""
         most = max(1, self.weights_per_fleet // max(1, size))
-        return most if self.device.startswith("cuda") else min(most, -(-runs // _SHARES))
+        return most if self.device.startswith("cuda") else min(most, -(-runs // _FLEETS_PER_GROUP))
 
 
-def settings_for(device: str = "cpu") -> FleetSettings:
-    """Return the settings for a device, with those of the environment.
+def read_settings(device: str = "cpu") -> FleetSettings:
+    """Return the settings for a device, with the values of environment variables.
 
     Raises:
-        UsageError: A variable of the environment has an impossible value.
+        UsageError: An environment variable has an invalid value.
     """
     settings = FleetSettings(device=device)
     if device.startswith("cuda"):  # an eighth of the memory: gradients and optimizer state need more
@@ -55,9 +54,9 @@ def settings_for(device: str = "cpu") -> FleetSettings:
         settings = dataclasses.replace(settings, weights_per_fleet=int(memory // 8 // 4))
     return dataclasses.replace(
         settings,
-        threads=_positive("threads", settings.threads, _MAX_THREADS),
-        weights_per_fleet=_positive("weights_per_fleet", settings.weights_per_fleet),
-        layer_by_layer=_truth("layer_by_layer", settings.layer_by_layer),
+        threads=_read_integer("threads", settings.threads, _MAX_THREADS),
+        weights_per_fleet=_read_integer("weights_per_fleet", settings.weights_per_fleet),
+        layer_by_layer=_read_boolean("layer_by_layer", settings.layer_by_layer),
     )
 
 
@@ -66,7 +65,7 @@ def variable_of(name: str) -> str:
     return f"ACTLAB_{name.upper()}"
 
 
-def _positive(name: str, default: int, largest: int = 2**63 - 1) -> int:
+def _read_integer(name: str, default: int, largest: int = 2**63 - 1) -> int:
     text = os.environ.get(variable_of(name), "") or str(default)
     if not text.isdecimal() or not 1 <= int(text) <= largest:
         limits = f"from 1 to {largest}" if largest == _MAX_THREADS else ">= 1"
@@ -74,7 +73,7 @@ def _positive(name: str, default: int, largest: int = 2**63 - 1) -> int:
     return int(text)
 
 
-def _truth(name: str, default: bool) -> bool:
+def _read_boolean(name: str, default: bool) -> bool:
     text = os.environ.get(variable_of(name), "") or str(default)
     if text.lower() not in ("true", "false"):
         raise UsageError(f"{variable_of(name)} must be true or false, got {text!r}")
@@ -83,7 +82,7 @@ def _truth(name: str, default: bool) -> bool:
 
 @contextlib.contextmanager
 def apply_settings(settings: FleetSettings) -> Iterator[None]:
-    """Let torch compute with these threads and in full float32; restore the caller's settings afterwards."""
+    """Set the number of threads and full float32 precision of torch, and restore both after the block."""
     precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
     torch.set_float32_matmul_precision("highest")
     torch.set_num_threads(settings.threads)
@@ -95,7 +94,7 @@ def apply_settings(settings: FleetSettings) -> Iterator[None]:
 
 
 def processor_name() -> str:
-    """Return the name of this machine's processor."""
+    """Return the name of the processor."""
     info = Path("/proc/cpuinfo")
     for line in info.read_text().splitlines() if info.exists() else ():
         if line.startswith("model name"):

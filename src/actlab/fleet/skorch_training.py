@@ -63,7 +63,7 @@ def fit_with_skorch(
         result.seconds = time.perf_counter() - start
 
 
-def epochs_of(net: skorch.NeuralNet) -> list[Epoch]:
+def list_epochs(net: skorch.NeuralNet) -> list[Epoch]:
     """Return the history of a model without batches; empty if it was not fitted."""
     history = getattr(net, "history_", ())
     return [{name: value for name, value in row.items() if name not in _BATCH_COLUMNS} for row in history]

@@ -125,6 +125,7 @@ def _layer_of_node(module: nn.Module, node: fx.Node) -> TracedLayer | None:
         result: Tensor = target(x, *args, **kwargs)
         return result
 
+    apply.__name__ = getattr(target, "__name__", str(node.target))
     return TracedLayer("function", "", f"{node.target}{args}{dict(kwargs)}", function=apply)
 
 

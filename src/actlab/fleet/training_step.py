@@ -9,14 +9,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from actlab.fleet.diagnostics import ActivationRecord, outermost_activations, record_calls
+from actlab.fleet.diagnostics import ActivationRecord, find_outermost_activations, record_calls
 from actlab.fleet.layers import (
     TracedLayer,
     create_layer,
-    functional_module,
     is_stored_transposed,
+    make_functional,
 )
-from actlab.fleet.losses import has_explicit_gradient, loss_and_gradients, single_loss
+from actlab.fleet.losses import compute_loss, compute_loss_and_gradients, has_explicit_gradient
 from actlab.fleet.stacked_weights import Stack
 
 
@@ -39,18 +39,20 @@ class TrainingStep(ABC):
     def __init__(self, stack: Stack, loss: nn.Module) -> None:
         self.stack, self.loss, self.is_single, self.training = stack, loss, stack.is_single, False
 
-    @abstractmethod
-    def outputs(self, x: Tensor) -> Tensor:
+    def compute_outputs(self, x: Tensor) -> Tensor:
         """Return the outputs (R, n, ...) of the networks for their inputs (R, n, ...), in evaluation mode."""
+        self.training = False
+        return self._unsqueeze(self._forward(self._squeeze(x)))
 
-    @abstractmethod
-    def gradients(self, x: Tensor, targets: Tensor) -> Tensor:
+    def compute_gradients(self, x: Tensor, targets: Tensor) -> Tensor:
         """Write the gradients of the weights; return the losses (R,).
 
         Args:
             x: Inputs (R, n, ...).
             targets: Targets (R, n, ...).
         """
+        self.training = True
+        return self._backward(self._squeeze(x), self._squeeze(targets)).reshape(-1)
 
     @abstractmethod
     def diagnose(self, x: Tensor, targets: Tensor) -> list[ActivationRecord]:
@@ -60,6 +62,12 @@ class TrainingStep(ABC):
             x: Inputs (R, n, ...).
             targets: Targets (R, n, ...).
         """
+
+    @abstractmethod
+    def _forward(self, x: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def _backward(self, x: Tensor, targets: Tensor) -> Tensor: ...
 
     def _squeeze(self, x: Tensor) -> Tensor:
         return x[0] if self.is_single else x
@@ -89,36 +97,30 @@ class SequentialStep(TrainingStep):
         device: str,
         bfloat16: bool,
     ) -> None:
+        self.calls_modules = any(layer.kind not in ("linear", "formula") for layer in layers)
         linear = [layer.name for layer in layers if layer.kind == "linear"]
         weights = {f"{name}weight": modules[0].get_submodule(name[:-1]).weight for name in linear}
         is_single = len(modules) == 1
         transposed = [name for name, w in weights.items() if is_stored_transposed(w, is_single, device)]
         self.has_explicit_gradient = has_explicit_gradient(loss)
-        self.calls_modules = any(layer.kind not in ("linear", "formula") for layer in layers)
         super().__init__(Stack(modules, transposed, device), loss)
         self.traced = layers
         self.layers = [
             create_layer(layer, self.stack, modules, bfloat16, lambda: self.training) for layer in layers
         ]
 
-    def outputs(self, x: Tensor) -> Tensor:
-        """Return the outputs of the networks."""
-        self.training = False
-        y = self._squeeze(x)
+    def _forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
-            y = layer.forward(y, False)
-        return self._unsqueeze(y)
+            x = layer.forward(x, False)
+        return x
 
-    def gradients(self, x: Tensor, targets: Tensor) -> Tensor:
-        """Write the gradients of the weights; return the losses."""
-        self.training = True
-        y = self._squeeze(x)
+    def _backward(self, x: Tensor, targets: Tensor) -> Tensor:
         for layer in self.layers:
-            y = layer.forward(y, True)
-        losses, grad = self._loss(y, self._squeeze(targets))
+            x = layer.forward(x, True)
+        losses, grad = self._compute_loss(x, targets)
         for index in range(len(self.layers) - 1, -1, -1):
             grad = self.layers[index].backward(grad, index == 0)
-        return losses.reshape(-1)
+        return losses
 
     def diagnose(self, x: Tensor, targets: Tensor) -> list[ActivationRecord]:
         """Return the outputs and derivatives of the activations; write the gradients of the weights."""
@@ -127,24 +129,24 @@ class SequentialStep(TrainingStep):
         for layer in self.layers:
             y = layer.forward(y, True)
             outputs.append(y)
-        _, grad = self._loss(y, self._squeeze(targets))
+        _, grad = self._compute_loss(y, self._squeeze(targets))
         records = []
         for index in range(len(self.layers) - 1, -1, -1):
             layer, traced, y = self.layers[index], self.traced[index], outputs[index]
             if (slope := layer.slope(y)) is not None:
-                name = traced.name.rstrip(".") or traced.description
+                name = traced.name.rstrip(".") or getattr(traced.function, "__name__", "")
                 records.append(ActivationRecord(name, *map(self._unsqueeze, (y, slope, grad))))
             grad = layer.backward(grad, index == 0)
         return records[::-1]
 
-    def _loss(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _compute_loss(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return the losses and the gradient with respect to the outputs."""
         is_matrix = outputs.ndim == 3 - self.is_single
         if self.has_explicit_gradient and (outputs.ndim == targets.ndim or is_matrix):
-            return loss_and_gradients(self.loss, outputs, targets, stacked=not self.is_single)
+            return compute_loss_and_gradients(self.loss, outputs, targets, stacked=not self.is_single)
         outputs = outputs.requires_grad_()
         with torch.enable_grad():
-            losses = mean_losses(self.loss, outputs, targets, self.is_single)
+            losses = compute_losses(self.loss, outputs, targets, self.is_single)
             (grad,) = torch.autograd.grad(losses.sum(), outputs)
         return losses.detach(), grad
 
@@ -166,27 +168,23 @@ class AutogradStep(TrainingStep):
         self.autocast = torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=bfloat16)
         self.module = modules[0]
         self.activations: list[str] | None = None  # names of the activations; None before the first diagnosis
-        self.apply_single = functional_module(self.module, lambda: self.training)
+        self.apply_single = make_functional(self.module, lambda: self.training)
         self.apply = self.apply_single if self.is_single else torch.vmap(self.apply_single)
 
-    def outputs(self, x: Tensor) -> Tensor:
-        """Return the outputs of the networks."""
-        self.training = False
-        return self._unsqueeze(self._apply(self.stack.views, x))
+    def _forward(self, x: Tensor) -> Tensor:
+        return self._apply(self.stack.views, x)
 
-    def gradients(self, x: Tensor, targets: Tensor) -> Tensor:
-        """Write the gradients of the weights; return the losses."""
-        self.training = True
+    def _backward(self, x: Tensor, targets: Tensor) -> Tensor:
         leaves = {name: view.detach().requires_grad_() for name, view in self.stack.views.items()}
         with torch.enable_grad():
             outputs = self._apply(leaves, x)
-            losses = mean_losses(self.loss, outputs, self._squeeze(targets), self.is_single)
+            losses = compute_losses(self.loss, outputs, targets, self.is_single)
             grads = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
         for (name, grad_view), grad in zip(self.stack.grad_views.items(), grads, strict=True):
             if grad is None:  # torch.optim would skip it, but a row of a matrix cannot be skipped
                 raise ValueError(f"the loss does not depend on {name}")
             grad_view.copy_(grad)
-        return losses.detach().reshape(-1)
+        return losses.detach()
 
     def diagnose(self, x: Tensor, targets: Tensor) -> list[ActivationRecord]:
         """Return the outputs and derivatives of the activations; write the gradients of the weights."""
@@ -207,9 +205,9 @@ class AutogradStep(TrainingStep):
         with torch.enable_grad(), self.autocast:
             with record_calls(self.module) as calls:
                 outputs = self.apply_single(weights, x).float()
-            loss = mean_losses(self.loss, outputs, targets, True)
+            loss = compute_losses(self.loss, outputs, targets, True)
             if self.activations is None:
-                self.activations = outermost_activations(calls)
+                self.activations = find_outermost_activations(calls)
             calls = [call for call in calls if call.name in self.activations]
             inputs = [*(call.y for call in calls), *leaves.values()]
             grads = torch.autograd.grad(loss, inputs, retain_graph=True, materialize_grads=True)
@@ -225,7 +223,7 @@ class AutogradStep(TrainingStep):
         if self.is_single:
             weights = {name: value[0] for name, value in weights.items()}
         with self.autocast:
-            y = self.apply(weights, self._squeeze(x))
+            y = self.apply(weights, x)
             return y.float() if self.autocast._enabled else y
 
 
@@ -242,8 +240,8 @@ def create_step(
     return AutogradStep(modules, loss, device, bfloat16)
 
 
-def mean_losses(loss: nn.Module, outputs: Tensor, targets: Tensor, is_single: bool) -> Tensor:
+def compute_losses(loss: nn.Module, outputs: Tensor, targets: Tensor, is_single: bool) -> Tensor:
     """Return the loss of one network (), or of every network of a stack (R,)."""
     if is_single:
-        return single_loss(loss, outputs, targets)
-    return torch.vmap(lambda y, t: single_loss(loss, y, t))(outputs, targets)
+        return compute_loss(loss, outputs, targets)
+    return torch.vmap(lambda y, t: compute_loss(loss, y, t))(outputs, targets)

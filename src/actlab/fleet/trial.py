@@ -16,8 +16,8 @@ from torch.nn.parameter import is_lazy
 
 from actlab.errors import summarize_error
 from actlab.fleet.layers import TracedLayer
-from actlab.fleet.losses import single_loss
-from actlab.fleet.module_state import StateWatch, random_state
+from actlab.fleet.losses import compute_loss
+from actlab.fleet.module_state import StateWatch, read_random_state
 from actlab.fleet.run import Run
 from actlab.fleet.settings import FleetSettings
 from actlab.fleet.trace import is_stateless, trace_layers
@@ -63,8 +63,8 @@ class Trial:
     network: nn.Module | None = None
 
 
-def try_network(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> Trial:
-    """Try a network alone; then, if a fleet calls its modules, with a copy of itself.
+def try_run(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> Trial:
+    """Try to train the network of a run alone; then, if a fleet calls its modules, with a copy of itself.
 
     Args:
         run: A run of the network.
@@ -80,7 +80,7 @@ def try_network(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> Tria
     has_lazy = not isinstance(network, nn.Module) or any(map(is_lazy, network.parameters()))
     buffers = {} if has_lazy else {name: value.clone() for name, value in network.named_buffers()}
     try:
-        with run.noise():
+        with run.seed_noise():
             state = torch.get_rng_state()
             if problem := find_fleet_problem(run, network, x, y):
                 return Trial(alone=Alone.NEEDS_SKORCH, reason_alone=problem)
@@ -129,7 +129,7 @@ def _find_step_problem(
     """Return the error of a training step; an empty text if it works."""
     try:
         step = create_step(modules, layers, run.loss, "cpu", False)
-        step.gradients(x.expand(len(modules), *x.shape), y.expand(len(modules), *y.shape))
+        step.compute_gradients(x.expand(len(modules), *x.shape), y.expand(len(modules), *y.shape))
     except Exception as error:  # raised by the user's module
         return _summarize_unless_out_of_memory(error)
     return ""
@@ -165,7 +165,7 @@ def _find_fleet_problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> st
     dtypes = {str(p.dtype).removeprefix("torch.") for p in module.parameters() if p.requires_grad}
     if len(dtypes) > 1 or any(p.is_complex() for p in module.parameters()):
         return f"the network has parameters in {' and '.join(sorted(dtypes))}; a fleet needs one real dtype"
-    watch, generators = StateWatch(module), random_state()
+    watch, generators = StateWatch(module), read_random_state()
     for mode in ("training", "evaluation"):
         module.train(mode == "training")
         before = {name: value.detach().clone() for name, value in _constant_tensors(module).items()}
@@ -175,9 +175,9 @@ def _find_fleet_problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> st
             return f"the network returns a {type(outputs).__name__}; a fleet needs one tensor"
         if module.training and (unused := _unused_parameter(run, module, outputs, y)):
             return f"the loss does not depend on the parameter {unused}; a fleet updates every parameter"
-        if change := watch.change():
+        if change := watch.find_change():
             return change
-        if generators != random_state():
+        if generators != read_random_state():
             return (
                 "the network draws from Python's or NumPy's global random generator; "
                 "the networks of a fleet would share these draws"
@@ -191,7 +191,7 @@ def _find_fleet_problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> st
 def _unused_parameter(run: Run, module: nn.Module, outputs: Tensor, y: Tensor) -> str:
     """Run backward; return the name of a parameter that the loss does not depend on."""
     weights = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    loss = single_loss(run.loss, outputs, y)
+    loss = compute_loss(run.loss, outputs, y)
     grads = torch.autograd.grad(loss, list(weights.values()), allow_unused=True) if weights else ()
     return next((name for name, grad in zip(weights, grads, strict=True) if grad is None), "")
 

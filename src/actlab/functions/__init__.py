@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from actlab.activation.definition import Activation
-from actlab.functions.registry import Catalogue, definitions_of
+from actlab.functions.registry import Catalogue, find_definitions
 
 _FAMILIES = (
     "exponentials gated_units periodic rectifiers shrinkage sigmoid_gated sigmoids tanh_gated trainable"
@@ -19,7 +19,7 @@ DEFINITIONS: Mapping[str, Activation[Any]] = MappingProxyType(
     {
         name: definition
         for family in _FAMILIES
-        for name, definition in definitions_of(importlib.import_module(f"{__name__}.{family}")).items()
+        for name, definition in find_definitions(importlib.import_module(f"{__name__}.{family}")).items()
     }
 )
 

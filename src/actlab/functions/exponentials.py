@@ -69,7 +69,7 @@ def celu(x: Tensor, alpha: float = 1.0) -> Tensor:
         alpha: Minus the value at minus infinity, and the width of the bend; not 0.
     """
     # aten.elu with an input scale is exported to ONNX wrongly.
-    return numerics.elu(x, alpha, 1, 1 / alpha) if numerics.compiled() else torch.celu(x, alpha)
+    return numerics.elu(x, alpha, 1, 1 / alpha) if numerics.uses_compiled_forms() else torch.celu(x, alpha)
 
 
 celu.derivative(lambda y, alpha: torch.where(y > 0, 1.0, y / alpha + 1))
@@ -158,7 +158,7 @@ def _(saved: Tensor, beta: float, threshold: float) -> Tensor:
 
 @softplus.torch_operation
 def _(x: Tensor, beta: float, threshold: float) -> Tensor | None:
-    return aten.softplus(x, beta, numerics.CERTAIN) if threshold == 20 and numerics.small(x) else None
+    return aten.softplus(x, beta, numerics.CERTAIN) if threshold == 20 and numerics.is_small(x) else None
 
 
 softplus.requires(lambda beta, threshold: beta != 0, "beta must not be 0")

@@ -17,7 +17,7 @@ from actlab.functions.sigmoids import sigmoid
 nan = math.nan
 
 
-def gated(
+def make_gated_activation(
     name: str,
     *,
     gate: Activation[Any] | None,
@@ -73,7 +73,7 @@ def gated(
     return activation
 
 
-glu = gated(
+glu = make_gated_activation(
     "glu",
     gate=sigmoid,
     formula="a / (1 + exp(-b))",
@@ -84,7 +84,7 @@ glu = gated(
 glu.torch_operation(functional.glu)
 GLU = glu.module("GLU")
 
-bilinear = gated(
+bilinear = make_gated_activation(
     "bilinear",
     gate=None,
     formula="a * b",
@@ -101,7 +101,7 @@ def _(x: Tensor, dim: int) -> Tensor:
 
 Bilinear = bilinear.module("Bilinear")
 
-reglu = gated(
+reglu = make_gated_activation(
     "reglu",
     gate=relu,
     formula="a * max(b, 0)",
@@ -110,7 +110,7 @@ reglu = gated(
 )
 ReGLU = reglu.module("ReGLU")
 
-geglu = gated(
+geglu = make_gated_activation(
     "geglu",
     gate=gelu,
     formula="a * b * (1 + erf(b / sqrt(2))) / 2",
@@ -119,7 +119,7 @@ geglu = gated(
 )
 GEGLU = geglu.module("GEGLU")
 
-swiglu = gated(
+swiglu = make_gated_activation(
     "swiglu",
     gate=silu,
     formula="a * b / (1 + exp(-b))",

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from actlab.activation.definition import elementwise
 from actlab.activation.module import ActivationModule
-from actlab.activation.numerics import small
+from actlab.activation.numerics import is_small
 
 inf = math.inf
 aten = torch.ops.aten
@@ -78,7 +78,7 @@ def _(grad: Tensor, saved: Tensor, negative_slope: float) -> Tensor:
 def _(x: Tensor, negative_slope: float) -> Tensor | None:
     if negative_slope < 0:
         return aten.leaky_relu(x, negative_slope)
-    return F.leaky_relu_(x.clone(), negative_slope) if small(x) else None
+    return F.leaky_relu_(x.clone(), negative_slope) if is_small(x) else None
 
 
 LeakyReLU = leaky_relu.module("LeakyReLU")
@@ -224,7 +224,7 @@ def _(grad: Tensor, saved: Tensor, threshold: float, value: float) -> Tensor:
 
 @threshold.torch_operation
 def _(x: Tensor, threshold: float, value: float) -> Tensor | None:
-    return torch.threshold_(x.clone(), threshold, value) if small(x) and _shows(threshold, value) else None
+    return torch.threshold_(x.clone(), threshold, value) if is_small(x) and _shows(threshold, value) else None
 
 
 Threshold = threshold.module("Threshold")
@@ -244,7 +244,7 @@ def _rounded(dtype: torch.dtype, *bounds: float) -> tuple[float, ...]:
 
 def clip(x: Tensor, lower: float, upper: float) -> Tensor | None:
     """Clip a small tensor by an operation of torch that saves its output: in place, on a copy."""
-    return F.hardtanh_(x.clone(), *_rounded(x.dtype, lower, upper)) if small(x) else None
+    return F.hardtanh_(x.clone(), *_rounded(x.dtype, lower, upper)) if is_small(x) else None
 
 
 @elementwise(

@@ -15,7 +15,7 @@ from actlab.errors import CatalogueWarning, summarize_error
 GROUP = "actlab.activations"
 
 
-def definitions_of(module: ModuleType) -> dict[str, Activation[Any]]:
+def find_definitions(module: ModuleType) -> dict[str, Activation[Any]]:
     """Return the definitions of a module by name, the first if a name occurs twice."""
     definitions: dict[str, Activation[Any]] = {}
     for value in vars(module).values():
@@ -78,7 +78,7 @@ def _load(point: EntryPoint) -> dict[str, Activation[Any]]:
         return {value.name: value}
     if not isinstance(value, ModuleType):
         raise TypeError(f"it is of type {type(value).__name__}, not a module or an Activation")
-    definitions = definitions_of(value)
+    definitions = find_definitions(value)
     if not definitions:
         raise TypeError("the module defines no Activation")
     return definitions

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from actlab.activation.definition import elementwise
-from actlab.activation.numerics import expm1, polynomial, small
+from actlab.activation.numerics import expm1, is_small, polynomial
 
 inf = math.inf
 aten = torch.ops.aten
@@ -38,7 +38,7 @@ def hardshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
 
 hardshrink.derivative(lambda y, lambd: (y != 0).to(y.dtype))
 hardshrink.gradient(lambda grad, y, lambd: aten.hardshrink_backward(grad, y, 0))
-hardshrink.torch_operation(lambda x, lambd: aten.hardshrink(x, lambd) if small(x) else None)
+hardshrink.torch_operation(lambda x, lambd: aten.hardshrink(x, lambd) if is_small(x) else None)
 hardshrink.requires(lambda lambd: lambd >= 0, "lambd must not be negative", RuntimeError)
 Hardshrink = hardshrink.module("Hardshrink", repr_format="{lambd}")
 
@@ -67,7 +67,7 @@ def softshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
 
 softshrink.derivative(lambda y, lambd: (y != 0).to(y.dtype))
 softshrink.gradient(lambda grad, y, lambd: aten.softshrink_backward(grad, y, 0))
-softshrink.torch_operation(lambda x, lambd: aten.softshrink(x, lambd) if small(x) else None)
+softshrink.torch_operation(lambda x, lambd: aten.softshrink(x, lambd) if is_small(x) else None)
 softshrink.requires(lambda lambd: lambd >= 0, "lambd must not be negative", RuntimeError)
 Softshrink = softshrink.module("Softshrink", repr_format="{lambd}")
 

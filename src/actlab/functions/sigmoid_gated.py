@@ -13,13 +13,13 @@ from actlab.activation.module import TrainedModule
 from actlab.activation.numerics import (
     FAR,
     both_gates,
-    compiled,
     finite_gate,
     gate,
     gate_slope,
     mills_ratio,
     normal_cdf,
     sigmoid_to_the_last,
+    uses_compiled_forms,
 )
 
 inf = math.inf
@@ -138,7 +138,7 @@ _GELU_CUBE = 0.044715
 
 def exact_gelu(x: Tensor) -> Tensor:
     """Return ``x Phi(x)``."""
-    if compiled() and x.dtype is torch.float32:
+    if uses_compiled_forms() and x.dtype is torch.float32:
         a = x.abs().clamp_max(40)
         return torch.relu(x) - a * torch.exp(a * a * -0.5) * mills_ratio(a)
     return normal_cdf(x.clamp(-40, 40)).mul_(x.clamp_min(-40))
@@ -146,7 +146,7 @@ def exact_gelu(x: Tensor) -> Tensor:
 
 def exact_gelu_with_slope(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return exact GELU and its derivative, ``Phi(x) + x phi(x)``, for x from -40."""
-    if compiled() and x.dtype is torch.float32:
+    if uses_compiled_forms() and x.dtype is torch.float32:
         a = x.abs().clamp_max(40)
         bell, ratio = torch.exp(a * a * -0.5), mills_ratio(a)
         left = (ratio - a * _BELL) * bell  # the slope at -a; at a it is 1 minus that

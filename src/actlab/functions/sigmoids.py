@@ -9,7 +9,7 @@ from torch import Tensor
 
 from actlab.activation.definition import elementwise
 from actlab.activation.module import ActivationModule
-from actlab.activation.numerics import CERTAIN, compiled, expm1, small
+from actlab.activation.numerics import CERTAIN, expm1, is_small, uses_compiled_forms
 from actlab.functions.rectifiers import byte_mask, clip, clipped_gradient
 
 inf = math.inf
@@ -77,7 +77,7 @@ logsigmoid.derivative(lambda y: -expm1(y))
 
 
 # saves half of what torch's logsigmoid saves
-logsigmoid.torch_operation(lambda x: -aten.softplus(-x, 1, CERTAIN) if small(x) else None)
+logsigmoid.torch_operation(lambda x: -aten.softplus(-x, 1, CERTAIN) if is_small(x) else None)
 LogSigmoid = logsigmoid.module("LogSigmoid")
 
 
@@ -146,7 +146,7 @@ def hardsigmoid(x: Tensor) -> Tensor:
     Just below 3 it is the largest number below 1, so that the output shows where the input was cut.
     """
     before_one = 1 - torch.finfo(x.dtype).eps / 2
-    if compiled():
+    if uses_compiled_forms():
         return torch.where(x < 3, ((x + 3) / 6).clamp(0, before_one), x.clamp(1, 1))
     return torch.minimum(aten.hardsigmoid(x), (x - 2).clamp_min_(before_one))
 

@@ -103,7 +103,7 @@ def to_hiplot(rows: Iterable[Mapping[str, Any]]) -> HiPlotPage:
         raise ImportError('a HiPlot page needs HiPlot: pip install "actlab[hiplot]"') from error
     points = [
         hiplot.Datapoint(
-            {_escape_column(name): _escape_html(to_json_value(value)) for name, value in row.items()},
+            {_escape_name(name): _escape(to_json_value(value)) for name, value in row.items()},
             uid=str(uid),
         )
         for uid, row in enumerate(rows)
@@ -116,10 +116,10 @@ def to_hiplot(rows: Iterable[Mapping[str, Any]]) -> HiPlotPage:
     return HiPlotPage(experiment)
 
 
-def _escape_column(name: str) -> str:
-    text: str = _escape_html(str(name))
+def _escape_name(name: str) -> str:
+    text: str = _escape(str(name))
     return text + _JOINER if text in _RESERVED else text
 
 
-def _escape_html(value: Any) -> Any:
+def _escape(value: Any) -> Any:
     return re.sub("[<&]", rf"\g<0>{_JOINER}", value) if isinstance(value, str) else value

@@ -32,8 +32,8 @@ from actlab.ledger.records import (
     pack_weights,
     read_entry,
     report_damage,
-    shorten_key,
     to_float,
+    trim_key,
 )
 from actlab.ledger.run_key import hash_description
 from actlab.ledger.sqlite import open_file, transaction, translate_errors
@@ -408,13 +408,11 @@ class Ledger:
         for run, key, count in connection.execute("SELECT id, key, epochs FROM run ORDER BY id").fetchall():
             epochs = [e for (e,) in connection.execute("SELECT epoch FROM history WHERE run = ?", [run])]
             if sorted(epochs) != list(range(1, count + 1)):
-                problems.append(
-                    f"run {shorten_key(key)}: its history has the epochs {epochs}, not 1 to {count}"
-                )
+                problems.append(f"run {trim_key(key)}: its history has the epochs {epochs}, not 1 to {count}")
             try:
                 entry = self._read(key)
                 if entry and hash_description(dict(entry.settings)) != key:
-                    problems.append(f"run {shorten_key(key)}: its settings do not match its key")
+                    problems.append(f"run {trim_key(key)}: its settings do not match its key")
             except (UsageError, TypeError, ValueError) as error:
                 problems.append(str(error))
         return problems

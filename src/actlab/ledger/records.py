@@ -117,7 +117,7 @@ def report_damage(path: Path, key: str) -> Iterator[None]:
     try:
         yield
     except _UNREADABLE as error:
-        problem = f"is damaged: run {shorten_key(key)} cannot be read ({error}); restore a backup"
+        problem = f"is damaged: run {trim_key(key)} cannot be read ({error}); restore a backup"
         raise UsageError(f"ledger {str(path)!r} {problem}") from error
 
 
@@ -219,12 +219,10 @@ def find_differences(first: Result, second: Result) -> list[tuple[str, str, str]
 
 def describe_difference(key: str, field: str, first: str, second: str) -> str:
     """Return how a second result of a run differs from the stored one, as a sentence."""
-    return (
-        f"run {shorten_key(key)}: {field} is {first} here and {second} in a second result; the first is kept"
-    )
+    return f"run {trim_key(key)}: {field} is {first} here and {second} in a second result; the first is kept"
 
 
-def shorten_key(key: str) -> str:
+def trim_key(key: str) -> str:
     """Return the part of a run key that messages show."""
     return key[:12]
 

@@ -34,12 +34,12 @@ from actlab.introspection import (
     Definition,
     Indescribable,
     Walk,
+    collect_variables,
+    find_library,
+    find_library_name,
     hash_array,
-    is_own,
-    library_name,
-    library_of,
+    is_user_code,
     to_json,
-    variables,
 )
 from actlab.models.random_streams import WEIGHTS, seeded_numpy, seeded_torch
 from actlab.spec import ResolvedActivation
@@ -107,10 +107,10 @@ class _KeyWalk(Walk):
         self.sources: dict[str, str] = {}  # texts by file
         self.libraries: set[str] = set()
 
-    def reference(self, code: Definition, path: str) -> str:
+    def make_reference(self, code: Definition, path: str) -> str:
         """Return the label of code, which :meth:`describe_code` describes later."""
         if id(code) not in self.labels:
-            label = library_name(code) or _make_label(code)
+            label = find_library_name(code) or _make_label(code)
             self.counts[label] += 1
             label = label if self.counts[label] == 1 else f"{label}#{self.counts[label]}"
             self.labels[id(code)] = code, label
@@ -123,7 +123,7 @@ class _KeyWalk(Walk):
         while self.pending:
             label, value = self.pending.popleft()
             entry: dict[str, Any] = {"source": self._add_source(value, label)}
-            for kind, values in variables(value).items():
+            for kind, values in collect_variables(value).items():
                 entry[kind] = self.describe_named(values, label)
             if entry := {kind: part for kind, part in entry.items() if part}:
                 code[label] = entry
@@ -136,7 +136,7 @@ class _KeyWalk(Walk):
     def _add_source(self, code: Definition, label: str) -> Any:
         """Return the hash of the source of code, and the index of a function in it; None if it has none."""
         source = self._add_module(_find_module_name(code))
-        if not (isinstance(code, FunctionType) and is_own(code)) or _is_generated(code):
+        if not (isinstance(code, FunctionType) and is_user_code(code)) or _is_generated(code):
             return source
         text = self._read_source(code.__code__.co_filename, label, code.__globals__)
         index = _index_code(text, code.__code__.co_flags & _FUTURE_FLAGS).get(code.__code__)
@@ -147,7 +147,7 @@ class _KeyWalk(Walk):
 
     def _add_module(self, name: str) -> str | None:
         """Add the version of a library's module, or the sources of a user's module and of its imports."""
-        library, module = library_of(name), sys.modules.get(name)
+        library, module = find_library(name), sys.modules.get(name)
         file = getattr(module, "__file__", None)
         if library:
             self.libraries.add(library)
@@ -177,7 +177,7 @@ def _make_label(code: Definition) -> str:
         return f"module {code.__name__.rpartition('.')[2].rstrip('_')}"
     module = _find_module_name(code)
     name = code.name if isinstance(code, Activation) else code.__qualname__
-    if library_of(module) is None:
+    if find_library(module) is None:
         return name
     line = code.__code__.co_firstlineno if isinstance(code, FunctionType) else 0
     return f"{module}:{name}:{line}"  # a library made it at run time, a decorator for example
@@ -322,7 +322,7 @@ def _name_activation(make: Any) -> str | None:
     if isinstance(value, str):
         return _FOLDER.sub("", value)
     if isinstance(value, nn.Module):
-        is_library = all(library_name(type(module)) for module in value.modules())
+        is_library = all(find_library_name(type(module)) for module in value.modules())
         text = repr(value) if is_library else ""  # another repr may contain an address or a path
         return text if text and " at 0x" not in text else type(value).__qualname__
     return value.name if isinstance(value, Activation) else getattr(value, "__qualname__", None)

@@ -298,7 +298,7 @@ def replace_calls(module: nn.Module, activations: Mapping[Call, nn.Module]) -> C
         _Rewriter(method, {call.node: (call, name) for call, name in names.items()}).visit(method.tree)
         sources[method.name] = ast.unparse(method.tree)
     base: Any = getattr(module, _BASE, type(module))
-    cls = _class_with(base, tuple(sources.items()))
+    cls = _make_subclass(base, tuple(sources.items()))
 
     def replace() -> None:
         for call, name in names.items():
@@ -372,21 +372,22 @@ def _is_inplace(call: Call) -> bool:
 
 
 @functools.lru_cache(maxsize=256)
-def _class_with(base: Any, sources: tuple[tuple[str, str], ...]) -> type:
+def _make_subclass(base: Any, sources: tuple[tuple[str, str], ...]) -> type:
     """Return a subclass in which methods have other source, and whose instances pickle."""
-
-    def __reduce_ex__(self: Any, protocol: Any) -> tuple[Any, ...]:
-        state = base.__reduce_ex__(self, max(2, protocol))[2:]
-        return _blank, (base, sources), *state
-
     members = {name: getattr(base, name) for name in ("__module__", "__qualname__", "__doc__")}
     members |= {name: _compile(base, name, source) for name, source in sources}
-    members |= {_BASE: base, _SOURCES: sources, "__reduce_ex__": __reduce_ex__}
+    members |= {_BASE: base, _SOURCES: sources, "__reduce_ex__": _reduce}
     return type(base.__name__, (base,), members)
 
 
-def _blank(base: Any, sources: tuple[tuple[str, str], ...]) -> Any:
-    cls: Any = _class_with(base, sources)
+def _reduce(module: Any, protocol: Any) -> tuple[Any, ...]:
+    """Implement ``__reduce_ex__``. It is not nested: a run key has the line of a nested function."""
+    base, sources = getattr(module, _BASE), getattr(module, _SOURCES)
+    return _make_empty, (base, sources), *base.__reduce_ex__(module, max(2, protocol))[2:]
+
+
+def _make_empty(base: Any, sources: tuple[tuple[str, str], ...]) -> Any:
+    cls: Any = _make_subclass(base, sources)
     return cls.__new__(cls)
 
 

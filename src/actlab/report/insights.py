@@ -46,10 +46,8 @@ def history_insights(history: pd.DataFrame) -> list[str]:
     if "valid_acc" in history:
         accuracy = history["valid_acc"].to_numpy(np.float64)
         best = int(accuracy.argmax())
-        score, plateau = (
-            f"accuracy {accuracy[best]:.4f}",
-            _describe_plateau("Accuracy", epochs, -accuracy, ".4f"),
-        )
+        score = f"accuracy {accuracy[best]:.4f}"
+        plateau = _describe_plateau("Accuracy", epochs, -accuracy, ".4f")
     else:
         best = int(valid.argmin())
         score, plateau = f"loss {valid[best]:.4g}", _describe_plateau("Validation loss", epochs, valid, ".4g")

@@ -247,7 +247,7 @@ def make_learning_panels(history: pd.DataFrame, names: Sequence[str]) -> dict[st
         lines = [
             line
             for series, name in enumerate(names)
-            if (line := _make_metric_line(history, name, series, metric, count))
+            if (line := _make_line(history, name, series, metric, count))
         ]
         if lines:
             panels[metric] = (
@@ -264,7 +264,7 @@ def make_loss_panels(history: pd.DataFrame, names: Sequence[str], labels: Labels
         lines = [
             replace(line, dash=dash)
             for dash, metric in enumerate(LOSSES)
-            if (line := _make_metric_line(history, name, series, metric, count))
+            if (line := _make_line(history, name, series, metric, count))
         ]
         if lines:
             panels[name] = make_loss_panel(labels[name], lines)
@@ -278,9 +278,7 @@ def make_loss_panel(title: str, lines: Sequence[Line]) -> Panel:
     return Panel(title, "epoch", lines, log=log)
 
 
-def _make_metric_line(
-    history: pd.DataFrame, name: str, series: int, metric: str, max_points: int
-) -> Line | None:
+def _make_line(history: pd.DataFrame, name: str, series: int, metric: str, max_points: int) -> Line | None:
     if not {"activation", "epoch", metric} <= set(history):
         return None
     rows = history[history["activation"] == name]

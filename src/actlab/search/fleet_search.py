@@ -145,11 +145,11 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
             raise error from error.__cause__
         finally:
             runner.restore_batching()
-            self.runs_ = runner.table()
+            self.runs_ = runner.make_table()
             inner.estimator.__class__ = type(self.estimator)  # a scorer may hold on to it
         results = {n: v for n, v in vars(inner).items() if n.endswith("_") and not n.startswith("_")}
         self.__dict__.update(results)
-        times = runner.seconds()
+        times = runner.collect_seconds()
         self.cv_results_["mean_fit_time"] = times.mean(axis=1)
         self.cv_results_["std_fit_time"] = times.std(axis=1)
         return self

@@ -93,7 +93,7 @@ class SearchRunner:
         net.__class__ = type(kind.__name__, (kind,), {"fit": fit, "__module__": kind.__module__})
         return net
 
-    def table(self) -> pd.DataFrame:
+    def make_table(self) -> pd.DataFrame:
         """Return one row per run that has ended."""
         rows = []
         for run in self.runs:
@@ -103,7 +103,7 @@ class SearchRunner:
                 rows.append((*labels, result.how, reason, result.failure, result.seconds))
         return pd.DataFrame(rows, columns=_COLUMNS)
 
-    def seconds(self) -> npt.NDArray[np.float64]:
+    def collect_seconds(self) -> npt.NDArray[np.float64]:
         """Return the seconds that each run took (candidates, splits)."""
         seconds = [run.result.seconds if run.result else 0.0 for run in self.runs]
         return np.array(seconds).reshape(len(self.candidates), -1)
@@ -126,7 +126,7 @@ class SearchRunner:
             self._train(self.runs, self.splits.X, self.splits.y)
         if (run := next(self._remaining, None)) is None:
             run = SearchRun(-1, len(self.splits.folds), self.splits.seeds[0])
-            self._set_run(run, net, self._template(net, X, y, fit_params), slice(None), X, y)
+            self._set_run(run, net, self._read_template(net, X, y, fit_params), slice(None), X, y)
             self._train([run], X, y)
         result = run.result
         if result is not None and not result.how and not result.died:
@@ -150,7 +150,7 @@ class SearchRunner:
         for candidate, parameters in enumerate(self.candidates):
             net = clone(self.search.estimator).set_params(**clone(parameters, safe=False))
             self.activations.adapt(net, X, fit_params)
-            template = self._template(net, X, y, fit_params)
+            template = self._read_template(net, X, y, fit_params)
             if isinstance(template, Run):
                 template = share_factory(template, factories)
             for seed in self.splits.seeds:
@@ -161,7 +161,7 @@ class SearchRunner:
             log.warning("trained by skorch, one at a time: %s", reason)
         return runs
 
-    def _template(self, net: skorch.NeuralNet, X: Any, y: Any, fit_params: dict[str, Any]) -> Run | str:
+    def _read_template(self, net: skorch.NeuralNet, X: Any, y: Any, fit_params: dict[str, Any]) -> Run | str:
         """Return the run of a model for any samples, or why no fleet can train it."""
         try:
             if fit_params:
@@ -197,7 +197,7 @@ class SearchRunner:
         search, is_refit = self.search, planned is not self.runs
         names = ["the best"]
         if not is_refit:
-            names = [_describe_candidate(self.candidates[run.candidate]) for run in in_fleets]
+            names = [_label(self.candidates[run.candidate]) for run in in_fleets]
         verbose = 0 if is_refit else search.verbose
         fingerprint = compute_fingerprint(X, y) if search.ledger is not None else ""
         # scikit-learn would treat an error of all fleets as an error of one model.
@@ -239,5 +239,5 @@ def _fit_alone(
     return net
 
 
-def _describe_candidate(parameters: dict[str, Any]) -> str:
+def _label(parameters: dict[str, Any]) -> str:
     return ", ".join(f"{name.rpartition('__')[2]}={value}" for name, value in parameters.items())

@@ -28,7 +28,7 @@ from actlab.execution.scheduler import SchedulerState, Watcher, train_runs
 from actlab.fleet.diagnostics import choose_diagnostic_epochs
 from actlab.fleet.run import Result, Run
 from actlab.fleet.skorch_adapter import build_module, read_run, restore_net, split_validation
-from actlab.fleet.skorch_training import epochs_of, fit_with_skorch
+from actlab.fleet.skorch_training import fit_with_skorch, list_epochs
 from actlab.models.lazy_layers import initialize_lazy_layers, list_lazy_parameters
 from actlab.models.networks import ActivationLike, NeuralNet
 from actlab.spec import ResolvedActivation, resolve
@@ -316,7 +316,7 @@ def run_training(plan: TrainingPlan, *, sink: Callable[[str], None] | None = Non
         result = Result(how="skorch", reason_alone=result.reason_alone)
         with contextlib.suppress(Exception):  # the result contains it
             fit_with_skorch(net, X, y, run.seed, run.fold, result)
-        result.history = epochs_of(net)
+        result.history = list_epochs(net)
     activation = net.get_params_for("module")["activation"]
     if not any("train_loss" in epoch for epoch in result.history):
         raise UsageError(f"activation {activation!r} cannot be trained: {result.failure}")

@@ -18,8 +18,8 @@ from actlab.cli.options import (
     add_output_options,
     add_training_options,
     load_dataset,
-    make_command_line,
     make_train_settings,
+    write_command,
 )
 from actlab.cli.output import FAILURE, SUCCESS, check_figures, print_result, wrap_sentences, write_pages
 from actlab.errors import UsageError
@@ -195,7 +195,7 @@ def _compare(
         raise
     table = make_cv_results(comparison.results)
     write_csv(table, out / "cv_results.csv")
-    command = make_command_line(arguments, "compare", *arguments.activations, "--data", source)
+    command = write_command(arguments, "compare", *arguments.activations, "--data", source)
     comparison = dataclasses.replace(comparison, about={**comparison.about, "command": command})
     rows = to_json_rows(table.filter(regex="^param_|_score$"))
     tables, pages = comparison.to_csv(out), write_pages(arguments, comparison, rows, out)
@@ -241,12 +241,8 @@ def _print_several(arguments: argparse.Namespace, outcomes: list[_Outcome]) -> N
         *sorted({file.parent for one in outcomes for file in one.files}),
     ]
     lines = [line for one in outcomes for line in (f"{one.dataset.name}:", *one.describe(), "")]
-    lines += [
-        f"Over {len(outcomes)} datasets:",
-        format_ranks(across),
-        "",
-        *wrap_sentences(across.sentences()),
-    ]
+    lines += [f"Over {len(outcomes)} datasets:", format_ranks(across), ""]
+    lines += wrap_sentences(across.sentences())
     tables = {"ranks": to_json_rows(across.ranks), "verdicts": to_json_rows(across.verdicts)}
     result = {
         "datasets": {one.dataset.name: one.to_json() for one in outcomes},

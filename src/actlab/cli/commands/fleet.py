@@ -26,12 +26,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     from actlab.errors import raise_problems
     from actlab.execution.processes import count_processes
-    from actlab.fleet.settings import processor_name, settings_for, variable_of
+    from actlab.fleet.settings import processor_name, read_settings, variable_of
     from actlab.models.networks import NeuralNet
     from actlab.training.train import find_device_problem
 
     raise_problems([find_device_problem(arguments.device)])
-    settings = settings_for(arguments.device)
+    settings = read_settings(arguments.device)
     values = {
         "processor": processor_name(),
         "processes": count_processes(None),

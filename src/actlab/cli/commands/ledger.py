@@ -61,9 +61,7 @@ def show(arguments: argparse.Namespace) -> int:
     lines = ["No runs yet"] if runs.empty else _format_runs(runs)
     sentences = _describe_runs(runs)
     for claim in claims.to_dict("records"):
-        sentences.append(
-            f"Process {claim['pid']} on {claim['host']} is training {_format_count(claim['runs'])}."
-        )
+        sentences.append(f"Process {claim['pid']} on {claim['host']} is training {_count(claim['runs'])}.")
     print("\n".join([*lines, *([""] if sentences else []), *wrap_sentences(sentences)]))
     return SUCCESS
 
@@ -78,7 +76,7 @@ def _format_runs(runs: pd.DataFrame) -> list[str]:
     table.insert(0, "run", runs["key"].str[:8])
     table["fold"] = pd.to_numeric(table["fold"], errors="coerce")
     failures = (runs["failure"] != "").sum()
-    title = f"{_format_count(len(runs))}, {failures or 'none'} failed"
+    title = f"{_count(len(runs))}, {failures or 'none'} failed"
     return [title, "", format_table(table.tail(_MAX_ROWS).reset_index(drop=True))]
 
 
@@ -107,7 +105,7 @@ def verify(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"runs": runs, "problems": problems}))
     else:
-        print("\n".join(wrap_sentences(problems) or [f"{_format_count(runs or 0)}, no problems"]))
+        print("\n".join(wrap_sentences(problems) or [f"{_count(runs or 0)}, no problems"]))
     return FAILURE if problems else SUCCESS
 
 
@@ -144,7 +142,7 @@ def merge(arguments: argparse.Namespace) -> int:
         return FAILURE if discrepancies else SUCCESS
     for path, (count, sentences) in merged.items():
         note = f"; discrepancies: {len(sentences)}" if sentences else ""
-        print(f"{_format_count(count)} copied from {path}{note}")
+        print(f"{_count(count)} copied from {path}{note}")
     if discrepancies:
         print(f"actlab ledger verify {arguments.ledger} lists every discrepancy.")
     return FAILURE if discrepancies else SUCCESS
@@ -156,5 +154,5 @@ def _open(path: Path, readonly: bool = True) -> Ledger:
     return Ledger(path / LEDGER if path.is_dir() else path, readonly=readonly)
 
 
-def _format_count(runs: int) -> str:
+def _count(runs: int) -> str:
     return f"{runs} run{'' if runs == 1 else 's'}"

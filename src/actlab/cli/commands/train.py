@@ -11,8 +11,8 @@ from actlab.cli.options import (
     add_output_options,
     add_training_options,
     load_dataset,
-    make_command_line,
     make_train_settings,
+    write_command,
 )
 from actlab.cli.output import (
     FAILURE,
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train one network."""
     from actlab.comparison.loading import make_training_comparison, write_training
     from actlab.files import create_output_folder
-    from actlab.fleet.diagnostics import describe_schedule
+    from actlab.fleet.diagnostics import describe_diagnostic_epochs
     from actlab.report.insights import history_insights
     from actlab.report.tables import to_json_rows
     from actlab.spec import resolve
@@ -60,10 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
     check_figures(arguments)
     out = create_output_folder(arguments.out)
     training = run_training(plan, sink=make_epoch_printer(arguments))
-    command = make_command_line(
+    command = write_command(
         arguments, "train", "--activation", arguments.activation, "--data", arguments.data
     )
-    diagnostics = describe_schedule(arguments.diagnostics, training.diagnostic_epochs)
+    diagnostics = describe_diagnostic_epochs(arguments.diagnostics, training.diagnostic_epochs)
     about = {"command": command, "diagnostics": diagnostics}
     comparison = make_training_comparison(training, dataset, activation, settings, **about)
     history = history_frame(training.net)

@@ -78,8 +78,8 @@ def measure_errors(
     ``share`` scales the error of the kernel: below 1 it counts less than the error of eager mode.
     """
     found = meter.measure_program(made, order, values)
-    if made.has_second_forms:
-        with numerics.second_forms():
+    if made.has_compiled_forms:
+        with numerics.force_compiled_forms():
             found = np.maximum(found, share * meter.measure_program(made, order, values))
     return found
 

@@ -263,8 +263,8 @@ def _measure_worst_error(
 ) -> float:
     """Return the worst error of the derivatives by the output; infinity if one exceeds its bound."""
     worst = _measure(meter, kinks, borders, forward, program, line)
-    if worst < math.inf and (forward.has_second_forms or program.has_second_forms):
-        with numerics.second_forms():
+    if worst < math.inf and (forward.has_compiled_forms or program.has_compiled_forms):
+        with numerics.force_compiled_forms():
             worst = max(worst, _measure(meter, kinks, borders, forward, program, line))
     is_exact = worst < math.inf and all(
         _survives_half(dtype, forward, program, line) for dtype in _HALF_DTYPES

@@ -29,7 +29,7 @@ class Operation:
     run: Callable[..., Any]
     text: str
     cost: int = 1
-    second_form: bool = False  # whether kernels compute it differently
+    compiled_form: bool = False  # whether kernels compute it differently
 
 
 _BINARY = {
@@ -42,7 +42,7 @@ _BINARY = {
 _OTHERS = {
     "neg": Operation(lambda a: -a, "-{0}"),
     "abs": Operation(torch.abs, "torch.abs({0})"),
-    # abs for autograd with a trained parameter: its slope at 0 is that of the left side.
+    # abs for autograd if a parameter is trained: at 0 it has the slope of the left side.
     "size": Operation(lambda a: torch.where(a > 0, a, -a), "torch.where({0} > 0, {0}, -{0})", 2),
     "sqrt": Operation(torch.sqrt, "torch.sqrt({0})", 3),
     "root": Operation(elementary.root, "elementary.root({0}, {1})", 6),
@@ -186,10 +186,10 @@ class Program:
         return reuse
 
     @property
-    def has_second_forms(self) -> bool:
+    def has_compiled_forms(self) -> bool:
         """Return whether kernels compute some step differently."""
         return any(
-            step.operation in OPERATIONS and OPERATIONS[step.operation].second_form for step in self.steps
+            step.operation in OPERATIONS and OPERATIONS[step.operation].compiled_form for step in self.steps
         )
 
     @property

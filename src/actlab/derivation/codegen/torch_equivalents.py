@@ -11,7 +11,7 @@ import torch
 from sympy import Expr
 from torch import Tensor
 
-from actlab.activation.numerics import small
+from actlab.activation.numerics import is_small
 from actlab.derivation.analysis.piecewise import Leaf, Tree, iterate_conditions
 from actlab.derivation.codegen.error_meter import make_points
 from actlab.derivation.codegen.program import DTYPES, Program
@@ -61,7 +61,7 @@ def find_torch_equivalent(
         if x.dtype not in DTYPES or any(isinstance(value, Tensor) for value in values):
             return None
         operation = find(tuple(map(float, values)))
-        if operation is None or not (operation.saves_output or saves == "input" or small(x)):
+        if operation is None or not (operation.saves_output or saves == "input" or is_small(x)):
             return None
         return operation.run(x)
 

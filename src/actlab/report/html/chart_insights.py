@@ -149,9 +149,8 @@ def describe_gradients(diagnostics: pd.DataFrame, names: Sequence[str], labels: 
     if ratio.empty:
         return []
     means = np.exp(np.log(ratio["ratio"]).groupby(ratio["activation"]).mean()).sort_values()
-    ends = [
-        f"{_format_ratio(means[name])} for {labels[name]}" for name in dict.fromkeys(means.index[[0, -1]])
-    ]
+    first_and_last = dict.fromkeys(means.index[[0, -1]])
+    ends = [f"{_format_ratio(means[name])} for {labels[name]}" for name in first_and_last]
     between = "; the others are in between" if len(means) > 2 else ""
     return [f"Gradient of the first layer divided by the last layer's: {' and '.join(ends)}{between}."]
 
@@ -245,11 +244,7 @@ def describe_functions(names: Sequence[str], curves: pd.DataFrame, labels: Label
             gentle.append(f"{label} (at most {largest:.3g})")
         elif largest > 1.001 and slope[-1] < largest and slope[0] < largest:  # it does not grow forever
             steep.append(f"{label} (up to {largest:.3g})")
-        if (
-            intervals := _find_sampled_flat_intervals(slope, x)
-            if is_own
-            else _find_flat_intervals(name, slope, x)
-        ):
+        if intervals := _find_flat_samples(slope, x) if is_own else _find_flat(name, slope, x):
             flat.append(f"{label} ({intervals})")
         if slope.min() < -1e-6 and largest > 1e-6:
             turning.append(f"{label} (slope down to −{-slope.min():.2g})")
@@ -276,7 +271,7 @@ def _may_be_steeper_beyond(slope: Floats) -> bool:
     return bool((slope[0] == largest > slope[1]) or (slope[-1] == largest > slope[-2]))
 
 
-def _find_sampled_flat_intervals(slope: Floats, x: Floats) -> str:
+def _find_flat_samples(slope: Floats, x: Floats) -> str:
     """Return where a saved curve has slope 0, without slopes that fade and are rounded to 0."""
     x = x.round(9) + 0.0  # evenly spaced points do not hit 0 exactly
     intervals, ends = [], np.flatnonzero(np.diff(np.concatenate([[False], slope == 0, [False]])))
@@ -287,7 +282,7 @@ def _find_sampled_flat_intervals(slope: Floats, x: Floats) -> str:
     return " and ".join(intervals).replace("-", "−")
 
 
-def _find_flat_intervals(spec: str, slope: Floats, x: Floats) -> str:
+def _find_flat(spec: str, slope: Floats, x: Floats) -> str:
     """Return the intervals between kinks where the slope is 0, not just rounded to 0."""
     name, args, kwargs = split_spec(spec)
     activation = find_definition(name)
@@ -313,14 +308,14 @@ def describe_costs(results: pd.DataFrame, names: Sequence[str], labels: Labels) 
     )
     unit, size = choose_memory_unit(saved)
     return [
-        *_describe_extremes(seconds, labels, "Time per run", lambda value: f"{value:.3g} s"),
-        *_describe_extremes(
+        *_compare_ends(seconds, labels, "Time per run", lambda value: f"{value:.3g} s"),
+        *_compare_ends(
             saved, labels, "Memory saved for backward", lambda value: f"{value / size:.3g} {unit}"
         ),
     ]
 
 
-def _describe_extremes(
+def _compare_ends(
     means: pd.Series[Any], labels: Labels, quantity: str, show: Callable[[float], str]
 ) -> list[str]:
     if len(means) < 2 or means.min() <= 0:

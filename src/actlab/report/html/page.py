@@ -154,7 +154,7 @@ def _make_learning(comparison: Comparison, names: Sequence[str], labels: Labels)
         name: svg.draw_panel(panel, f"{labels[name]}: {_LOSSES}", 300, 200)
         for name, panel in make_loss_panels(history, names, labels).items()
     }
-    figure = _make_panels_figure("learning", list(panels.values()), _RANGE, labels)
+    figure = _draw_panels("learning", list(panels.values()), _RANGE, labels)
     return {
         "figure": figure,
         "missing": [title for metric, title in METRICS.items() if metric not in panels],
@@ -169,12 +169,12 @@ def _make_diagnostics(comparison: Comparison, names: Sequence[str], labels: Labe
     unit_table = diagnostic_charts.make_units_table(frame, names)
     weight_table = diagnostic_charts.make_weights_table(frame, names)
     present = {row[0] for table in (unit_table, weight_table) if table for row in table.rows}
-    units = _make_panels_figure("units", diagnostic_charts.make_unit_panels(frame, names), _RANGE, labels)
-    gradients = _make_panels_figure(
+    units = _draw_panels("units", diagnostic_charts.make_unit_panels(frame, names), _RANGE, labels)
+    gradients = _draw_panels(
         "gradients", diagnostic_charts.make_gradient_panels(frame, names), _RANGE, labels
     )
     panels = diagnostic_charts.make_distribution_panels(frame, names)
-    distributions = _make_panels_figure("distributions", panels, "median with 5th to 95th percentile", labels)
+    distributions = _draw_panels("distributions", panels, "median with 5th to 95th percentile", labels)
     return {
         "units": units,
         "unit_insights": chart_insights.describe_units(frame, names, labels),
@@ -201,7 +201,7 @@ def _make_runs(comparison: Comparison, labels: Labels) -> dict[str, Any]:
 
 def _make_functions(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
     panels, missing = make_function_panels(names, comparison.curves)
-    figure = _make_panels_figure("functions", panels, "one line for each activation", labels)
+    figure = _draw_panels("functions", panels, "one line for each activation", labels)
     insights = chart_insights.describe_functions(names, comparison.curves, labels)
     return {"figure": figure, "missing": missing, "insights": insights}
 
@@ -211,10 +211,8 @@ def _make_cost(comparison: Comparison, names: Sequence[str], labels: Labels) -> 
     seconds, saved = (tables.average_by_activation(results, column) for column in ("seconds", "saved_bytes"))
     unit, size = tables.choose_memory_unit(saved)
     return {
-        "seconds": _make_bars_figure("seconds", "seconds per run", seconds, "s", names, labels),
-        "memory": _make_bars_figure(
-            "memory", f"{unit} saved for backward", saved / size, unit, names, labels
-        ),
+        "seconds": _draw_bars("seconds", "seconds per run", seconds, "s", names, labels),
+        "memory": _draw_bars("memory", f"{unit} saved for backward", saved / size, unit, names, labels),
         "insights": chart_insights.describe_costs(results, names, labels),
         "table": tables.make_cost_table(results, names),
     }
@@ -257,7 +255,7 @@ class Figure:
     data: Sequence[Mapping[str, Any]] = ()
 
 
-def _make_panels_figure(id_: str, panels: Sequence[Panel], description: str, labels: Labels) -> Figure | None:
+def _draw_panels(id_: str, panels: Sequence[Panel], description: str, labels: Labels) -> Figure | None:
     """Return panels with one legend."""
     if not panels:
         return None
@@ -268,12 +266,10 @@ def _make_panels_figure(id_: str, panels: Sequence[Panel], description: str, lab
     legend = sorted(
         {(line.name, line.series) for panel in panels for line in panel.lines}, key=lambda x: x[1]
     )
-    return Figure(
-        id_, drawings, [panel.title for panel in panels], legend, list(map(_collect_values, panels))
-    )
+    return Figure(id_, drawings, [panel.title for panel in panels], legend, list(map(_list_data, panels)))
 
 
-def _collect_values(panel: Panel) -> dict[str, Any]:
+def _list_data(panel: Panel) -> dict[str, Any]:
     """Return the values of a panel; a line without ``x`` has that of the first line."""
     first, lines = panel.lines[0], []
     for line in panel.lines:
@@ -282,7 +278,7 @@ def _collect_values(panel: Panel) -> dict[str, Any]:
     return {"x": panel.x_label, "range": panel.x_range, "lines": lines}
 
 
-def _make_bars_figure(
+def _draw_bars(
     id_: str, title: str, values: pd.Series[Any], unit: str, names: Sequence[str], labels: Labels
 ) -> Figure | None:
     rows = [(name, series, float(values[name])) for series, name in enumerate(names) if name in values]

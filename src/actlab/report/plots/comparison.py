@@ -27,8 +27,8 @@ from actlab.report.panels import (
 from actlab.report.plots.functions import (
     MAX_TITLE,
     check_matplotlib,
+    clean_labels,
     get_axes,
-    make_printable_labels,
     set_literal_text,
 )
 
@@ -91,12 +91,10 @@ def plot_history(
     if metric not in panels:
         available = ", ".join(panels) or "no metric that is finite"
         raise UsageError(f"the history has no {metric}, so there is no curve to draw; it has {available}")
-    ax, labels = get_axes(ax), make_printable_labels(names)
+    ax, labels = get_axes(ax), clean_labels(names)
     if len(names) == 1 and metric in LOSSES:
         _draw_both_losses(ax, panels)
-        set_literal_text(
-            ax.set_title(""), make_printable_labels(names, MAX_TITLE)[names[0]] if names[0] else ""
-        )
+        set_literal_text(ax.set_title(""), clean_labels(names, MAX_TITLE)[names[0]] if names[0] else "")
         return ax
     _draw_panel(ax, panels[metric])
     if names != [""]:
@@ -126,7 +124,7 @@ def plot_comparison(comparison: Comparison, ax: Axes | None = None) -> Axes:
     names = _list_names(comparison)
     if len(names) < 2:
         raise UsageError(f"differences need at least two activations; the comparison has {len(names)}")
-    labels = make_printable_labels(names)
+    labels = clean_labels(names)
     chart = make_forest(comparison.ranking, comparison.verdicts, comparison.about, labels)
     if chart is None:
         pairs = collect_differences(comparison.verdicts)
@@ -184,10 +182,8 @@ def write_figures(comparison: Comparison, folder: str | Path) -> list[Path]:
     names = _list_names(comparison)
     few = names[:_NAMED]  # curves of more functions would hide each other
     drawings: dict[str, Callable[[], Figure | None]] = {
-        "functions": lambda: _draw_side_by_side(make_function_panels(few, comparison.curves)[0], names),
-        "learning": lambda: _draw_side_by_side(
-            [*make_learning_panels(comparison.history, names).values()], names
-        ),
+        "functions": lambda: _draw_row(make_function_panels(few, comparison.curves)[0], names),
+        "learning": lambda: _draw_row([*make_learning_panels(comparison.history, names).values()], names),
         "comparison": lambda: _make_comparison_figure(comparison),
     }
     folder, written = create_output_folder(folder), []
@@ -229,13 +225,13 @@ def _make_comparison_figure(comparison: Comparison) -> Figure | None:
     return figure
 
 
-def _draw_side_by_side(panels: Sequence[Panel], names: Sequence[str]) -> Figure | None:
+def _draw_row(panels: Sequence[Panel], names: Sequence[str]) -> Figure | None:
     """Return panels next to each other, with one legend."""
     from matplotlib.figure import Figure
 
     if not panels:
         return None
-    labels = make_printable_labels(list(names))
+    labels = clean_labels(list(names))
     figure = Figure(figsize=(4 * len(panels), 3.6), layout="constrained")
     for panel, ax in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
         _draw_panel(ax, panel)
@@ -295,15 +291,13 @@ def _draw_panel(ax: Axes, panel: Panel) -> None:
 def _draw_line(ax: Axes, line: Line, alpha: float) -> None:
     style, named = _choose_style(line.series, line.dash), line.series < _NAMED
     if line.low and named:
-        low, high = _replace_none(line.low), _replace_none(line.high)
+        low, high = _fill_nan(line.low), _fill_nan(line.high)
         ax.fill_between(line.x, low, high, color=style["color"], alpha=alpha, linewidth=0)
     is_point = sum(y is not None for y in line.y) == 1
-    ax.plot(
-        line.x, _replace_none(line.y), marker="o" if is_point else "", zorder=2.5 if named else 1.5, **style
-    )
+    ax.plot(line.x, _fill_nan(line.y), marker="o" if is_point else "", zorder=2.5 if named else 1.5, **style)
 
 
-def _replace_none(values: Values) -> list[float]:
+def _fill_nan(values: Values) -> list[float]:
     return [math.nan if value is None else value for value in values]
 
 

@@ -57,12 +57,8 @@ def format_ranks(comparison: MultiDatasetResult, width: int = WIDTH) -> str:
     ]
     frame = comparison.ranks[["mean_rank"]].assign(groups=groups)
     frame.insert(0, "activation", [labels[name] for name in names])
-    return "\n".join(
-        [
-            format_table(frame, width),
-            *textwrap.wrap(f"{_describe_groups(comparison, 'within a group')}.", width),
-        ]
-    )
+    legend = textwrap.wrap(f"{_describe_groups(comparison, 'within a group')}.", width)
+    return "\n".join([format_table(frame, width), *legend])
 
 
 def _describe_groups(comparison: MultiDatasetResult, where: str) -> str:

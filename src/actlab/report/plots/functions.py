@@ -68,7 +68,7 @@ def plot_function(activation: Activation[Any] | str, ax: Axes | None = None) -> 
     ax.axhline(0, color="0.7", linewidth=0.8, zorder=0)
     ax.axvline(0, color="0.7", linewidth=0.8, zorder=0)
     ax.set_xlabel("x")
-    set_literal_text(ax.set_title(""), make_printable_labels([name], MAX_TITLE)[name])
+    set_literal_text(ax.set_title(""), clean_labels([name], MAX_TITLE)[name])
     handles, labels = ax.get_legend_handles_labels()
     ax.legend(handles, labels, frameon=False, ncols=3, loc="upper left")
     return ax
@@ -121,7 +121,7 @@ def check_matplotlib() -> None:
         raise UsageError('figures need matplotlib: pip install "actlab[figures]"') from error
 
 
-def make_printable_labels(names: list[str], max_length: int = 26) -> dict[str, str]:
+def clean_labels(names: list[str], max_length: int = 26) -> dict[str, str]:
     """Return a short label for each name, of characters that fonts have."""
     labels = shorten_names(names, max_length).items()
     return {
