@@ -122,7 +122,8 @@ def check_repeated_calls(subject: Subject) -> str:
     for _ in range(_CALLS):
         _evaluate(function, x[:1], weights[:1])
     verify(f"after {_CALLS} calls", other, *_evaluate(function, other, weights), truth[1])
-    return f"same results in repeated calls, before the first backward, in one buffer, after {_CALLS} calls"
+    cases = "in repeated calls, before the first backward, with a reused buffer and"
+    return f"same results {cases} after {_CALLS} calls"
 
 
 def check_training_mode(subject: Subject) -> str:

@@ -85,7 +85,7 @@ def open_backend(
         executor: The executor; None for this process.
         X: Inputs (n, ...).
         y: Targets (n, ...).
-        device: That of the first run.
+        device: The device of the first run.
         settings: How fleets compute.
         report: Called after every epoch of a job in this process.
     """
@@ -239,7 +239,7 @@ def _load(shared: SharedArrays, device: str) -> Data:
 
 
 def _copy_to_device(X: Array, y: Array, device: str) -> Data:
-    """Return data that shares the arrays' memory, on the processor."""
+    """Return the arrays as tensors on a device; on the CPU they share the arrays' memory."""
     return Data(torch.from_numpy(X).to(device), torch.from_numpy(y).to(device))
 
 

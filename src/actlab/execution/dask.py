@@ -34,7 +34,7 @@ from actlab.execution.processes import (
 log = logging.getLogger("actlab")
 PATIENCE = 300.0  # seconds to wait for a scheduler that does not respond
 _SCHEMES = ("tcp", "tls", "ucx", "ws", "wss")
-_CONNECT_SECONDS = 10.0  # to wait for the first response of a scheduler
+_CONNECT_SECONDS = 10.0  # seconds to wait for the first response of a scheduler
 _CACHE_SECONDS = 2.0  # seconds for which the number of workers is cached
 _PACKAGES = ("actlab", "torch", "numpy", "scikit-learn", "skorch")  # packages that affect results
 
@@ -276,7 +276,7 @@ class WorkerArrays(SharedArrays):
 
 
 class _Cancelled(BaseException):
-    """Raised to stop a cancelled call. It is not an Exception, because those are results."""
+    """Raised to stop a cancelled call. It is not an Exception: exceptions are returned as results."""
 
 
 def _find_folder(worker: Any, fingerprint: str) -> Path:

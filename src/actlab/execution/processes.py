@@ -32,7 +32,7 @@ from actlab.errors import UsageError
 Array = npt.NDArray[Any]
 _MEMORY, _PREFIX = Path("/dev/shm"), "actlab-"
 _CODES = re.compile(r"exit codes of the workers are \{(.*?)\}")  # the text of loky's error
-_IDLE = 60  # seconds after which processes without work end
+_IDLE = 60  # seconds after which idle processes end
 _CHECK_SECONDS = 1.0  # seconds between two checks whether the parent process is alive
 
 
