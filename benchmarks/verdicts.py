@@ -292,9 +292,9 @@ Each simulated comparison has three activations with equal means, and therefore 
 Holm's correction. A comparison is wrong if one of its
 verdicts is "better" or "worse". The region of practical equivalence is empty, so no sequential
 comparison ends early. A sequential comparison has interim analyses after {analyses} seeds, each at a level of
-{share:.3g} % for three pairs. *Share of the split*: the share of the variance of a difference that comes
-from the split of the samples; the rest comes from the seed. *t-test*: the ordinary paired t-test over all
-runs with the same correction. In a sequential comparison, it is wrong if any interim analysis is
+{share:.3g} % for three pairs. *Share of the split* is the share of the variance of a difference that comes
+from the split of the samples; the rest comes from the seed. *t-test* is the ordinary paired t-test over all
+runs with the same correction. In a sequential comparison, the t-test is wrong if any interim analysis is
 significant at 5 %.
 
 | folds | share of the split | seeds | wrong verdicts | 95 % interval covers the truth | t-test wrong |
@@ -302,8 +302,8 @@ significant at 5 %.
 {null}
 
 The simulated dataset has a variance of its own, as large as Nadeau and Bengio assume: the variance of
-the split times test samples / training samples. With one seed, the test attributes all variance to the
-split. This is conservative if the variance comes from the seed.
+the split times the ratio of test samples to training samples. With one seed, the test attributes all
+variance to the split. This is conservative if the variance comes from the seed.
 
 ## Without a difference, with real training
 

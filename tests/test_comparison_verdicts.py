@@ -356,7 +356,7 @@ def test_compare_scores_a_regression_by_r2():
         ),
         ({"budget": 100}, "budget=100 needs until_decided"),
         ({"budget": "soon", "until_decided": True}, "budget must be a number of runs .* got 'soon'"),
-        ({"rope": -1.0}, "rope must be a number >= 0, half the width of a region, got -1.0"),
+        ({"rope": -1.0}, "rope must be a number >= 0, half the width of the region, got -1.0"),
         ({"rope": float("nan")}, "rope must be a number >= 0, .* got nan"),
         ({"replace": "relu"}, "replace needs a module, got replace='relu' without one"),
     ],

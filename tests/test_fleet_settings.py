@@ -110,11 +110,11 @@ def test_fleet_verb_prints_settings_and_their_variables(capsys):
     assert main(["fleet"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"processor           {processor_name()}"
-    assert "threads             1           change: ACTLAB_THREADS" in lines
-    assert "weights_per_fleet   131072      change: ACTLAB_WEIGHTS_PER_FLEET" in lines
-    assert "layer_by_layer      True        change: ACTLAB_LAYER_BY_LAYER" in lines
-    assert "digits              7 networks of actlab in one fleet" in lines
-    assert "MNIST               1 network of actlab in one fleet" in lines
+    assert "threads             1           set with ACTLAB_THREADS" in lines
+    assert "weights_per_fleet   131072      set with ACTLAB_WEIGHTS_PER_FLEET" in lines
+    assert "layer_by_layer      True        set with ACTLAB_LAYER_BY_LAYER" in lines
+    assert "digits              7 networks (actlab.NeuralNet) in one fleet" in lines
+    assert "MNIST               1 network (actlab.NeuralNet) in one fleet" in lines
 
 
 def test_fleet_verb_json_prints_one_object(monkeypatch, capsys):

@@ -339,7 +339,7 @@ def test_formula_latex_keeps_decimals():
         (
             "x",
             {"parameters": {"training": 1}},
-            "formula: parameter 'training' is reserved: every module has an attribute of this name",
+            "formula: parameter 'training' is reserved: every module has an attribute with this name",
         ),
         ("x", {"parameters": {"v1": 1}}, "formula: parameter 'v1' is taken"),
         ("x*b", {"parameters": {"b": math.inf}}, "formula: parameter 'b' must be a finite number, got inf"),

@@ -137,8 +137,8 @@ def test_load_data_of_csv_without_regression_target_lists_the_columns(tmp_path):
     [
         (np.full(3, 0.5), "arrays.npz: every target is 0.5; at least two different numbers are needed"),
         ([1, np.nan, np.inf], r"2 of 3 targets are missing, NaN or infinite, the first is y\[1\] = nan"),
-        (["1", "2", "3"], "y <U1; X must be numbers, and y too"),
-        ([1, 2j, 3], "y complex128; X must be numbers, and y too"),
+        (["1", "2", "3"], "y <U1; X must be numeric, and so must y"),
+        ([1, 2j, 3], "y complex128; X must be numeric, and so must y"),
         (
             np.eye(3, 2),
             r"X has shape \(3, 2, 2\) and y \(3, 2\); they must be \(n, d\) and \(n,\) or \(n, 1\) ",

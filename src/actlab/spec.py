@@ -119,7 +119,7 @@ def resolve_all(activations: Iterable[str | Activation[Any]]) -> tuple[ResolvedA
     """Resolve a list of different activations.
 
     Args:
-        activations: Specs, definitions of the catalogue, or results of :func:`actlab.formula`.
+        activations: Specs, definitions from the catalogue, or results of :func:`actlab.formula`.
 
     Raises:
         UsageError: The argument is not a list, an element is not an activation or has no spec, or two are the

@@ -110,7 +110,7 @@ def resolve_reference(reference: Any) -> Reference | None:
         The reference.
 
     Raises:
-        UsageError: It is something else.
+        UsageError: The reference is none of these.
     """
     if reference is None:
         return None

@@ -125,7 +125,7 @@ class ComparisonConfig:
         if self.rope is not None and not (
             isinstance(self.rope, int | float) and math.isfinite(self.rope) and self.rope >= 0
         ):
-            problems.append(f"rope must be a number >= 0, half the width of a region, got {self.rope!r}")
+            problems.append(f"rope must be a number >= 0, half the width of the region, got {self.rope!r}")
         if self.replace is not None and self.module is None:
             problems.append(f"replace needs a module, got replace={self.replace!r} without one")
         problems += self._sequential_problems(len(resolved))

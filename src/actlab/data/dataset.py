@@ -88,7 +88,8 @@ class Dataset:
         if self.shape and channels is None and _find_channel_axes(self.shape) == ["last"]:
             problem = f"shape is {self.shape}, which looks like (height, width, channels)"
             advice = (
-                "load_data((X, y)) moves the channels to the front; if they are there, set channels='first'"
+                "load_data((X, y)) moves the channels to the front; "
+                "if they already come first, set channels='first'"
             )
             raise UsageError(f"{self.name}: {problem}; {advice}")
 

@@ -271,7 +271,7 @@ def _check_dtypes(X: Array, y: Array, regression: bool, name: str) -> tuple[Arra
     """Return X and y after a check of their dtypes."""
     if X.dtype.kind not in "biuf" or y.dtype.kind not in ("biuf" if regression else "biufU"):
         problem = f"X has dtype {X.dtype} and y {y.dtype}"
-        requirement = "numbers, and y too" if regression else "numbers, and y integers or strings"
+        requirement = "numeric, and so must y" if regression else "numeric, and y must be integers or strings"
         raise UsageError(f"{name}: {problem}; X must be {requirement}")
     if not regression:
         _refuse_fractions(y, name)

@@ -85,14 +85,15 @@ def open_backend(
         executor: The executor; None for this process.
         X: Inputs (n, ...).
         y: Targets (n, ...).
-        device: That of the first run.
+        device: The device of the first run.
         settings: How fleets compute.
         report: Called after every epoch of a job in this process.
     """
     if executor is None:
         yield InProcessBackend(X, y, settings, report)
     elif isinstance(executor, ThreadPoolExecutor):
-        with create_shared_folder(0) as folder, use_settings(settings):  # no thread may set it for itself
+        # A thread must not change these settings.
+        with create_shared_folder(0) as folder, use_settings(settings):
             yield ThreadBackend(executor, SharedArrays(folder), settings, _copy_to_device(X, y, device))
     else:
         with share_arrays(executor, X, y) as shared:
@@ -111,7 +112,7 @@ class InProcessBackend:
         self.data: dict[str, DeviceData] = {}
 
     def count_slots(self) -> int | None:
-        """Return 1: a job that begins ends before anything else happens."""
+        """Return 1: each job runs to its end before anything else happens."""
         return 1
 
     def begin(self, jobs: Sequence[Job]) -> list[Future[FleetOutcome]]:
@@ -138,7 +139,7 @@ class ExecutorBackend:
 
     def __init__(self, executor: Executor, shared: SharedArrays, settings: FleetSettings) -> None:
         self.executor, self.shared, self.settings = executor, shared, settings
-        # Workers may have started in another folder, and the user's files are named from this one.
+        # Workers may have started in another folder, but paths of the user's files are relative to this one.
         self.folder = os.getcwd() if isinstance(executor, WorkerPool) else ""
 
     def count_slots(self) -> int | None:
@@ -217,7 +218,7 @@ def _train_in_process(
     settings: FleetSettings,
     sources: Mapping[tuple[Any, ...], str],
 ) -> FleetOutcome:
-    """Train a fleet in a process that does nothing else meanwhile."""
+    """Train a fleet in a process that does nothing else at the same time."""
     unimportable_sources.update(sources)
     device = job.runs[0].device
     with use_settings(settings):
@@ -228,7 +229,7 @@ def _train_in_thread(
     job: Job, ready: list[Loop], data: DeviceData, report: EpochCallback, settings: FleetSettings
 ) -> FleetOutcome:
     """Train a fleet in one of several threads."""
-    torch.set_num_threads(settings.threads)  # each thread has a number of its own
+    torch.set_num_threads(settings.threads)  # each thread has its own number
     return train_or_split(job.runs, job.fleet, data, report, ready)
 
 
@@ -238,13 +239,13 @@ def _load(shared: SharedArrays, device: str) -> DeviceData:
 
 
 def _copy_to_device(X: Array, y: Array, device: str) -> DeviceData:
-    """Return data that shares the arrays' memory, on the processor."""
+    """Return the arrays as tensors on a device; on the CPU they share the arrays' memory."""
     return DeviceData(torch.from_numpy(X).to(device), torch.from_numpy(y).to(device))
 
 
 def _make_counter(shared: SharedArrays, job: Job) -> EpochCallback:
     """Return a callback that counts the epochs of a job in a file."""
-    shared.clear(_name_counter(job))  # a process may have died of it
+    shared.clear(_name_counter(job))  # a process that died may have left it
     return functools.partial(_tick, shared, _name_counter(job))
 
 

@@ -59,7 +59,7 @@ Watcher = Callable[[SchedulerState], None]
 
 
 class RunStore(Protocol):
-    """Access to results of earlier runs, and a record of new ones. Runs are named by their indices."""
+    """Access to results of earlier runs, and a record of new ones. Runs are identified by their indices."""
 
     def claim_or_restore(self, indices: Sequence[int]) -> dict[int, Result] | None:
         """Claim runs to train; return recorded results, or None if another process trains some of them."""
@@ -192,7 +192,7 @@ class _Scheduler:
         try:
             yield from self._train()
         finally:
-            for future in self.submitted:  # those that have not begun
+            for future in self.submitted:  # this cancels only jobs that have not begun
                 future.cancel()
 
     def _train(self) -> Generator[tuple[int, Result]]:
@@ -253,7 +253,7 @@ class _Scheduler:
         return [self._record(job, outcome.results, job.tries + 1)]
 
     def _retry(self, job: Job, reason: str) -> list[Ended]:
-        """Queue a job whose process died; then its halves, until the run that causes the failure is found."""
+        """Queue a job whose process died; after the last try, queue its halves or record the failure."""
         job.tries += 1
         log.warning("fleet %d of %d: its process died: %s", job.number + 1, len(self.fleets), reason)
         if job.tries < TRIES:

@@ -350,7 +350,7 @@ def resolve_module_to_draw(spec: str) -> tuple[torch.nn.Module, float]:
     """
     name, _, _ = split_spec(spec)
     if is_import_path(name):
-        raise UsageError("it is a user module, and its curve was not saved")
+        raise UsageError("it is a user-defined module, and its curve was not saved")
     if name not in catalogue and not is_formula(name):
         raise UsageError("it is not in the catalogue")
     definition = find_definition(name)

@@ -34,7 +34,7 @@ def describe_report(comparison: Comparison) -> list[str]:
     if means.notna().sum() < 2:
         return ["Fewer than two activations have a mean score."]
     best = str(comparison.ranking["activation"].iloc[int(means.argmax())])
-    return [f"Highest mean: {best}.", "The folder does not have the settings of the comparison."]
+    return [f"Highest mean: {best}.", "The folder does not contain the settings of the comparison."]
 
 
 # -- verdicts -------------------------------------------------------------------------------------

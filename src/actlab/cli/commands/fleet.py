@@ -46,13 +46,13 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps({**values, "runs_per_fleet": runs}))
         return SUCCESS
     changes = {
-        name: f"change: {get_variable_name(name)}"
+        name: f"set with {get_variable_name(name)}"
         for name in ("threads", "weights_per_fleet", "layer_by_layer")
     }
-    changes["processes"] = "change: --jobs N, or n_jobs=N in Python"
+    changes["processes"] = "set with --jobs N, or n_jobs=N in Python"
     for name, value in values.items():
         print(f"{name:<20}{value!s:<12}{changes.get(name, '')}".rstrip())
     for name, number in runs.items():
         together = f"{number} networks" if number > 1 else "1 network"
-        print(f"{name:<20}{together} of actlab in one fleet")
+        print(f"{name:<20}{together} (actlab.NeuralNet) in one fleet")
     return SUCCESS

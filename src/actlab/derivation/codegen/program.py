@@ -29,7 +29,7 @@ class Operation:
     run: Callable[..., Any]
     text: str
     cost: int = 1
-    compiled_form: bool = False  # whether kernels compute it in another way
+    compiled_form: bool = False  # whether kernels compute it differently
 
 
 _BINARY = {
@@ -187,7 +187,7 @@ class Program:
 
     @property
     def has_compiled_forms(self) -> bool:
-        """Return whether kernels compute some step in another way."""
+        """Return whether kernels compute some step differently."""
         return any(
             step.operation in OPERATIONS and OPERATIONS[step.operation].compiled_form for step in self.steps
         )
@@ -330,7 +330,7 @@ class ProgramBuilder:
         return self("lift", 0, value)
 
     def finish(self, value: Operand) -> Program:
-        """Return the program that computes a value, with the steps it needs only."""
+        """Return the program that computes a value, with only the steps that it needs."""
         if not self.follows_input(value):
             value = self("spread", 0, value)
         if value == 0:

@@ -1,4 +1,4 @@
-"""Find the operation of torch that is a formula, as a whole and to the last bit."""
+"""Find the torch operation that computes a whole formula, to the last bit."""
 
 from __future__ import annotations
 

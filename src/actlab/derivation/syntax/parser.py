@@ -63,7 +63,7 @@ def parse_formula(text: str, names: Collection[str] | None = None) -> ParsedForm
 
     Args:
         text: Arithmetic in real variables with the usual functions, ``where(x > 0, a, b)``, ``pi``, and
-            functions of the catalogue.
+            functions in the catalogue.
         names: The variables that it may use (default: any).
 
     Returns:
@@ -78,7 +78,7 @@ def parse_formula(text: str, names: Collection[str] | None = None) -> ParsedForm
         tree = ast.parse(line, mode="eval").body
     except SyntaxError as error:
         start = min(max((error.offset or 1) - 1, 0), len(line) - 1)
-        raise make_error_at("formula: cannot be read here", line, start, start + 1) from None
+        raise make_error_at("formula: cannot be parsed here", line, start, start + 1) from None
     except (RecursionError, MemoryError):
         raise make_error_at(f"formula: {_TOO_DEEP}", line, 0, len(line)) from None
     parsed = ParsedFormula(line, tree)

@@ -16,7 +16,7 @@ from actlab.errors import UsageError
 
 X = sympy.Symbol("x", real=True)  # the input of a formula
 
-_MOST_NODES = 600  # of an expression, with all functions of the catalogue expanded
+_MOST_NODES = 600  # of an expression, with all functions in the catalogue expanded
 _MOST_COMPARED = 150  # nodes in min or max: SymPy compares them with each other at length
 _LARGEST_EXPONENT = 100
 _MOST_BITS = 4096  # of a number
@@ -42,7 +42,7 @@ def read_formula(text: str, names: Collection[str] | None = None) -> sympy.Expr:
 
     Args:
         text: Arithmetic in real variables with the usual functions, ``where(x > 0, a, b)``, ``pi``, and
-            functions of the catalogue.
+            functions in the catalogue.
         names: The variables that it may use (default: any).
 
     Returns:

@@ -1,6 +1,6 @@
 """Split a formula into tokens, and refuse what is not allowed before Python's parser sees it.
 
-Python's parser is slow or fails on nested brackets, warns of numbers and letters run together, and reports
+Python's parser is slow or fails on nested brackets, warns about numbers and letters run together, and reports
 only "invalid syntax" for ``2x``, ``x^2`` or ``x²``.
 """
 
@@ -17,7 +17,7 @@ from actlab.derivation.syntax.error_position import make_error_at
 from actlab.errors import UsageError
 
 LONGEST = 2000  # characters
-_DEEPEST = 40  # brackets inside each other
+_DEEPEST = 40  # nesting depth of brackets
 _MOST_DIGITS = 60
 _TOKEN = re.compile(
     r"(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[A-Za-z_]\w*)"

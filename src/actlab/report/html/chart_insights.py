@@ -107,7 +107,7 @@ def describe_units(diagnostics: pd.DataFrame, names: Sequence[str], labels: Labe
     worst = worst[worst["dead"] >= _MANY_DEAD]
     sentences = [
         f"{format_percent(row['dead'])} of {labels[row['activation']]}'s units in layer {row['layer']} "
-        "have a slope below 0.001 on every sample: they hardly train."
+        "have a slope below 0.001 on every sample: they hardly learn."
         for row in worst[:3].to_dict("records")
     ]
     if len(dead) and worst.empty:
@@ -232,7 +232,7 @@ def describe_functions(names: Sequence[str], curves: pd.DataFrame, labels: Label
         "Slope above 1 somewhere": [],
         "Slope of exactly 0 in an interval, where the gradient vanishes": [],
         "Not monotonic": [],
-        "Evaluated from −6 to 6 only, before training": [],
+        "Evaluated only from −6 to 6, before training": [],
     }
     gentle, steep, flat, turning, sampled = groups.values()
     for name in names:
