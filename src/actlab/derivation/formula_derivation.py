@@ -246,7 +246,7 @@ def _describe_errors(
     for dtype, row in zip(DTYPES, measure_errors(meter, program, order, values), strict=True):
         error = np.concatenate([row[-2:-1], row[:-2], row[-1:]])
         bad = np.flatnonzero(error > LIMITS[order])
-        # Intervals that almost touch are one.
+        # Intervals that almost touch are merged.
         for interval in np.split(bad, np.flatnonzero(np.diff(bad) > 10) + 1) if len(bad) else ():
             low, high = f"{x[interval[0]]:.6g}", f"{x[interval[-1]]:.6g}"
             where = f"at {low}" if low == high else f"from {low} to {high}"

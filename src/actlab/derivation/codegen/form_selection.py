@@ -73,7 +73,7 @@ class SmoothPiece:
 def measure_errors(
     meter: ErrorMeter, made: Program, order: int, values: tuple[float, ...], share: float = 1.0
 ) -> Array:
-    """Return the errors of a program: the greater of eager mode and kernel.
+    """Return the errors of a program: the larger of those in eager mode and in a kernel.
 
     ``share`` scales the error of the kernel: below 1 it counts less than the error of eager mode.
     """
@@ -363,7 +363,7 @@ def _use_cheapest(
 
 
 def _find_first_bad(good: Array, start: int) -> int:
-    """Return the first index from a start on that is not good."""
+    """Return the first index, from a start on, at which a mask is not set."""
     bad = np.flatnonzero(~good[start:])
     return start + int(bad[0]) if len(bad) else len(good)
 

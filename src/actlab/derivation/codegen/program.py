@@ -87,7 +87,7 @@ OPERATIONS: Mapping[str, Operation] = {**_BINARY, **_OTHERS}
 _IN_PLACE = frozenset("add sub mul div neg abs sqrt exp log log1p sin cos clamp clamp_min clamp_max".split())
 # The ends of a clamp that an operation sets: 0 is the lower one, 1 the upper one.
 _CLAMP_ENDS = {"clamp": (0, 1), "clamp_min": (0,), "clamp_max": (1,)}
-_ATOM, _LONG = 9, 80  # precedence of what needs no brackets; characters of a line
+_ATOM, _LONG = 9, 80  # precedence of text that needs no brackets; characters of a line
 _PRECEDENCE = {
     **dict.fromkeys(("add", "sub", "lift", "spread"), 5),
     **dict.fromkeys(("mul", "div"), 6),
@@ -208,7 +208,7 @@ class Program:
         for step in self.steps:
             for operand in step.operands:
                 if type(operand) is int:
-                    uses[operand] += 2 if step.operation == "size" else 1  # whose text has it more than once
+                    uses[operand] += 2 if step.operation == "size" else 1  # its text contains the operand more than once
         named: list[str] = []
 
         def name(number: int) -> None:

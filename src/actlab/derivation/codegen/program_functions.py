@@ -75,7 +75,7 @@ _KNOWN = {sympy.tanh: Tanh, sympy.asinh: Asinh, sympy.acosh: Acosh, sympy.atanh:
 
 
 def recognize_functions(expression: Expr) -> Expr:
-    """Write an expression in accurate functions wherever it contains their formulas."""
+    """Replace formulas in an expression by the accurate functions that compute them."""
     known: dict[Expr, Expr] = {}
     expression = expression.replace(lambda n: n.is_Mul and n.has(exp), _recognize_tanh)
 
