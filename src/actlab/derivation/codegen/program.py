@@ -208,7 +208,7 @@ class Program:
         for step in self.steps:
             for operand in step.operands:
                 if type(operand) is int:
-                    uses[operand] += 2 if step.operation == "size" else 1  # its text contains the operand more than once
+                    uses[operand] += 2 if step.operation == "size" else 1  # its text repeats the operand
         named: list[str] = []
 
         def name(number: int) -> None:
