@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from actlab.models.activation_sites import identify
+from actlab.models.random_streams import NOISE, seeded_torch
 from actlab.timing import saved_bytes
 
 ROWS = 128  # samples for diagnostics
@@ -275,6 +276,7 @@ def try_saved_bytes(module: nn.Module, X: Any, batch_size: int) -> int | None:
     """
     batch = X if batch_size == -1 else X[:batch_size]
     try:
-        return saved_bytes(copy.deepcopy(module).cpu(), torch.as_tensor(batch).clone().cpu())
+        with seeded_torch(0, 0, NOISE, "cpu"):  # another thread may be drawing random numbers
+            return saved_bytes(copy.deepcopy(module).cpu(), torch.as_tensor(batch).clone().cpu())
     except Exception:  # raised by the user's module
         return None
