@@ -23,6 +23,11 @@ from actlab.errors import UsageError, did_you_mean, raise_problems, summarize_er
 from actlab.functions import catalogue
 
 _EXAMPLE_FILE = "my_layers.py"  # stands for a file of the user
+_loading: set[Path] = set()  # files that are being imported
+
+
+class _SelfImportError(UsageError):
+    """Raised if importing a file imports the file again."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -286,11 +291,17 @@ def _import_module(what: str, path: str) -> ModuleType:
     try:
         with contextlib.redirect_stdout(sys.stderr):  # standard output belongs to the command line's results
             return _load_file(Path(path)) if path.endswith(".py") else importlib.import_module(path)
+    except _SelfImportError:
+        raise
     except (Exception, SystemExit) as error:
         raise UsageError(f"{what}: cannot import {path!r}: {summarize_error(error)}") from error
 
 
 def _load_file(path: Path) -> ModuleType:
+    if path.resolve() in _loading:
+        advice = "put the activation into another file, or call actlab under `if __name__ == '__main__':`"
+        problem = f"{path.name} imports itself, because it calls actlab when it is imported"
+        raise _SelfImportError(f"{problem}; {advice}")
     name = path.stem
     while name in sys.modules:  # another module has this name
         name += "_"
@@ -299,11 +310,14 @@ def _load_file(path: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # objects that it defines can then be pickled
+    _loading.add(path.resolve())
     try:
         spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
+    finally:
+        _loading.remove(path.resolve())
     return module
 
 

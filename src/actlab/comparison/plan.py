@@ -41,7 +41,6 @@ class ComparisonPlan:
         candidates: The combinations of tuned values; one empty combination if nothing is tuned.
         y: The targets as the network takes them.
         scoring: How trained networks are scored.
-        diagnostic_epochs: The epochs with diagnostics, by candidate.
 
     Raises:
         UsageError: The network cannot be built or run with an activation, cannot be tuned like that, or
@@ -59,7 +58,6 @@ class ComparisonPlan:
         if isinstance(self.net, skorch.NeuralNetBinaryClassifier):  # its loss takes numbers
             self.y = dataset.y.astype(np.float32)
         self.scoring = Scoring(config.scoring, dataset, self.y)
-        self.diagnostic_epochs: dict[int, tuple[int, ...]] = {}
         self._folds: dict[int, list[tuple[Rows, Rows]]] = {}
         self._makers: list[Any] = []  # runs with one maker train together
         self._validation_splits: dict[tuple[int, int, int], tuple[Rows, Rows | None]] = {}
@@ -90,7 +88,27 @@ class ComparisonPlan:
         each = itertools.product(names, seeds, range(self.config.folds), range(len(self.candidates)))
         return [self._run(*labels) for labels in each]
 
+    @functools.cached_property
+    def diagnostic_epochs(self) -> list[tuple[int, ...]]:
+        """The epochs with diagnostics, for each candidate. Folds differ by a sample and share them."""
+        epochs = []
+        for candidate in range(len(self.candidates)):
+            runs = (self._run_without_diagnostics(name, 0, 0, candidate).run for name in self.config.names)
+            run = next((run for run in runs if run is not None), None)
+            wanted = self.config.diagnostics
+            epochs.append(
+                choose_diagnostic_epochs(wanted, run.epochs, run.steps, run.batch_size) if run else ()
+            )
+        return epochs
+
     def _run(self, name: str, seed: int, fold: int, candidate: int) -> PlannedRun:
+        planned = self._run_without_diagnostics(name, seed, fold, candidate)
+        if planned.run is None:
+            return planned
+        run = dataclasses.replace(planned.run, diagnostic_epochs=self.diagnostic_epochs[candidate])
+        return dataclasses.replace(planned, run=run)
+
+    def _run_without_diagnostics(self, name: str, seed: int, fold: int, candidate: int) -> PlannedRun:
         net, template = self._templates[name, candidate]
         split = 1 + seed // 2 if self.config.shuffled else 0
         rows, test = self.make_folds(split)[fold]
@@ -102,13 +120,7 @@ class ComparisonPlan:
             self._validation_splits[key] = split_validation(net, rows, self.config.dataset.y, own, fold)
         train, valid = self._validation_splits[key]
         parts: dict[str, Any] = {"rows": train, "valid": valid, "test": test, "seed": own, "fold": fold}
-        run = dataclasses.replace(template, **parts)
-        if candidate not in self.diagnostic_epochs:  # folds differ by a sample and share the epochs
-            epochs = choose_diagnostic_epochs(self.config.diagnostics, run.epochs, run.steps, run.batch_size)
-            self.diagnostic_epochs[candidate] = epochs
-        return PlannedRun(
-            *labels, dataclasses.replace(run, diagnostic_epochs=self.diagnostic_epochs[candidate])
-        )
+        return PlannedRun(*labels, dataclasses.replace(template, **parts))
 
     def _make_templates(self) -> dict[tuple[str, int], tuple[skorch.NeuralNet, Run | str]]:
         """Return for each activation and candidate the net, and its run or why no fleet can train it."""
