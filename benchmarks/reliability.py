@@ -345,10 +345,10 @@ def measure_ledger_cost(data: actlab.Dataset, epochs: int, rounds: int) -> list[
         "## Cost of a ledger",
         "",
         f"The notebook's comparison (3 activations, 3 folds, {epochs} epochs, MNIST) was run",
-        f"alternately with and without a ledger, in two processes. The medians (rounds: {rounds}) are",
-        f"{medians['without']:.2f} s without a ledger and {medians['with']:.2f} s with one. The session",
-        f"itself (hashes of models and settings, claims, records) takes {own:.3f} s, or {part:.2f} % of",
-        "the time.",
+        "alternately with and without a ledger, in two processes. It took",
+        f"{medians['without']:.2f} s without a ledger and {medians['with']:.2f} s with one",
+        f"(medians; number of rounds: {rounds}). The session itself (hashes of models and settings,",
+        f"claims, records) takes {own:.3f} s, or {part:.2f} % of the time.",
         "",
     ]
 

@@ -283,8 +283,9 @@ on two cores:
 python -m benchmarks.verdicts
 ```
 
-A share near 5 % is accurate to within {error:.1f} percentage points. The simulation calls the functions of
-actlab that compute verdicts, `actlab.stats.judge` and `actlab.stats.SequentialTest`, with random scores.
+Percentages near 5 % in the tables are accurate to within {error:.1f} percentage points. The simulation
+calls the functions of actlab that compute verdicts, `actlab.stats.judge` and `actlab.stats.SequentialTest`,
+with random scores.
 
 ## Without a difference
 
@@ -308,8 +309,9 @@ variance to the split. This is conservative if the variance comes from the seed.
 ## Without a difference, with real training
 
 These simulations do not assume a model of the variance. Small networks with a random hidden layer learn two
-classes with 3 or 10 folds of 240 samples, drawn for each comparison. The three "activations" are three
-sets of equally good features. None is better on new data, but each may suit the samples by chance.
+classes from 240 samples, which are drawn for each comparison and split into 3 or 10 folds. The three
+"activations" are three sets of equally good features. None is better on new data, but each
+may suit the samples by chance.
 
 | folds | seeds | wrong verdicts | 95 % interval covers the truth | t-test wrong |
 |--:|--:|--:|--:|--:|

@@ -367,7 +367,9 @@ def test_compare_rejects_invalid_settings(dataset, options, message):
 
 
 def test_compare_rejects_invalid_data():
-    with pytest.raises(UsageError, match="data is of type tuple; it must be a Dataset, or a name or file"):
+    with pytest.raises(
+        UsageError, match="data is of type tuple; it must be a Dataset from load_data, a dataset name or"
+    ):
         compare(["relu"], (np.zeros((9, 2)), np.zeros(9)))
 
 

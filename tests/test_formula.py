@@ -357,7 +357,7 @@ def test_formula_latex_keeps_decimals():
         (
             "abs(x)",
             {"at": {3: 1}},
-            "formula: at contains 3, but the derivative does not jump there\n  abs(x)\n  ^^^^^^",
+            "formula: 'at' contains 3, but the derivative does not jump there\n  abs(x)\n  ^^^^^^",
         ),
         ("a*x", {"parameters": ["a"]}, "formula: parameters must be a dictionary, got ['a']"),
         ("abs(x)", {"at": [0]}, "formula: at must be a dictionary, got [0]"),
@@ -366,7 +366,7 @@ def test_formula_latex_keeps_decimals():
             {"parameters": {"a": 1}, "trainable": True},
             "formula: trainable must be a list of names such as ['a'], got True",
         ),
-        (3, {}, "formula: must be a string such as 'x * tanh(x)', got int"),
+        (3, {}, "formula: the text must be a string such as 'x * tanh(x)', got int"),
     ],
 )
 def test_formula_rejects_invalid_arguments(text, options, message):

@@ -85,7 +85,7 @@ def test_plot_function_accepts_modules(ax):
 @pytest.mark.parametrize(
     ("activation", "message"),
     [
-        ("glu", "glu: takes two halves of a tensor, so it has no curve to draw"),
+        ("glu", "glu takes two halves of a tensor, so it has no curve to draw"),
         ("torch.nn:GLU", "torch.nn:GLU: its curve cannot be drawn: RuntimeError"),
         ("tanhh", "unknown activation 'tanhh' (did you mean 'tanh'?)"),
     ],

@@ -197,7 +197,7 @@ def test_parse_budget_rejects_invalid_text(text):
 def test_budget_refusal_names_a_round_that_does_not_fit():
     assert Budget(runs=30).explain_refusal(18, 12, 1.0) == ""
     assert Budget(runs=30).explain_refusal(18, 13, 1.0) == (
-        "the next round of 13 runs would exceed the budget of 30 runs: 18 are trained"
+        "the next round of 13 runs would exceed the budget of 30 runs: 18 have been trained"
     )
     assert Budget(seconds=120).explain_refusal(10, 10, 59.0) == ""
     assert "budget of 2 minutes" in Budget(seconds=120).explain_refusal(10, 10, 61.0)

@@ -209,7 +209,7 @@ def resolve_definition(spec: str) -> Activation[Any]:
         defined is not target and defined.module_class not in (target, type(target))
     ):
         raise UsageError(
-            f"activation {spec!r}: is not a definition; show needs one, check and time accept any module"
+            f"activation {spec!r} is not a definition; show needs one, but check and time accept any module"
         )
     if activation.args or activation.kwargs:
         return defined.at(read_parameters(activation.build().eval()))
@@ -254,7 +254,7 @@ def split_spec(spec: str) -> tuple[str, list[Any], dict[str, Any]]:
         ('formula:x*tanh(x)', [], {})
     """
     if not isinstance(spec, str):
-        raise UsageError(f"activation {spec!r}: must be a name or an nn.Module, not {type(spec).__name__}")
+        raise UsageError(f"activation {spec!r} must be a name or an nn.Module, not {type(spec).__name__}")
     if is_formula(spec):
         return spec.strip(), [], {}
     name, bracket, rest = spec.strip().partition("(")
@@ -387,7 +387,7 @@ def _find_factory(spec: str, target: Any) -> Callable[..., Any]:
     """Return what makes the module of a target."""
     if isinstance(target, Activation):
         if target.module_class is None:
-            raise UsageError(f"activation {spec!r}: has no module; make one with its .module('Name')")
+            raise UsageError(f"activation {spec!r} has no module; make one with its .module('Name')")
         return target.module_class
     if isinstance(target, torch.nn.Module):
         return lambda: target

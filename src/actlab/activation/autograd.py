@@ -104,7 +104,7 @@ class AutogradFunctions:
     def mask(self, x: Tensor, *values: Any) -> Tensor:
         """Return what backward needs to know about the input, in one byte per element."""
         if self.formulas.mask is None:
-            raise TypeError(f"{self.name}: saves a mask but defines none; add one with @{self.name}.mask")
+            raise TypeError(f"{self.name} saves a mask but defines none; add one with @{self.name}.mask")
         return self.formulas.mask(x, *values)
 
     def evaluate(self, formula: Formula, first: Tensor, *rest: Any, dtype: torch.dtype) -> Tensor:

@@ -252,7 +252,7 @@ class Activation(Generic[P]):
     @cached_property
     def _autograd_functions(self) -> AutogradFunctions:
         if self.formulas.derivative is None:
-            raise TypeError(f"{self.name}: has no derivative; add one with @{self.name}.derivative")
+            raise TypeError(f"{self.name} has no derivative; add one with @{self.name}.derivative")
         return AutogradFunctions(self)
 
     def __call__(self, input: Tensor, *args: P.args, **kwargs: P.kwargs) -> Tensor:
@@ -290,7 +290,7 @@ class Activation(Generic[P]):
         """Return the value of every parameter, in order, and whether to work in place."""
         takes = [*self.parameters, "inplace"] if self.facts.inplace else list(self.parameters)
         if len(args) > len(takes):
-            raise TypeError(f"{self.name}: takes at most {len(takes)} arguments {takes}, got {len(args)}")
+            raise TypeError(f"{self.name} takes at most {len(takes)} arguments {takes}, got {len(args)}")
         given = dict(zip(takes, args, strict=False))
         for name, value in kwargs.items():
             if name in given or name not in takes:

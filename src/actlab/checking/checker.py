@@ -65,7 +65,7 @@ def check(
     dtypes = tuple(DTYPES if dtypes is None else dtypes)
     for dtype in dtypes:
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-            raise UsageError(f"dtype {dtype!r}: must be a floating-point torch.dtype such as torch.float32")
+            raise UsageError(f"dtype {dtype!r} must be a floating-point torch.dtype such as torch.float32")
     checks = _select(list_checks(dtypes), only, skip)
     subject = Subject(function, dtypes, _resolve_device(device), resolve_reference(reference))
     return CheckReport(name, run_checks(subject, checks))
@@ -112,7 +112,7 @@ def _select(checks: list[Check], only: Iterable[str] | None, skip: Iterable[str]
         and not any(_selects(word, check.name) for word in skip)
     ]
     if not selected:
-        raise UsageError("no row is left to run: skip contains every row in only")
+        raise UsageError("no row is left to run: 'skip' contains every row of 'only'")
     return selected
 
 

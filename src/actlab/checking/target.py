@@ -57,10 +57,10 @@ def _resolve_value(
         raise UsageError(f"target {name!r}: a value of type {type(value).__name__} is not callable")
     if isinstance(value, nn.Module):
         if called:
-            raise UsageError(f"target {name!r}: is already a module; remove the arguments")
+            raise UsageError(f"target {name!r} is already a module; remove the arguments")
         return value
     if _list_parameters(value) == []:
-        raise UsageError(f"target {name!r}: takes no tensor: it has no parameters")
+        raise UsageError(f"target {name!r} takes no tensor: it has no parameters")
     _require_no_missing(name, "", " besides the tensor", _list_missing(value, [None, *args], kwargs))
     return _bind_arguments(value, args, kwargs)
 
@@ -88,7 +88,7 @@ def _resolve_activation(
 
 def _construct(name: str, factory: type | None, args: list[Any], kwargs: dict[str, Any]) -> Target:
     if factory is None:
-        raise UsageError(f"target {name!r}: has no module; make one with its .module('Name')")
+        raise UsageError(f"target {name!r} has no module; make one with its .module('Name')")
     _require_no_missing(name, f"{factory.__name__} ", "", _list_missing(factory, args, kwargs))
     try:
         target = factory(*args, **kwargs)

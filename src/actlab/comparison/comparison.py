@@ -314,7 +314,7 @@ def run_comparison(
 
 def _load_dataset(data: Dataset | str | Path) -> Dataset:
     if not isinstance(data, Dataset | str | Path):
-        right = "a Dataset, or a name or file for load_data; use load_data to make a Dataset"
+        right = "a Dataset from load_data, a dataset name or a path"
         raise UsageError(f"data is of type {type(data).__name__}; it must be {right}")
     return data if isinstance(data, Dataset) else load_data(data)
 

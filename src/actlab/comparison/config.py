@@ -46,7 +46,7 @@ class Budget:
         """
         if runs + more > self.runs:
             round_size = f"the next round of {more} runs"
-            return f"{round_size} would exceed the budget of {self.runs:.0f} runs: {runs} are trained"
+            return f"{round_size} would exceed the budget of {self.runs:.0f} runs: {runs} have been trained"
         if runs and seconds * (1 + more / runs) > self.seconds:
             return f"the next round would exceed the budget of {self.seconds / 60:g} minutes"
         return ""
@@ -135,7 +135,9 @@ class ComparisonConfig:
         if not self.until_decided:
             if self.budget is None:
                 return []
-            return [f"budget={self.budget!r} needs until_decided; without it, set seeds"]
+            return [
+                f"budget={self.budget!r} needs until_decided; for a fixed number of runs, set seeds instead"
+            ]
         problems = []
         if self.seeds != 1:
             problems.append(f"until_decided chooses the number of seeds, got seeds={self.seeds}: omit seeds")

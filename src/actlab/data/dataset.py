@@ -266,8 +266,8 @@ def _move_channels_first(X: Array, channels: str | None, name: str) -> Array:
     problem = f"{name}: X has shape {X.shape}"
     if X.ndim != 4:
         if channels is not None:
-            either = f"not (n, c, h, w) or (n, h, w, c); channels {channels!r}"
-            raise UsageError(f"{problem}, {either} is not used with it; omit it")
+            images = "channels needs images (n, c, h, w) or (n, h, w, c)"
+            raise UsageError(f"{problem}, but {images}; omit channels={channels!r}")
         return X
     axes = [channels] if channels else _find_channel_axes(X.shape[1:])
     if len(axes) > 1:

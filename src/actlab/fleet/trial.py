@@ -184,7 +184,9 @@ def _find_fleet_problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> st
             )
         for name, value in _constant_tensors(module).items():
             if not torch.equal(value, before[name]) and not value.isnan().any():
-                return f"the network changes {name} when it is called in {mode} mode; a fleet does not"
+                return (
+                    f"the network changes {name} when it is called in {mode} mode; a fleet keeps it constant"
+                )
     return ""
 
 

@@ -70,7 +70,7 @@ def find_kinks(
             continue
         if abs(left - right) <= 1e-12 * max(abs(left), abs(right)):
             if point in at:
-                raise NoKink(f"at contains {point:g}, but the derivative does not jump there")
+                raise NoKink(f"'at' contains {point:g}, but the derivative does not jump there")
             continue
         wanted = float(at.get(point, 0.0 if 0 in (left, right) else own))
         chosen[point] = wanted

@@ -71,12 +71,14 @@ def to_one_line(text: object) -> str:
         UsageError: The text is not a string, empty or too long.
     """
     if not isinstance(text, str):
-        raise UsageError(f"formula: must be a string such as 'x * tanh(x)', got {type(text).__name__}")
+        raise UsageError(
+            f"formula: the text must be a string such as 'x * tanh(x)', got {type(text).__name__}"
+        )
     line = re.sub(r"[\t\r\n]", " ", text[: 2 * LONGEST]).strip(" ")
     if not line:
         raise UsageError("formula: the text is empty; write 'x * tanh(x)', for example")
     if len(line) > LONGEST or len(text) > 2 * LONGEST:
-        problem = f"formula: has {len(text)} characters; the maximum is {LONGEST}"
+        problem = f"formula: the text has {len(text)} characters; the maximum is {LONGEST}"
         raise make_error_at(problem, line[:LONGEST], min(len(line), LONGEST) - 1, LONGEST)
     return line
 
