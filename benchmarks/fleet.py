@@ -26,9 +26,10 @@ from sklearn.model_selection import GridSearchCV
 
 import actlab
 from actlab.execution.scheduler import train_runs
-from actlab.fleet.loop import Data, Loop
+from actlab.fleet.loop import DeviceData, Loop
 from actlab.fleet.run import Run
-from actlab.fleet.skorch_adapter import read_run, split_validation
+from actlab.fleet.skorch_adapter import read_run
+from actlab.training.validation_split import split_validation
 from benchmarks.measuring import machine
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "fleet.md"
@@ -175,7 +176,7 @@ def measure_step_parts(data: actlab.Dataset) -> list[str]:
     ]
     for precision, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):
         run = run_of(data, 40_000, 25, precision)
-        loop = Loop([run], True, Data(torch.from_numpy(data.X), torch.from_numpy(data.y)))
+        loop = Loop([run], True, DeviceData(torch.from_numpy(data.X), torch.from_numpy(data.y)))
         clocks = {part: Clock() for part in ("epoch", "layer", "loss", "update", "validation")}
         with torch.no_grad():
             loop.train_epoch()

@@ -26,7 +26,7 @@ RANDOM = ("rrelu",)  # has a random slope, so it has no formula in training
 
 
 def entries() -> list[str]:
-    """Return the element-wise functions of the catalogue."""
+    """Return the element-wise functions in the catalogue."""
     found = actlab.catalogue.items()
     return [name for name, activation in found if not activation.facts.gated and name not in RANDOM]
 

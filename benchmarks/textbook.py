@@ -54,7 +54,7 @@ def textbook(formula: str, **parameters: Any) -> Callable[..., Tensor]:
     """Return the formula as a function of its variables, which are tensors in alphabetical order.
 
     Args:
-        formula: A formula of the catalogue.
+        formula: A formula from the catalogue.
         **parameters: The values of its parameters; all other names are variables.
 
     Returns:

@@ -162,11 +162,11 @@ def _judge_sequential(
     names = [str(index) for index in range(len(scores))]
     seeds_of = dict.fromkeys(names, 0)
     test = SequentialTest(names)
-    while not test.ended:
+    while not test.stop_reason:
         seeds_of.update(dict.fromkeys(test.remaining, test.next_seeds))
         common = [min(seeds_of[names[a]], seeds_of[names[b]]) for a, b in pairs]
         judged = _judge(case, scores, pairs, common, test.level)
-        test.update({(names[a], names[b]): v for (a, b), v in zip(pairs, judged, strict=True)}, {})
+        test.record_analysis({(names[a], names[b]): v for (a, b), v in zip(pairs, judged, strict=True)}, {})
     verdicts = [test.verdicts[names[a], names[b]] for a, b in pairs]
     return [v for v in verdicts if v], sum(seeds_of.values()) / len(names)
 
@@ -283,8 +283,9 @@ on two cores:
 python -m benchmarks.verdicts
 ```
 
-A share near 5 % is accurate to within {error:.1f} percentage points. The simulation calls the functions of
-actlab that compute verdicts, `actlab.stats.judge` and `actlab.stats.SequentialTest`, with random scores.
+Percentages near 5 % in the tables are accurate to within {error:.1f} percentage points. The simulation
+calls the functions of actlab that compute verdicts, `actlab.stats.judge` and `actlab.stats.SequentialTest`,
+with random scores.
 
 ## Without a difference
 
@@ -292,9 +293,9 @@ Each simulated comparison has three activations with equal means, and therefore 
 Holm's correction. A comparison is wrong if one of its
 verdicts is "better" or "worse". The region of practical equivalence is empty, so no sequential
 comparison ends early. A sequential comparison has interim analyses after {analyses} seeds, each at a level of
-{share:.3g} % for three pairs. *Share of the split*: the share of the variance of a difference that comes
-from the split of the samples; the rest comes from the seed. *t-test*: the ordinary paired t-test over all
-runs with the same correction. In a sequential comparison, it is wrong if any interim analysis is
+{share:.3g} % for three pairs. *Share of the split* is the share of the variance of a difference that comes
+from the split of the samples; the rest comes from the seed. *t-test* is the ordinary paired t-test over all
+runs with the same correction. In a sequential comparison, the t-test is wrong if any interim analysis is
 significant at 5 %.
 
 | folds | share of the split | seeds | wrong verdicts | 95 % interval covers the truth | t-test wrong |
@@ -302,14 +303,15 @@ significant at 5 %.
 {null}
 
 The simulated dataset has a variance of its own, as large as Nadeau and Bengio assume: the variance of
-the split times test samples / training samples. With one seed, the test attributes all variance to the
-split. This is conservative if the variance comes from the seed.
+the split times the ratio of test samples to training samples. With one seed, the test attributes all
+variance to the split. This is conservative if the variance comes from the seed.
 
 ## Without a difference, with real training
 
 These simulations do not assume a model of the variance. Small networks with a random hidden layer learn two
-classes with 3 or 10 folds of 240 samples, drawn for each comparison. The three "activations" are three
-sets of equally good features. None is better on new data, but each may suit the samples by chance.
+classes from 240 samples, which are drawn for each comparison and split into 3 or 10 folds. The three
+"activations" are three sets of equally good features. None is better on new data, but each
+may suit the samples by chance.
 
 | folds | seeds | wrong verdicts | 95 % interval covers the truth | t-test wrong |
 |--:|--:|--:|--:|--:|

@@ -16,7 +16,7 @@ from actlab.derivation.codegen.program import Program
 from actlab.derivation.formula_derivation import Derivation, derive
 from actlab.derivation.syntax.to_sympy import read_formula
 
-# Every element-wise formula of the catalogue.
+# Every element-wise formula in the catalogue.
 NAMES = tuple(name for name, entry in actlab.catalogue.items() if not entry.facts.gated)
 
 

@@ -14,10 +14,11 @@ from torch import nn
 
 from actlab.execution.scheduler import train_runs
 from actlab.fleet.run import Result, Run
-from actlab.fleet.settings import FleetSettings, apply_settings
-from actlab.fleet.skorch_adapter import read_run, split_validation
+from actlab.fleet.settings import FleetSettings, use_settings
+from actlab.fleet.skorch_adapter import read_run
 from actlab.models.networks import new_activation
 from actlab.models.random_streams import WEIGHTS, seeded_torch
+from actlab.training.validation_split import split_validation
 
 ROWS, FEATURES, CLASSES = 50, 5, 3
 _NOT_COMPARED = {"batches", "dur", "train_batch_count", "valid_batch_count"}
@@ -92,7 +93,7 @@ def train_by_skorch(net, run, X, y):
     copy = clone(net).set_params(iterator_train__sampler=Orders(run), iterator_train__shuffle=False)
     with seeded_torch(run.seed, run.fold, WEIGHTS, "cpu"):
         copy.initialize()
-    with apply_settings(Packing()):
+    with use_settings(Packing()):
         copy.partial_fit(X, y)
     history = [{k: v for k, v in row.items() if k not in _NOT_COMPARED} for row in copy.history]
     own = {**dict(copy.module_.named_parameters()), **dict(copy.module_.named_buffers())}

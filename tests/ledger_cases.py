@@ -12,7 +12,7 @@ import pytest
 
 from actlab.errors import UsageError
 from actlab.fleet.run import Result
-from actlab.ledger.ledger import Entry, Ledger
+from actlab.ledger.ledger import Ledger, StoredRun
 from actlab.ledger.run_key import hash_description
 from tests.processes import fork_processes
 
@@ -50,7 +50,7 @@ def make_entry(number, fleet=0, **changes):
         "seconds": 1.5,
         "how": "layer by layer",
     }
-    return Entry(make_key(number, fleet), settings(number, fleet), Result(**{**defaults, **changes}))
+    return StoredRun(make_key(number, fleet), settings(number, fleet), Result(**{**defaults, **changes}))
 
 
 def read_refusal(path, **options):

@@ -1,4 +1,4 @@
-"""Processes that tests start: with default signals, for a limited time, and always ended."""
+"""WorkerPool that tests start: with default signals, for a limited time, and always ended."""
 
 from __future__ import annotations
 

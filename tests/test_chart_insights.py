@@ -65,7 +65,7 @@ def test_describe_learning_of_diverged_and_empty_histories():
 def test_describe_units_report_dead_and_saturated_units():
     names = ("relu", "tanh")
     assert chart_insights.describe_units(diagnostics_frame(names), names, own_labels(*names)) == [
-        "30 % of relu's units in layer 2 have a slope below 0.001 on every sample: they hardly train.",
+        "30 % of relu's units in layer 2 have a slope below 0.001 on every sample: they hardly learn.",
         "The share of dead units grows: relu in layer 2 (0 % after epoch 1, 30 % after epoch 12).",
         "Most saturated: the slope is below 0.05 for 27 % of tanh's values in layer 1.",
     ]
@@ -205,7 +205,7 @@ def test_describe_functions_describe_saved_curves_of_user_activations():
         "Slope of exactly 0 in an interval, where the gradient vanishes: relu (x < 0) and torch.nn:ReLU6 "
         "(−6 ≤ x ≤ 0).",
         f"Not monotonic: torch.nn:GELU (slope down to −0.13) and {__name__}:Wave (slope down to −3).",
-        "Evaluated from −6 to 6 only, before training: torch.nn:GELU, torch.nn:ReLU6, torch.nn:Sigmoid and "
+        "Evaluated only from −6 to 6, before training: torch.nn:GELU, torch.nn:ReLU6, torch.nn:Sigmoid and "
         f"{__name__}:Wave.",
     ]
 
@@ -217,7 +217,7 @@ def test_describe_functions_state_the_range_of_saved_curves():
     assert curves[curves["activation"] == names[1]]["f1"].eq(0).any()
     assert chart_insights.describe_functions(names, curves, own_labels(*names)) == [
         f"Slope below 1 everywhere: {names[1]} (at most 0.5).",
-        f"Evaluated from −6 to 6 only, before training: {names[1]}.",
+        f"Evaluated only from −6 to 6, before training: {names[1]}.",
     ]
 
 

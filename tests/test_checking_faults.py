@@ -146,8 +146,8 @@ FAULTS: dict[str, tuple[Any, str, str, Any]] = {
         faulty.tanh,
     ),
     "vmap of another function": (faulty.tanh_with_vmap_without_tanh, "vmap", "vmap is", faulty.tanh),
-    "jvp off by a factor": (faulty.tanh_with_jvp_off, "forward mode", "a tangent is", faulty.tanh),
-    "jvp of wrong sign": (faulty.tanh_with_jvp_negative, "forward mode", "a tangent is", faulty.tanh),
+    "jvp off by a factor": (faulty.tanh_with_jvp_off, "forward mode", "the tangent is", faulty.tanh),
+    "jvp of wrong sign": (faulty.tanh_with_jvp_negative, "forward mode", "the tangent is", faulty.tanh),
     "item in backward": (faulty.tanh_with_backward_by_item, "batched gradients", "aten::item", faulty.tanh),
     "item in backward, per sample": (
         faulty.tanh_with_backward_by_item,

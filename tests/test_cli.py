@@ -401,7 +401,7 @@ def test_actlab_refuses_a_current_folder_that_was_deleted(tmp_path, monkeypatch,
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    assert "the current folder does not exist any more" in refused(capsys, "show", "relu")
+    assert "the current folder no longer exists" in refused(capsys, "show", "relu")
 
 
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-"])

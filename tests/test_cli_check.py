@@ -115,7 +115,7 @@ def test_check_reference_option(capsys):
         (["user_module.py:two"], "needs 'y' besides the tensor; write user_module.py:two(y=...)"),
         (["user_module.py:Scaled"], "Scaled needs 'scale'; write user_module.py:Scaled(scale=...)"),
         (["user_module.py:Scaled(1, 2)"], "Scaled cannot be created: TypeError"),
-        (["user_module.py:made(1)"], "is a module already; remove the arguments"),
+        (["user_module.py:made(1)"], "is already a module; remove the arguments"),
         (["torch.nn:ELU(alpha=__import__('os'))"], "arguments must be literals"),
         (["torch.nn:ELU(alpha=1.0"], "arguments must be literals"),
         (["relu", "--only", "kinkz"], "unknown row 'kinkz' (did you mean 'kinks'?)"),

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from actlab.cli import main
-from actlab.ledger.ledger import RUN_COLUMNS, Entry, Ledger
+from actlab.ledger.ledger import RUN_COLUMNS, Ledger, StoredRun
 from actlab.ledger.run_key import hash_description
 from actlab.ledger.sqlite import FORMAT
 from tests.command_line import actlab, in_empty_folder, list_names, refused, tiny_data
@@ -118,7 +118,8 @@ def test_ledger_show_prints_the_last_twenty_runs(capsys):
     loss = {"test_loss": 1e30, "failure": "diverged"}
     runs = [make_entry(n, **loss if n > 2 else {}).result for n in range(25)]
     record_entries(
-        "runs.db", *(Entry(hash_description(own), own, run) for own, run in zip(settings, runs, strict=True))
+        "runs.db",
+        *(StoredRun(hash_description(own), own, run) for own, run in zip(settings, runs, strict=True)),
     )
     lines = run_verb(capsys, "show", "runs.db")
     assert lines[0] == "25 runs, 22 failed"
@@ -269,7 +270,7 @@ def test_ledger_export_without_runs(tmp_path, capsys):
 
 def test_ledger_export_writes_nan_and_infinite_settings(tmp_path, capsys):
     own = {"lr": math.inf, "deep": [math.nan]}
-    record_entries("runs.db", Entry("k", own, make_entry(0).result))
+    record_entries("runs.db", StoredRun("k", own, make_entry(0).result))
     run_verb(capsys, "export", "runs.db", "--out", "x")
     assert json.loads((tmp_path / "x/settings.json").read_text(), parse_constant=pytest.fail) == [
         {"key": "k", "lr": {"$float": "inf"}, "deep": [{"$float": "nan"}]}

@@ -219,3 +219,14 @@ def test_comparison_config_rejects_folds_with_too_few_samples():
     small = Dataset(np.eye(12, dtype=np.float32), y, "small", "0" * 16, (0, 1))
     with pytest.raises(UsageError, match="the largest class has only 4 samples"):
         ComparisonConfig(activations=["relu"], dataset=small, jobs=1)
+
+
+@pytest.mark.parametrize("diagnostics", [None, True, False])
+def test_compare_describes_the_epochs_of_its_diagnostics(diagnostics):
+    comparison = actlab.compare(["relu", "tanh"], "digits", epochs=13, diagnostics=diagnostics)
+    described = comparison.about["diagnostics"]
+    if diagnostics is False:
+        assert described == {"off": "they were switched off"}
+        assert comparison.diagnostics.empty
+    else:
+        assert described["measured_epochs"] == sorted(comparison.diagnostics["epoch"].unique())

@@ -147,7 +147,7 @@ def test_sentences_of_many_pairs_describe_those_of_the_first():
 
 def test_sentences_report_the_number_of_runs():
     values = [{"lr": 0.1}, {"lr": 0.2}]
-    test = {"interim_analyses": 3, "ended": "all pairs are decided", "dropped": {}}
+    test = {"interim_analyses": 3, "stop_reason": "all pairs are decided", "dropped": {}}
     rows = [pair("relu", "tanh", "better", 0.1, 0.05, 0.15)]
     result = comparison(
         {"relu": HIGH, "tanh": LOW}, rows, tuned=values, sequential_test=test, trained=48, seeds=8

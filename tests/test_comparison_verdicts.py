@@ -179,7 +179,7 @@ def test_compare_until_decided_adds_seeds_only_to_undecided_activations(dataset,
 def test_compare_until_decided_keeps_its_budget(dataset):
     comparison = compare(["relu", "tanh"], dataset, until_decided=True, budget=30, rope=0.0, **SHORT)
     assert comparison.about["trained"] <= 30
-    assert "the budget of 30 runs" in comparison.about["sequential_test"]["ended"]
+    assert "the budget of 30 runs" in comparison.about["sequential_test"]["stop_reason"]
     with pytest.raises(UsageError, match="budget must be >= 12 runs, the first round, got 11"):
         compare(["relu", "tanh"], dataset, until_decided=True, budget=11, **SHORT)
 
@@ -356,7 +356,7 @@ def test_compare_scores_a_regression_by_r2():
         ),
         ({"budget": 100}, "budget=100 needs until_decided"),
         ({"budget": "soon", "until_decided": True}, "budget must be a number of runs .* got 'soon'"),
-        ({"rope": -1.0}, "rope must be a number >= 0, half the width of a region, got -1.0"),
+        ({"rope": -1.0}, "rope must be a number >= 0, half the width of the region, got -1.0"),
         ({"rope": float("nan")}, "rope must be a number >= 0, .* got nan"),
         ({"replace": "relu"}, "replace needs a module, got replace='relu' without one"),
     ],
@@ -367,7 +367,9 @@ def test_compare_rejects_invalid_settings(dataset, options, message):
 
 
 def test_compare_rejects_invalid_data():
-    with pytest.raises(UsageError, match="data is of type tuple; it must be a Dataset, or a name or file"):
+    with pytest.raises(
+        UsageError, match="data is of type tuple; it must be a Dataset from load_data, a dataset name or"
+    ):
         compare(["relu"], (np.zeros((9, 2)), np.zeros(9)))
 
 

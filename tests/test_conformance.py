@@ -1,4 +1,4 @@
-"""Every law for every definition of the catalogue, including new ones."""
+"""Every law for every definition in the catalogue, including new ones."""
 
 from __future__ import annotations
 

@@ -69,7 +69,10 @@ def test_conv_net_weights_do_not_depend_on_the_activation(activation):
         ({"num_units": 3}, "num_units must be at least 4, got 3"),
         ({"num_classes": 0}, "num_classes must be at least 1, got 0"),
         ({"num_features": 0}, "num_features must be at least 1, got 0"),
-        ({"num_features": 65}, "num_features must be a square number, got 65; otherwise pass image_shape=("),
+        (
+            {"num_features": 65},
+            "num_features must be a square number, got 65; for other images, pass image_shape=(",
+        ),
         ({"num_features": 64, "image_shape": (1, 8, 9)}, "the product 64, got (1, 8, 9)"),
         ({"num_features": 64, "image_shape": (8, 8)}, "height, width) with the product 64"),
         ({"num_features": 64, "image_shape": (1, -8, -8)}, "the product 64, got (1, -8, -8)"),

@@ -190,9 +190,9 @@ def test_cluster_fails_only_the_run_that_kills_workers(cluster, tmp_path):
     [
         (
             "tcp://127.0.0.1:1",
-            "^no Dask scheduler responds at 'tcp://127.0.0.1:1' within 1 s; start one with `dask scheduler`",
+            "^no Dask scheduler responded at 'tcp://127.0.0.1:1' within 1 s; start one with `dask scheduler`",
         ),
-        ("tcp://nowhere.invalid:8786", "^no Dask scheduler responds at 'tcp://nowhere.invalid:8786'"),
+        ("tcp://nowhere.invalid:8786", "^no Dask scheduler responded at 'tcp://nowhere.invalid:8786'"),
         ("tpc://127.0.0.1:8786", "^scheduler is 'tpc://127.0.0.1:8786', not an address such as tcp://"),
         ("", "^scheduler is '', not an address such as tcp://"),
         ("foo", "^scheduler is 'foo', not an address such as tcp://"),
@@ -264,6 +264,6 @@ def test_compare_scheduler_option_rejects_a_missing_scheduler(tmp_path, monkeypa
     out, err = capsys.readouterr()
     assert out == ""
     assert err == (
-        "actlab: error: no Dask scheduler responds at 'tcp://127.0.0.1:1' within 1 s; "
+        "actlab: error: no Dask scheduler responded at 'tcp://127.0.0.1:1' within 1 s; "
         "start one with `dask scheduler`, which prints its address\n"
     )

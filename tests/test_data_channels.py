@@ -160,9 +160,12 @@ def test_conv_net_refuses_images_of_another_shape(shape):
         (("some.csv",), "channels 'last' is not used with 'some.csv'"),
         (
             ((np.eye(4), [0, 1, 0, 1]),),
-            r"arrays: X has shape \(4, 4\), not \(n, c, h, w\) or \(n, h, w, c\); ",
+            r"arrays: X has shape \(4, 4\), but channels needs images \(n, c, h, w\) or \(n, h, w, c\); ",
         ),
-        (((np.ones((4, 2, 2)), [0, 1, 0, 1]),), r"channels 'last' is not used with it; omit it$"),
+        (
+            ((np.ones((4, 2, 2)), [0, 1, 0, 1]),),
+            r"but channels needs images \(n, c, h, w\) or \(n, h, w, c\); omit channels='last'$",
+        ),
     ],
 )
 def test_load_data_refuses_channels_without_a_channel_axis(arguments, message):

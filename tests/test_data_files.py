@@ -104,9 +104,12 @@ ONE_NAN = np.where(np.arange(6).reshape(3, 2) == 3, np.nan, 1.0)
             {"X": np.zeros((3, 0)), "y": [0, 1, 0]},
             r"X has shape \(3, 0\); at least one sample and one feature",
         ),
-        ({"X": THREE.astype(str), "y": [0, 1, 0]}, "X has dtype <U3 and y int64; X must be numbers"),
+        ({"X": THREE.astype(str), "y": [0, 1, 0]}, "X has dtype <U3 and y int64; X must be numeric"),
         ({"X": THREE + 1j, "y": [0, 1, 0]}, "X has dtype complex128"),
-        ({"X": THREE, "y": [b"a", b"b", b"a"]}, "y [|]S1; X must be numbers, and y integers or strings"),
+        (
+            {"X": THREE, "y": [b"a", b"b", b"a"]},
+            "y [|]S1; X must be numeric, and y must be integers or strings",
+        ),
         ({"X": np.full((3, 2), 0.1), "y": [0, 1, 0]}, "X is constant .every value is 0.1."),
         (
             {"X": ONE_NAN, "y": [0, 1, 0]},

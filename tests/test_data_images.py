@@ -105,10 +105,16 @@ def test_load_data_mnist_fingerprint_is_stable():
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (encode_idx(THREE)[:-1], "images-idx3-ubyte' is truncated: 27 bytes, its header states 28"),
-        (encode_idx(THREE)[:10], "images-idx3-ubyte' is truncated: 10 bytes"),
-        (encode_idx(THREE) + b"\0", "images-idx3-ubyte' is too long: 29 bytes, its header states 28"),
-        (b"\0\0\x08\x03" + b"\xff" * 12, "is truncated: 16 bytes, its header states 7922816"),
+        (
+            encode_idx(THREE)[:-1],
+            "images-idx3-ubyte' is truncated: it has 27 bytes, but its header states 28",
+        ),
+        (encode_idx(THREE)[:10], "images-idx3-ubyte' is truncated: it has 10 bytes"),
+        (
+            encode_idx(THREE) + b"\0",
+            "images-idx3-ubyte' is too long: it has 29 bytes, but its header states 28",
+        ),
+        (b"\0\0\x08\x03" + b"\xff" * 12, "is truncated: it has 16 bytes, but its header states 7922816"),
         (b"GIF89a" + bytes(30), "begins with '47 49 46 38', not with '00 00 08 03': it is not an IDX file"),
         (b"\0", "begins with '00', not with"),
         (gzip.compress(b"none", mtime=0), "begins with '6e 6f 6e 65', not with '00 00 08 03'"),
@@ -168,7 +174,9 @@ def test_load_data_rejects_a_missing_folder(tmp_path):
 def test_load_data_names_a_missing_file(tmp_path, present):
     for name in present:
         (tmp_path / name).touch()
-    message = rf"kmnist: {IMAGES}\[.gz\] and {LABELS}\[.gz\] must be in '.*', its raw or its KMNIST/raw"
+    message = (
+        rf"kmnist: {IMAGES}\[.gz\] and {LABELS}\[.gz\] must be in '.*', or in its subfolder raw or KMNIST/raw"
+    )
     refused(message, "kmnist", tmp_path)
 
 

@@ -85,7 +85,7 @@ def test_program_lines_give_the_same_bits(name):
     derived, _ = from_catalogue(name)
     values = tuple(numbers(actlab.catalogue[name].example).values())
     for program_of in programs(derived):
-        function = compile_lines(program_of.to_lines(), program_of.inputs, NAMES)
+        function = compile_lines(program_of.to_python(), program_of.inputs, NAMES)
         for dtype in (torch.float64, torch.float32):
             x = sample().to(dtype)
             torch.testing.assert_close(
@@ -175,7 +175,7 @@ def test_derive_is_deterministic_across_processes():
     code = """
 from actlab.derivation.formula_derivation import derive
 from actlab.derivation.syntax.to_sympy import read_formula
-print(derive(read_formula("elu(x, 0.5) * a + gelu(x)"), {"a": 1.0}, trainable=["a"]).derivative.to_lines())
+print(derive(read_formula("elu(x, 0.5) * a + gelu(x)"), {"a": 1.0}, trainable=["a"]).derivative.to_python())
 """
     outputs = {
         subprocess.run(

@@ -138,6 +138,6 @@ def test_guard_changes_only_programs_with_nan_derivatives():
     guarded = guard_against_nan(elu, x, ())
     assert not find_nan_derivatives(guarded, x, ()).any()
     assert torch.equal(guarded(x), elu(x))
-    assert guarded.to_lines() == [
+    assert guarded.to_python() == [
         "return elementary.above(x, 0.0, x, torch.exp(elementary.above(x, 0.0, (-1.0), x)))"
     ]

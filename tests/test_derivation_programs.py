@@ -21,7 +21,7 @@ BORDERS = [-inf, -3.0, -0.1, -1e-45, 0.0, 1e-45, 0.1, 3.0, inf]
 
 def lines(text, order=0, **parameters):
     derived, _ = derive_activation(text, parameters)
-    return (derived.forward, derived.derivative)[order].to_lines()
+    return (derived.forward, derived.derivative)[order].to_python()
 
 
 def calls(function, *args):

@@ -73,5 +73,5 @@ def test_derive_many_random_formulas(formula):
 def test_program_lines_of_random_formulas_give_the_same_bits(formula):
     derived = derive(read_formula(formula), {})
     for program in programs(derived):
-        function = compile_lines(program.to_lines(), program.inputs, NAMES)
+        function = compile_lines(program.to_python(), program.inputs, NAMES)
         torch.testing.assert_close(function(sample()), program(sample()), rtol=0, atol=0, equal_nan=True)

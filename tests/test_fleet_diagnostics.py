@@ -18,7 +18,7 @@ from torch.optim import lr_scheduler
 import actlab
 from actlab.execution.scheduler import train_runs
 from actlab.fleet.diagnostics import BINS, ROWS, SHARE, choose_diagnostic_epochs, is_elementwise_nonlinear
-from actlab.fleet.loop import Data, Loop
+from actlab.fleet.loop import DeviceData, Loop
 from actlab.fleet.run import EarlyStopping, Optimizer, Schedule
 from actlab.models.networks import ConvNet, new_activation
 from actlab.timing import saved_bytes
@@ -32,7 +32,7 @@ FROZEN = Optimizer("SGD", {**SGD, "lr": 1e-30})
 
 
 def train_fleet(runs, layer_by_layer=True, x=X, y=Y):
-    return Loop(runs, layer_by_layer, Data(torch.as_tensor(x), torch.as_tensor(y))).train()
+    return Loop(runs, layer_by_layer, DeviceData(torch.as_tensor(x), torch.as_tensor(y))).train()
 
 
 def rows_of(result, part, epoch=None):
@@ -266,7 +266,9 @@ def test_diagnostics_do_not_change_results(kind, one_fleet):
 
 def test_diagnostics_gradients_agree_with_autograd():
     model = functools.partial(nn.Sequential, nn.Linear(64, 40), nn.Tanh(), nn.Linear(40, CLASSES))
-    data = Data(torch.randn(96, 64, generator=torch.Generator().manual_seed(0)), torch.arange(96) % CLASSES)
+    data = DeviceData(
+        torch.randn(96, 64, generator=torch.Generator().manual_seed(0)), torch.arange(96) % CLASSES
+    )
     rows = {"rows": np.arange(80), "valid": np.arange(80, 96), "epochs": 4}
     loops = [
         Loop([run(model, **rows, diagnostic_epochs=epochs_with_diagnostics)], True, data)

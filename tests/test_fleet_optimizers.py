@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from actlab.fleet.lr_schedule import torch_optim_arguments
-from actlab.fleet.optimizers import OPTIMIZERS
+from actlab.fleet.optimizers import OPTIMIZERS, make_torch_arguments
 from actlab.fleet.run import Optimizer
 
 STEPS, SIZE = 20, 11
@@ -62,7 +61,7 @@ class Theirs:
         self.rows = [row.clone().requires_grad_() for row in weights]
         kind = getattr(torch.optim, each[0].name)
         self.optimizers = [
-            kind([row], **torch_optim_arguments(o)) for row, o in zip(self.rows, each, strict=True)
+            kind([row], **make_torch_arguments(o)) for row, o in zip(self.rows, each, strict=True)
         ]
 
     def step(self, grads):

@@ -16,7 +16,7 @@ from actlab import FleetSearchCV, compare
 from actlab.data.dataset import Dataset
 from actlab.fleet.grouping import group_into_fleets
 from actlab.fleet.run import Optimizer, Run
-from actlab.fleet.trial import Alone, find_fleet_problem
+from actlab.fleet.trial import ReasonAlone, find_fleet_problem
 from actlab.ledger.ledger import Ledger
 from actlab.models.random_streams import WEIGHTS, seeded_torch
 from actlab.training.train import TrainSettings, history_frame, make_net, train
@@ -89,7 +89,7 @@ def test_plan_gives_the_reason_why_skorch_trains_a_model(function, reason):
         [run(lambda: Calls(function))] * 2, *map(torch.from_numpy, (X, Y)), Packing(most=64)
     )
     assert [
-        (fleet.reason_alone, fleet.alone is Alone.NEEDS_SKORCH, len(fleet.indices)) for fleet in planned
+        (fleet.reason_alone, fleet.alone is ReasonAlone.NEEDS_SKORCH, len(fleet.indices)) for fleet in planned
     ] == [(reason, True, 1)] * 2
 
 
@@ -100,7 +100,11 @@ def test_plan_leaves_runs_without_a_batch_to_skorch(batch_size, rows):
     first, second = group_into_fleets([few, run(model)], *map(torch.from_numpy, (X, Y)), Packing(most=64))
     settings = f"batch_size={batch_size} and drop_last=True"
     assert first.reason_alone == f"{settings} give no batch from {rows} training samples"
-    assert (first.alone is Alone.NEEDS_SKORCH, second.alone is Alone.NEEDS_SKORCH, second.reason_alone) == (
+    assert (
+        first.alone is ReasonAlone.NEEDS_SKORCH,
+        second.alone is ReasonAlone.NEEDS_SKORCH,
+        second.reason_alone,
+    ) == (
         True,
         False,
         "",

@@ -18,9 +18,9 @@ from torch.optim import lr_scheduler as schedules
 
 from actlab.fleet import run as fleet_run
 from actlab.fleet.early_stopping import EarlyStopper
-from actlab.fleet.lr_schedule import LearningRate
-from actlab.fleet.skorch_adapter import split_validation
+from actlab.fleet.lr_schedule import ScheduleStepper
 from actlab.models.random_streams import HOLDOUT, WEIGHTS, derive_seed, seeded_torch
+from actlab.training.validation_split import split_validation
 from tests.fleets import classifier, make_run, make_table
 
 X, Y = make_table()
@@ -179,7 +179,7 @@ def test_learning_rate_equals_that_of_skorchs_scheduler(policy, optimizer):
     numbers = Numbers()
     callbacks = [("pace", LRScheduler(**POLICIES[policy])), ("numbers", numbers)]
     model = classifier(max_epochs=6, callbacks=callbacks, **optimizer).fit(X, Y)
-    learning_rate = LearningRate(make_run(model.set_params(callbacks=callbacks[:1]), X, Y))
+    learning_rate = ScheduleStepper(make_run(model.set_params(callbacks=callbacks[:1]), X, Y))
     steps = iter(numbers.seen)
     for row in model.history:
         for _ in range(row["train_batch_count"]):

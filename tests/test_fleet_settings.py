@@ -13,7 +13,7 @@ from torch import nn
 from actlab.cli import main
 from actlab.errors import UsageError
 from actlab.fleet.layers import LinearLayer, uses_onednn
-from actlab.fleet.settings import FleetSettings, apply_settings, processor_name, read_settings
+from actlab.fleet.settings import FleetSettings, processor_name, read_settings, use_settings
 from actlab.fleet.stacked_weights import Stack
 
 
@@ -56,7 +56,7 @@ def test_settings_for_rejects_invalid_environment_variables(monkeypatch, capsys,
 def test_apply_settings_restores_torch_settings(fails):
     before = torch.get_float32_matmul_precision(), torch.get_num_threads()
     try:
-        with apply_settings(FleetSettings(threads=before[1] + 1)):
+        with use_settings(FleetSettings(threads=before[1] + 1)):
             assert torch.get_float32_matmul_precision() == "highest"
             assert torch.get_num_threads() == before[1] + 1
             if fails:
@@ -110,11 +110,11 @@ def test_fleet_verb_prints_settings_and_their_variables(capsys):
     assert main(["fleet"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"processor           {processor_name()}"
-    assert "threads             1           change: ACTLAB_THREADS" in lines
-    assert "weights_per_fleet   131072      change: ACTLAB_WEIGHTS_PER_FLEET" in lines
-    assert "layer_by_layer      True        change: ACTLAB_LAYER_BY_LAYER" in lines
-    assert "digits              7 networks of actlab in one fleet" in lines
-    assert "MNIST               1 network of actlab in one fleet" in lines
+    assert "threads             1           set with ACTLAB_THREADS" in lines
+    assert "weights_per_fleet   131072      set with ACTLAB_WEIGHTS_PER_FLEET" in lines
+    assert "layer_by_layer      True        set with ACTLAB_LAYER_BY_LAYER" in lines
+    assert "digits              7 networks (actlab.NeuralNet) in one fleet" in lines
+    assert "MNIST               1 network (actlab.NeuralNet) in one fleet" in lines
 
 
 def test_fleet_verb_json_prints_one_object(monkeypatch, capsys):

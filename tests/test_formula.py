@@ -339,7 +339,7 @@ def test_formula_latex_keeps_decimals():
         (
             "x",
             {"parameters": {"training": 1}},
-            "formula: parameter 'training' is reserved: every module has an attribute of this name",
+            "formula: parameter 'training' is reserved: every module has an attribute with this name",
         ),
         ("x", {"parameters": {"v1": 1}}, "formula: parameter 'v1' is taken"),
         ("x*b", {"parameters": {"b": math.inf}}, "formula: parameter 'b' must be a finite number, got inf"),
@@ -357,7 +357,7 @@ def test_formula_latex_keeps_decimals():
         (
             "abs(x)",
             {"at": {3: 1}},
-            "formula: at contains 3, but the derivative does not jump there\n  abs(x)\n  ^^^^^^",
+            "formula: 'at' contains 3, but the derivative does not jump there\n  abs(x)\n  ^^^^^^",
         ),
         ("a*x", {"parameters": ["a"]}, "formula: parameters must be a dictionary, got ['a']"),
         ("abs(x)", {"at": [0]}, "formula: at must be a dictionary, got [0]"),
@@ -366,7 +366,7 @@ def test_formula_latex_keeps_decimals():
             {"parameters": {"a": 1}, "trainable": True},
             "formula: trainable must be a list of names such as ['a'], got True",
         ),
-        (3, {}, "formula: must be a string such as 'x * tanh(x)', got int"),
+        (3, {}, "formula: the text must be a string such as 'x * tanh(x)', got int"),
     ],
 )
 def test_formula_rejects_invalid_arguments(text, options, message):

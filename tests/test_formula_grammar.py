@@ -219,8 +219,8 @@ def test_read_shows_a_long_formula_around_the_error():
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("x" * (LONGEST + 1), f"formula: has {LONGEST + 1} characters; the maximum is {LONGEST}"),
-        ("(" * 10_000 + "x" + ")" * 10_000, "formula: has 20001 characters; the maximum is 2000"),
+        ("x" * (LONGEST + 1), f"formula: the text has {LONGEST + 1} characters; the maximum is {LONGEST}"),
+        ("(" * 10_000 + "x" + ")" * 10_000, "formula: the text has 20001 characters; the maximum is 2000"),
         ("(" * 50 + "x" + ")" * 50, "formula: brackets are nested more than 40 deep"),
         ("-" * 1900 + "x", "formula: operations are nested too deeply"),
         ("x**" * 400 + "x", "formula: operations are nested too deeply"),

@@ -79,7 +79,7 @@ def test_swap_check_and_function_panels_accept_formulas():
     assert actlab.check("mish", reference=f"formula:{MISH}", only=["reference"]).passed
     panels, missing = make_function_panels(["formula:x*tanh(x)", "relu", "nothing.py:Here"], pd.DataFrame())
     assert [line.name for line in panels[0].lines] == ["formula:x*tanh(x)", "relu"]
-    assert missing == {"nothing.py:Here": "it is a user module, and its curve was not saved"}
+    assert missing == {"nothing.py:Here": "it is a user-defined module, and its curve was not saved"}
     known = dict(list_properties(formula(SWISH, parameters={"beta": 1.5})))
     assert known["module"] == f"actlab.formula('{SWISH}', parameters={{'beta': 1.5}}).module_class()"
     assert format_module_call(formula("x*x", name="sq")) == "actlab.formula('x*x', name='sq').module_class()"

@@ -35,7 +35,7 @@ def test_fused_logs_once_and_uses_one_kernel_for_all_sizes(caplog):
             assert got.shape == shape
             torch.testing.assert_close(got, expected)
     assert [record.message for record in caplog.records if record.name == "actlab"] == [
-        "fused mode: compiling the first kernel; each new kernel takes some seconds"
+        "fused mode: compiling the first kernel; each new kernel takes a few seconds"
     ]
     assert counters["stats"]["unique_graphs"] == 2  # the value and the gradient
 

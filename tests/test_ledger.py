@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from actlab.errors import UsageError
 from actlab.ledger import ledger as ledger_module
-from actlab.ledger.ledger import RUN_COLUMNS, Entry, Ledger
+from actlab.ledger.ledger import RUN_COLUMNS, Ledger, StoredRun
 from actlab.ledger.records import dumps, loads
 from tests.ledger_cases import ledger_of_three, make_entry, make_epochs, make_key, path, settings
 
@@ -222,7 +222,7 @@ def test_merge_copies_missing_runs_and_compares_the_others(tmp_path, path, monke
     other, weights = tmp_path / "other.db", {"w": torch.ones(2)}
     with Ledger(other, weights=True) as ledger:
         foreign = make_entry(3)
-        foreign = Entry(
+        foreign = StoredRun(
             foreign.key, foreign.settings, foreign.result, 4, "other-host", "2020-02-02T00:00:00+00:00"
         )
         ledger.record([make_entry(0, weights=weights), make_entry(1, test_acc=0.1), make_entry(2), foreign])

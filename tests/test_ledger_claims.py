@@ -15,7 +15,7 @@ import torch
 from actlab.ledger import ledger as ledger_module
 from actlab.ledger import sqlite
 from actlab.ledger.ledger import Ledger
-from actlab.ledger.owner import Process
+from actlab.ledger.owner import ClaimOwner
 from tests.ledger_cases import hold_claims, make_entry, make_key, path
 from tests.processes import fork_processes, forks, kill_process, list_living, wait_for_exit, wait_until
 
@@ -122,8 +122,8 @@ def test_abandoned_ignores_finished_and_released_runs(path):
 
 
 def test_has_ended_is_true_only_for_a_process_that_certainly_ended():
-    current = Process.current()
-    change = lambda **columns: Process(**{**vars(current), **columns}).has_ended()  # noqa: E731
+    current = ClaimOwner.current()
+    change = lambda **columns: ClaimOwner(**{**vars(current), **columns}).has_ended()  # noqa: E731
     assert not current.has_ended()
     assert change(started=1.0), "another process had the PID"
     assert change(pid=2**22 + 1)

@@ -83,7 +83,7 @@ def test_ledger_with_an_open_log_on_a_read_only_disk_is_rejected(tmp_path):
             assert wait_for_exit(child) == -signal.SIGKILL
         Path(f"{path}-shm").unlink()
         remount(folder, "ro")
-        with pytest.raises(UsageError, match="copy both files to a folder that can be written"):
+        with pytest.raises(UsageError, match="copy both files to a writable folder"):
             Ledger(path, readonly=True)
         remount(folder, "rw")
         with Ledger(path, readonly=True) as ledger:

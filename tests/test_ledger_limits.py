@@ -16,8 +16,8 @@ from actlab.errors import UsageError
 from actlab.fleet.run import Result
 from actlab.ledger import ledger as ledger_module
 from actlab.ledger import sqlite
-from actlab.ledger.ledger import Entry, Ledger
-from actlab.ledger.owner import Process
+from actlab.ledger.ledger import Ledger, StoredRun
+from actlab.ledger.owner import ClaimOwner
 from actlab.ledger.records import dumps, find_differences, loads, pack_weights, trim_key
 from actlab.ledger.run_key import hash_description
 from actlab.ledger.sqlite import FORMAT, find_network_file_system
@@ -137,7 +137,9 @@ def test_record_numbers_epochs_from_one_and_keeps_their_order(path):
 
 def test_record_stores_attempts_host_and_time_of_an_entry(path):
     plain = make_entry(0)
-    detailed = Entry(plain.key, plain.settings, plain.result, 3, "other-host", "2020-02-02T00:00:00+00:00")
+    detailed = StoredRun(
+        plain.key, plain.settings, plain.result, 3, "other-host", "2020-02-02T00:00:00+00:00"
+    )
     with Ledger(path) as ledger:
         ledger.record([detailed, make_entry(1)])
         runs = ledger.runs()
@@ -174,7 +176,7 @@ def test_runs_and_history_are_in_the_order_of_recording(path):
 def test_runs_count_folds_from_one(path):
     settings_of_runs = [{"fold": 0}, {"fold": 4}, {"fold": None}, {}]
     with Ledger(path) as ledger:
-        ledger.record([Entry(hash_description(one), one, Result()) for one in settings_of_runs])
+        ledger.record([StoredRun(hash_description(one), one, Result()) for one in settings_of_runs])
         folds = ledger.runs()["fold"]
     assert folds[:2].tolist() == [1, 5]
     assert folds[2:].isna().all()
@@ -282,7 +284,7 @@ def test_claim_ignores_another_owners_claim_on_a_finished_run(path):
 
 
 def make_process(**columns):
-    return Process(**{**vars(Process.current()), **columns})
+    return ClaimOwner(**{**vars(ClaimOwner.current()), **columns})
 
 
 def test_has_ended_is_false_for_a_process_of_another_host():
@@ -295,16 +297,16 @@ def test_has_ended_is_false_for_a_process_that_cannot_be_inspected(monkeypatch):
         raise psutil.AccessDenied(process.pid)
 
     monkeypatch.setattr(psutil.Process, "status", deny)
-    assert not Process.current().has_ended()
+    assert not ClaimOwner.current().has_ended()
     assert make_process(pid=2**22 + 1).has_ended()
 
 
 def test_process_start_does_not_depend_on_the_system_clock(monkeypatch):
-    before = Process.current()
+    before = ClaimOwner.current()
     boot_time, create_time = psutil.boot_time, psutil.Process.create_time
     monkeypatch.setattr(psutil, "boot_time", lambda: boot_time() + 3600)  # the system clock moves forward
     monkeypatch.setattr(psutil.Process, "create_time", lambda process: create_time(process) + 3600)
-    assert Process.current() == before
+    assert ClaimOwner.current() == before
 
 
 @forks
@@ -375,7 +377,7 @@ def test_record_that_fails_halfway_writes_nothing(path):
         ledger.claim([make_key(0), make_key(1)])
         with pytest.raises(TypeError, match="cannot be recorded"):
             ledger.record(
-                [make_entry(0), Entry(make_key(1), settings(1), make_result(history=[{"bad": object()}]))]
+                [make_entry(0), StoredRun(make_key(1), settings(1), make_result(history=[{"bad": object()}]))]
             )
         assert ledger.runs().empty
         assert ledger.history().empty

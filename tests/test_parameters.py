@@ -54,7 +54,7 @@ X = torch.linspace(-2, 2, 24).reshape(2, 3, 4)
         ),
         (lambda: functional.prelu(X), TypeError, "prelu: argument 'weight' is missing"),
         (lambda: functional.threshold(X, 0.5), TypeError, "threshold: argument 'value' is missing"),
-        (lambda: functional.relu(X, 1, 2), TypeError, "relu: takes at most 1 arguments ['inplace'], got 2"),
+        (lambda: functional.relu(X, 1, 2), TypeError, "relu takes at most 1 arguments ['inplace'], got 2"),
         (lambda: functional.elu(X, beta=1), TypeError, "elu: argument 'beta' is unknown"),
         (lambda: functional.elu(X, 1.0, alpha=1.0), TypeError, "elu: argument 'alpha' is given twice"),
         (lambda: functional.elu(X, torch.ones(())), NotImplementedError, "'alpha' must be a number"),

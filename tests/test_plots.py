@@ -85,7 +85,7 @@ def test_plot_function_accepts_modules(ax):
 @pytest.mark.parametrize(
     ("activation", "message"),
     [
-        ("glu", "glu: takes two halves of a tensor, so it has no curve to draw"),
+        ("glu", "glu takes two halves of a tensor, so it has no curve to draw"),
         ("torch.nn:GLU", "torch.nn:GLU: its curve cannot be drawn: RuntimeError"),
         ("tanhh", "unknown activation 'tanhh' (did you mean 'tanh'?)"),
     ],
@@ -209,7 +209,7 @@ def test_plot_comparison_orders_differences_by_rank(ax):
     ]
     (band,) = ax.patches
     np.testing.assert_allclose(band.get_extents().transformed(ax.transData.inverted()).intervalx, [-0.2, 0.2])
-    assert ax.get_xlabel() == "difference in accuracy to relu, pp"
+    assert ax.get_xlabel() == "difference in accuracy from relu, pp"
 
 
 def ranked(ranks, **changed):
@@ -231,7 +231,7 @@ def ranked(ranks, **changed):
 def test_plot_comparison_labels_an_activation_as_first_only_if_it_has_rank_1(ax, ranks, label):
     plot_comparison(ranked(ranks), ax)
     assert ax.texts[0].get_text() == label
-    assert ax.get_xlabel() == "difference in accuracy to relu, pp"
+    assert ax.get_xlabel() == "difference in accuracy from relu, pp"
 
 
 def test_plot_comparison_marks_large_differences_at_the_edge(ax):

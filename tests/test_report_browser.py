@@ -173,7 +173,7 @@ def sorted_by(page, table, name):
 
 def test_report_sorts_the_ranking_by_mouse_and_keyboard(opened):
     page = opened(comparison(("relu", "tanh", "mish", "elu"), verdicts=comparison().verdicts))
-    difference = "difference to the first, pp"
+    difference = "difference from the first, pp"
     sorted_by(page, "#ranking", difference)
     assert cells(page, "#ranking", 2) == ["mish", "tanh", "relu", "elu"]  # -2, -1, and two without
     page.keyboard.press("Enter")

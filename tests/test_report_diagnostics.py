@@ -206,7 +206,9 @@ def test_render_of_many_layers_and_activations_has_short_tables():
     assert result.count("<tr>") == 2 + 2 * 50 * 4
     message = text(page)
     assert "the first layer, the last and two between" in message
-    assert "A printed page shows the first 40 rows of each table; diagnostics.csv has all." in message
+    assert (
+        "A printed page shows the first 40 rows of each table; diagnostics.csv contains all rows." in message
+    )
     assert len(page.encode()) < 1_500_000
 
 

@@ -275,4 +275,4 @@ def test_report_draws_user_activations_without_importing_them(tiny_data, capsys)
     np.testing.assert_allclose(gate["f"], gate["x"] * s, atol=1e-12)
     np.testing.assert_allclose(gate["f1"], s * (1 + 1.5 * gate["x"] * (1 - s)), atol=1e-12)
     page = Path("run/report.html").read_text(encoding="utf-8")
-    assert page.count(" has no curve here: it is a user module, and its curve was not saved.") == 1
+    assert page.count(" has no curve here: it is a user-defined module, and its curve was not saved.") == 1

@@ -182,15 +182,15 @@ def test_render_names_no_first_activation_without_a_rank():
     frame = whole.ranking.assign(rank=pd.array([pd.NA] * 3, "Int64"), status=status)
     message = text(render(comparison(ranking=frame)))
     assert "No activation has a rank." in message
-    assert "difference to relu, pp" in message
+    assert "difference from relu, pp" in message
     assert "– the reference" in message
     assert "◆" not in message
     assert "the first" not in message
     tied = text(render(comparison(ranking=whole.ranking.assign(rank=pd.array([1, 1, 3], "Int64")))))
     assert "tied for first" in tied
-    assert "difference to the first" not in tied
+    assert "difference from the first" not in tied
     ranked = text(render(whole))
-    assert "difference to the first, pp" in ranked
+    assert "difference from the first, pp" in ranked
     assert "◆ the first" in ranked
 
 
@@ -211,7 +211,7 @@ def test_write_report_rejects_a_comparison_without_runs(tmp_path):
 
 def test_render_names_activations_without_curve():
     message = text(render(comparison(("relu", "my.py:Own", "glu", "elu(alpha=0.5)", "nothing"))))
-    assert "my.py:Own has no curve here: it is a user module, and its curve was not saved." in message
+    assert "my.py:Own has no curve here: it is a user-defined module, and its curve was not saved." in message
     assert "glu has no curve here: it takes two halves of a tensor." in message
     assert "nothing has no curve here: it is not in the catalogue." in message
     assert "elu(alpha=0.5) has no curve" not in message

@@ -123,11 +123,12 @@ def test_write_call_of_a_sequential_test_comments_unknown_settings():
     about = {**comparison().about, "settings": {}, "net": "Mine\nexec", "metric": "neg_log_loss"}
     about["sequential_test"] = {
         "interim_analyses": 3,
-        "ended": "the next round of 12 runs would exceed the budget of 40 runs: 36 are trained",
+        "stop_reason": "the next round of 12 runs would exceed the budget of 40 runs: 36 have been trained",
     }
     assert reproduce.write_call(["relu"], about) == (
         "# module is Mine exec, your own network\n"
-        "# the test ended: the next round of 12 runs would exceed the budget of 40 runs: 36 are trained\n"
+        "# the test ended: the next round of 12 runs would exceed the budget of 40 runs: "
+        "36 have been trained\n"
         "actlab.compare(['relu'], 'digits', module=module, until_decided=True, scoring='neg_log_loss')"
     )
 

@@ -22,7 +22,7 @@ from actlab import NeuralNet, load_data
 from actlab.data.dataset import compute_fingerprint
 from actlab.fleet.run import EarlyStopping, Optimizer, Run, Schedule
 from actlab.fleet.skorch_adapter import read_run
-from actlab.ledger.run_key import describe_runs, hash_description
+from actlab.ledger.run_key import hash_description, list_key_settings
 from tests.fleet_runs import run as as_run
 from tests.fleets import CLASSES, FEATURES, classifier, make_table
 from tests.user_code import CODE, OWN, fixed_seed, import_code
@@ -33,7 +33,7 @@ X, Y = make_table()
 
 
 def settings_of(run):
-    (settings,) = describe_runs([run], "data")
+    (settings,) = list_key_settings([run], "data")
     return settings
 
 
@@ -99,14 +99,16 @@ def test_run_settings_depend_on_every_field_except_diagnostic_epochs():
         for name, values in CHANGED_FIELDS.items()
         for value in values
     ]
-    settings = describe_runs(runs, "data")
+    settings = list_key_settings(runs, "data")
     keys = [hash_description(one) for one in settings]
     assert len(set(keys)) == len(keys)
     with_diagnostics = dataclasses.replace(runs[0], diagnostic_epochs=(1, 2))
-    assert hash_description(describe_runs([with_diagnostics], "data")[0]) == keys[0]
-    assert hash_description(describe_runs(runs[:1], "other data")[0]) != keys[0]
+    assert hash_description(list_key_settings([with_diagnostics], "data")[0]) == keys[0]
+    assert hash_description(list_key_settings(runs[:1], "other data")[0]) != keys[0]
     for run, one in zip(runs, settings, strict=True):
-        assert describe_runs([run], "data") == [one]  # other runs in the list do not change a run's settings
+        assert list_key_settings([run], "data") == [
+            one
+        ]  # other runs in the list do not change a run's settings
     assert [set(one) - {f.name for f in dataclasses.fields(Run)} for one in settings] == [
         {"activation", "data", "versions"}
     ] * len(settings)
@@ -181,7 +183,7 @@ def test_run_settings_describe_a_model_that_cannot_be_built_by_its_factory():
 )
 def test_run_settings_name_the_activation(activation, label):
     model = classifier(module=NeuralNet, module__activation=activation, module__num_features=FEATURES)
-    assert describe_runs([read_run(model, X, Y)], "data")[0]["activation"] == label
+    assert list_key_settings([read_run(model, X, Y)], "data")[0]["activation"] == label
 
 
 def test_run_settings_include_trained_weights_only_if_they_are_used():
@@ -205,7 +207,7 @@ def test_run_settings_hash_a_large_model():
     def build_deep(number, slope):
         return lambda: nn.Sequential(*(nn.LeakyReLU(slope) for _ in range(number)), nn.Linear(5, 3))
 
-    (one,), (two,) = (describe_runs([as_run(net=build_deep(400, slope))], "data") for slope in (0.1, 0.2))
+    (one,), (two,) = (list_key_settings([as_run(net=build_deep(400, slope))], "data") for slope in (0.1, 0.2))
     assert len(json.dumps(one)) < 25_000
     assert one["net"]["value"] != two["net"]["value"]
 
@@ -218,7 +220,7 @@ def test_run_settings_describe_shared_values_once(monkeypatch):
         return nn.Linear(5, 3)
 
     template = as_run(net=build_model)
-    settings = describe_runs([dataclasses.replace(template, seed=seed) for seed in range(1000)], "data")
+    settings = list_key_settings([dataclasses.replace(template, seed=seed) for seed in range(1000)], "data")
     assert len(built) == 1
     assert len({hash_description(one) for one in settings}) == 1000
 
@@ -226,7 +228,7 @@ def test_run_settings_describe_shared_values_once(monkeypatch):
 def test_run_settings_contain_no_address_and_no_folder(import_code):
     module = import_code(OWN)
     run = as_run(net=functools.partial(NeuralNet, 8, module.Square, FEATURES, CLASSES))
-    text = json.dumps(describe_runs([run], "data"))
+    text = json.dumps(list_key_settings([run], "data"))
     assert "Square" in text
     assert not re.search(r"0x[0-9a-f]{6}|folder\d|site-packages|/", text.replace("_/", ""))
 
@@ -245,7 +247,7 @@ import numpy as np, torch
 from torch import nn
 import {first}
 from actlab import NeuralNet
-from actlab.ledger.run_key import describe, describe_runs, hash_description
+from actlab.ledger.run_key import describe, list_key_settings, hash_description
 from actlab.fleet.run import Optimizer, Run
 import mine, own
 from local import Local
@@ -255,7 +257,7 @@ run = Run(net=net, rows=np.arange(9), loss=nn.CrossEntropyLoss(), optimizer=Opti
           epochs=1, batch_size=2)
 values = [mine.Act(), own.Square(), Local(), {{"a", "b", "c", None, torch.half, nn.ReLU, own.square}}]
 values += [functools.partial(own.square, scale=2.0)]
-descriptions = [describe_runs([run], "data"), *map(describe, values)]
+descriptions = [list_key_settings([run], "data"), *map(describe, values)]
 print(*map(hash_description, descriptions))
 """
 

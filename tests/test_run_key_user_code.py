@@ -17,7 +17,7 @@ from torch import nn
 
 from actlab import NeuralNet
 from actlab.fleet.skorch_adapter import read_run
-from actlab.ledger.run_key import Indescribable, describe, describe_runs, hash_description
+from actlab.ledger.run_key import Indescribable, describe, hash_description, list_key_settings
 from tests.fleets import CLASSES, FEATURES, classifier, make_table
 from tests.user_code import CODE, OWN, fixed_seed, have_equal_descriptions, import_code
 
@@ -268,7 +268,7 @@ def test_run_settings_include_the_code_behind_a_spec(import_code, tmp_path):
         (folder / "acts.py").write_text(text)
         model = classifier(module=NeuralNet, module__activation=f"{folder}/acts.py:Square")
         model.set_params(module__num_features=FEATURES, module__num_classes=CLASSES, module__num_units=4)
-        (settings,) = describe_runs([read_run(model, X, Y)], "data")
+        (settings,) = list_key_settings([read_run(model, X, Y)], "data")
         assert settings["activation"] == "acts.py:Square"
         return hash_description(settings)
 

@@ -65,3 +65,13 @@ def test_get_rejects_a_wrong_spec_in_one_line(spec, message):
 def test_parse_rejects_deep_nesting():
     with pytest.raises(actlab.UsageError, match="must be literals"):
         split_spec("leaky_relu(" + "[" * 100_000 + "]" * 100_000 + ")")
+
+
+@pytest.mark.parametrize("call", ["actlab.get('{0}:f')", "actlab.compare(['relu', '{0}:f'], 'digits')"])
+def test_get_refuses_a_file_that_imports_itself(call, tmp_path):
+    file = tmp_path / "script.py"
+    file.write_text(f"import actlab\nf = actlab.functional.relu\n{call.format(file)}\n")
+    with pytest.raises(actlab.UsageError, match=r"script\.py imports itself, because it calls actlab when"):
+        actlab.get(f"{file}:f")
+    file.write_text("import actlab\nf = actlab.functional.relu\n")
+    assert repr(actlab.get(f"{file}:f")) == "ReLU()"

@@ -44,11 +44,11 @@ class ScriptedTest:
 
     def run(self, afford=lambda names, seeds: "", tell=lambda *numbers: None):
         test = SequentialTest(NAMES)
-        while not test.ended:
+        while not test.stop_reason:
             if reason := afford(test.remaining, test.next_seeds):
                 test.stop(reason)
                 break
-            test.update(*self.look(test.remaining, test.next_seeds, test.level))
+            test.record_analysis(*self.look(test.remaining, test.next_seeds, test.level))
             tell(test.seeds, len(test.verdicts) - len(test.decided), len(test.verdicts))
         return test
 
@@ -79,14 +79,14 @@ def test_sequential_test_drops_worse_activations_and_continues():
     assert scripted.trained == [(2, ["a", "b", "c"]), (4, ["a", "c"]), (8, ["a", "c"])]
     assert result.dropped == {"b": "worse than a after 2 seeds"}
     assert result.decided == {("a", "b"): 2, ("b", "c"): 2, ("a", "c"): 8}
-    assert (result.analyses, result.seeds, result.ended) == (3, 8, "all pairs are decided")
+    assert (result.analyses, result.seeds, result.stop_reason) == (3, 8, "all pairs are decided")
 
 
 def test_sequential_test_ignores_pairs_of_dropped_activations():
     scripted = ScriptedTest({("a", "b"): ("better", 2), ("a", "c"): ("better", 2)})
     result = scripted.run()
     assert scripted.trained == [(2, NAMES)]
-    assert result.ended == "all pairs are decided"
+    assert result.stop_reason == "all pairs are decided"
     assert result.verdicts["b", "c"].outcome == "undecided"
     assert ("b", "c") not in result.decided
 
@@ -145,12 +145,16 @@ def test_sequential_test_requests_the_cost_of_remaining_activations():
 
 def test_sequential_test_ends_if_all_but_one_failed():
     result = ScriptedTest({}, failed={"a": "diverged", "c": "diverged"}).run()
-    assert (result.ended, result.analyses, result.decided) == ("fewer than two activations are left", 1, {})
+    assert (result.stop_reason, result.analyses, result.decided) == (
+        "fewer than two activations are left",
+        1,
+        {},
+    )
 
 
 def test_sequential_test_ends_after_the_last_interim_analysis():
     result = ScriptedTest({}).run()
-    assert (result.analyses, result.seeds, result.ended) == (
+    assert (result.analyses, result.seeds, result.stop_reason) == (
         len(ANALYSES),
         32,
         "the maximum of 32 seeds is reached",
@@ -160,12 +164,12 @@ def test_sequential_test_ends_after_the_last_interim_analysis():
 def test_sequential_test_ends_if_seeds_cannot_decide():
     scripted = ScriptedTest({}, more=None)
     result = scripted.run()
-    assert (result.analyses, result.ended) == (3, "more seeds would not decide the remaining pairs")
+    assert (result.analyses, result.stop_reason) == (3, "more seeds would not decide the remaining pairs")
 
 
 def test_sequential_test_ends_with_its_budget():
     result = ScriptedTest({}).run(lambda names, seeds: "no more" if seeds > 4 else "")
-    assert (result.analyses, result.seeds, result.ended) == (2, 4, "no more")
+    assert (result.analyses, result.seeds, result.stop_reason) == (2, 4, "no more")
 
 
 @pytest.mark.parametrize(
@@ -193,7 +197,7 @@ def test_parse_budget_rejects_invalid_text(text):
 def test_budget_refusal_names_a_round_that_does_not_fit():
     assert Budget(runs=30).explain_refusal(18, 12, 1.0) == ""
     assert Budget(runs=30).explain_refusal(18, 13, 1.0) == (
-        "the next round of 13 runs would exceed the budget of 30 runs: 18 are trained"
+        "the next round of 13 runs would exceed the budget of 30 runs: 18 have been trained"
     )
     assert Budget(seconds=120).explain_refusal(10, 10, 59.0) == ""
     assert "budget of 2 minutes" in Budget(seconds=120).explain_refusal(10, 10, 61.0)

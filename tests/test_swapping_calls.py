@@ -393,7 +393,7 @@ class Writing(Helped):
 REFUSED = {
     Inherited: "it is in Deciding.forward, not in a method of its class; make it a separate module",
     CallingOutside: "it is in outside, not in a method of its class; make it a separate module",
-    Writing: "it has the argument out; remove it",
+    Writing: "it has the argument 'out'; remove it",
 }
 
 

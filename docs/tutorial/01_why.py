@@ -60,7 +60,7 @@ print("one layer: ", (x @ weight.T + bias).flatten().tolist())
 # ## A dataset that no line separates
 #
 # Four clusters of points lie at the corners of a square. Opposite corners have the same class. This is the
-# *exclusive or*. No straight line has one class on each side.
+# *exclusive or*. No straight line separates the two classes.
 
 # %%
 rng = np.random.default_rng(0)
@@ -102,8 +102,9 @@ print(
 )
 
 # %% [markdown]
-# A linear network gets at most three of the four corners right, however many units it has. How does ReLU
-# help? This is hard to see with eight units. But two units are enough if we choose their weights:
+# A linear network classifies at most three of the four corners correctly, no matter how many units it has.
+# How does ReLU help? This is hard to see with eight units. But two units are enough if we choose their
+# weights:
 #
 # $$h_1 = \max(x_1 - x_2,\,0), \qquad h_2 = \max(x_2 - x_1,\,0), \qquad y = h_1 + h_2 - 1.$$
 
@@ -170,13 +171,14 @@ plt.show()
 # line is enough. In the input space, this line corresponds to the two borders in the plot to the left.
 #
 # ReLU itself learns nothing. It is a fixed function, the same before and after training. The network learns
-# its linear weights: a representation of the data that is easy to separate after ReLU.
+# its linear weights, and with them a representation of the data that is easy to separate after ReLU.
 
 # %% [markdown]
 # ## A line with kinks
 #
-# In one dimension we can see the parts. A unit computes $\max(ax + b, 0)$, a line with one kink at $-b/a$.
-# The second linear layer adds up such lines, so $n$ units give a curve with at most $n$ kinks.
+# In one dimension, the contribution of each unit is visible. A unit computes $\max(ax + b, 0)$, a line with
+# one kink at $-b/a$. The second linear layer adds up such lines, so $n$ units give a curve with at most $n$
+# kinks.
 
 # %% tags=["hide-input"]
 t = torch.linspace(-3, 3, 601)
@@ -250,18 +252,17 @@ for ax, (title, values) in zip(axes, panels, strict=True):
 plt.show()
 
 # %% [markdown]
-# Where the first panel is negative, the second and the fourth are 0. The backward pass must know these
-# positions. So it needs a tensor from the forward pass: the input or the output. This saved tensor is the
-# memory cost of an activation.
+# The second and fourth panels are 0 where the first is negative. The backward pass must know these positions.
+# So it needs a tensor from the forward pass: the input or the output. This saved tensor is the memory cost of
+# an activation.
 #
 # ## Three equal shapes
 #
-# An activation works on each element separately. The output has the shape of the input, and so has the
-# gradient:
+# An activation works on each element separately. The output and the gradient have the shape of the input:
 #
 # `input.shape == output.shape == gradient.shape`
 #
-# Take the first 128 samples and the first layer of the network of the next lessons.
+# This cell uses the first 128 samples and the first layer of the network in the next lessons.
 
 # %%
 torch.manual_seed(0)
@@ -283,7 +284,7 @@ print(f"gradients that pass: {(z.grad != 0).float().mean():.1%}")
 # %% [markdown]
 # The two shares are equal: the forward gate and the backward gate are the same.
 #
-# Each output depends on its own input only, so the matrix of derivatives is diagonal.
+# Each output depends only on its own input, so the matrix of derivatives is diagonal.
 
 # %%
 z = torch.tensor([-2.0, -0.5, 0.5, 2.0])

@@ -62,10 +62,10 @@ class ReLUFunction(torch.autograd.Function):
 
 
 # %% [markdown]
-# Note three things. We save tensors with `save_for_backward`, not as attributes: PyTorch then frees them in
-# time and detects if they are modified in the meantime. We copy the incoming gradient before we change it,
-# because other operations may read it. And we save the *input*. Save only the input or the output, for a
-# reason that we show below.
+# Note three things. We save tensors with `save_for_backward`, not as attributes: PyTorch then frees them as
+# early as possible and detects whether they are modified in the meantime. We copy the incoming gradient
+# before we change it, because other operations may read it. And we save the *input*. Save only the input or
+# the output, for a reason that we show below.
 #
 # Networks are made of modules, so we wrap the function in a module.
 
@@ -99,8 +99,8 @@ print("z =", z.tolist(), "  h =", h.tolist(), "  y =", y.item())
 # 0: $h = (3, 0, 1)$, and $y = 2\cdot 3 + 3\cdot 0 + 4\cdot 1 = 10$.
 #
 # In the backward pass, $\partial y/\partial h = (2, 3, 4)$, the weights of the second layer. The gate passes
-# the first and the third, so $\partial y/\partial z = (2, 0, 4)$. The gradient of the first layer's weights is
-# this vector times $x = (1, 1)$: a row of twos, a row of zeros, a row of fours.
+# the first and third gradients, so $\partial y/\partial z = (2, 0, 4)$. The gradient of the first layer's
+# weights is this vector times $x = (1, 1)$: a row of twos, a row of zeros, a row of fours.
 
 # %%
 y.backward()
@@ -140,8 +140,8 @@ print(report)
 # there. Our code has `x < 0` where it should have `x <= 0`.
 #
 # Does this matter? Inputs of exactly 0 are rare, but some models produce them: a layer whose weights start at
-# 0, an empty part of an image under a filter without bias, the padding of a text. There, the two functions
-# train differently.
+# 0, a blank region of an image under a filter without bias, or the padding of a text sequence. There, the two
+# functions train differently.
 
 # %%
 z = torch.zeros(3, requires_grad=True)
@@ -253,10 +253,10 @@ print(actlab.check(TanhFunction, skip=["compile", "export"]).text().splitlines()
 # %% [markdown]
 # ## Sigmoid and leaky ReLU
 #
-# For the sigmoid, $\sigma(x) = 1/(1 + e^{-x})$ and $\sigma' = \sigma(1 - \sigma)$. Again the output is enough.
-# The leaky ReLU passes a small part of negative values, forward and backward: it is $x$ for positive $x$ and
-# $0.01\,x$ otherwise. The slope is a second argument of `forward`, so `backward` returns a second value. It is
-# None, because the slope has no gradient.
+# For the sigmoid, $\sigma(x) = 1/(1 + e^{-x})$ and $\sigma' = \sigma(1 - \sigma)$. Again the output is
+# enough. The leaky ReLU passes a small fraction of negative values, forward and backward: it is $x$ for
+# positive $x$ and $0.01\,x$ otherwise. The slope is a second argument of `forward`, so `backward` returns a
+# second value. It is None, because the slope has no gradient.
 
 
 # %%
@@ -297,8 +297,8 @@ for function in (SigmoidFunction, leaky_relu):
     print(actlab.check(function, skip=["compile", "export"]).text().splitlines()[0])
 
 # %% [markdown]
-# All four have the gradients of PyTorch's own functions, in the network of the next lesson and on the first
-# 128 samples.
+# All four have the same gradients as PyTorch's own functions, in the network of the next lesson and on the
+# first 128 samples.
 
 
 # %%
@@ -332,8 +332,8 @@ for title, (ours, torchs) in pairs.items():
 # ## Save only the input or the output
 #
 # Why not compute the derivative in the forward pass and save it? Because a gradient can be differentiated
-# again. PyTorch knows how the input and the output were computed, but it treats anything else that is saved as
-# a constant. The second derivative is then wrong, without a message.
+# again. PyTorch knows how the input and the output were computed, but it treats anything else that is saved
+# as a constant. The second derivative is then silently wrong.
 
 
 # %%
@@ -369,8 +369,8 @@ for row in report.rows:
 # %% [markdown]
 # ## The same in a few lines
 #
-# The mathematics in these classes is the function and its derivative. An actlab definition has these two and a
-# few facts. The autograd node, the module and everything else follow from it.
+# These classes contain two formulas: the function and its derivative. An actlab definition contains the same
+# two formulas and a few facts. The autograd node, the module and everything else follow from it.
 
 
 # %%
@@ -401,7 +401,7 @@ print(actlab.check(my_relu, skip=["compile", "export"]).text().splitlines()[0])
 # Forward mode, `vmap` and second derivatives work: nothing is unsupported. `check` verifies the facts, plots
 # use them, and they define the gradient at the kink.
 #
-# A formula is shorter still. actlab derives its derivatives, and it is an activation like any other.
+# A formula is even shorter. actlab computes its derivatives, and it is an activation like any other.
 
 # %%
 leaky = actlab.formula("where(x > 0, x, 0.01*x)", name="my_leaky_relu")
@@ -415,4 +415,4 @@ z.grad
 # On the command line, `actlab check my_file.py:ReLUFunction` prints the same report for your own function,
 # with all rows.
 #
-# Next: [train a model with it](03_train.ipynb), and read what happened.
+# Next: [train a model with it](03_train.ipynb), and look at its history.

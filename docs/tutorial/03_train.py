@@ -86,7 +86,7 @@ plt.show()
 #
 # `actlab.NeuralNet` is a perceptron with two hidden layers of 128 and 64 units, each followed by the
 # activation. skorch wraps it into a scikit-learn estimator. We train for 25 epochs with stochastic gradient
-# descent, momentum 0.95 and batches of 128 samples. skorch holds back a fifth of the samples and validates the
+# descent, momentum 0.95 and batches of 128 samples. skorch reserves a fifth of the samples and validates the
 # model on them after each epoch.
 
 # %%
@@ -106,12 +106,12 @@ net = NeuralNetClassifier(
 net.fit(data.X, data.y)
 
 # %% [markdown]
-# skorch colours a value that is better than all before. In the last epochs, the training loss is still
-# coloured and the validation loss is not.
+# skorch colours a value if it is better than all earlier values. In the last epochs, the training loss is
+# still coloured and the validation loss is not.
 #
 # ## As a table
 #
-# skorch keeps a history of the printed values and others.
+# skorch keeps a history of the printed values and of some others.
 
 # %%
 pd.DataFrame(net.history).columns.to_list()
@@ -133,18 +133,19 @@ actlab.plot_history(history, axes[1], metric="valid_acc")
 plt.show()
 
 # %% [markdown]
-# The training loss falls until the end: the model fits its training samples better and better. What counts is
-# the validation loss, on samples that the model was not trained on. Where the validation loss no longer falls
-# while the training loss does, the model *overfits*: it memorises its training samples.
+# The training loss falls until the end: the model fits its training samples better and better. The validation
+# loss is more important, because it is measured on samples that the model was not trained on. Where the
+# validation loss no longer falls while the training loss does, the model *overfits*: it memorises its
+# training samples.
 #
-# The two plots need not agree. Accuracy counts which class has the highest output. The loss also depends on
-# how confident the model was. A model that becomes more confident in its mistakes has a rising loss and the
-# same accuracy.
+# The two plots need not agree. Accuracy depends only on which class has the highest output. The loss also
+# depends on how confident the model was. A model that becomes more confident in its mistakes has a rising
+# loss and the same accuracy.
 #
 # ## In sentences
 #
-# Which epoch is best? Does the model overfit, and from when? When could training have stopped? actlab derives
-# the answers from the history.
+# Which epoch is best? Does the model overfit, and if so, from which epoch? When could training have stopped?
+# actlab derives the answers from the history.
 
 # %%
 for sentence in history_insights(history):

@@ -100,7 +100,7 @@ def table(search):
 table(search)
 
 # %% [markdown]
-# Three activations, three folds: nine runs, and a winner.
+# Three activations and three folds give nine runs and a winner.
 #
 # ## One import changed
 #
@@ -130,8 +130,8 @@ difference.round().astype(int)
 
 # %% [markdown]
 # Tanh has the same number of correct samples in every fold. So the runs are the same up to rounding: the
-# fleet adds numbers in another order. The differences of ReLU and leaky ReLU also come from rounding. At a
-# kink, a change in the last digit switches a unit on or off, and thousands of steps later a few samples are
+# fleet adds numbers in a different order. The differences of ReLU and leaky ReLU also come from rounding. At
+# a kink, a change in the last digit switches a unit on or off, and thousands of steps later a few samples are
 # classified differently.
 #
 # Keep this in mind: **two runs that differ only by rounding may differ by a few samples.** A lead of a few
@@ -140,7 +140,7 @@ difference.round().astype(int)
 # ## Is the difference real?
 #
 # What would another seed have given? With `seeds=4`, `FleetSearchCV` trains every fold four times, each time
-# from other initial weights. We now use the plain `actlab.NeuralNet`, whose weights depend on the seed.
+# from different initial weights. We now use the plain `actlab.NeuralNet`, whose weights depend on the seed.
 
 # %%
 sizes = {
@@ -229,8 +229,8 @@ sizes.assign(first_over_last=sizes.iloc[:, 0] / sizes.iloc[:, -1]).round(5)
 
 # %% [markdown]
 # The last column is the share of the last layer's gradient that reaches the first layer. The derivative of
-# sigmoid is at most 1/4, so each sigmoid removes at least three quarters of a gradient. With two sigmoids little
-# is left for the first layer; with [thirty layers](../depth.md) nothing is.
+# sigmoid is at most 1/4, so each sigmoid removes at least three quarters of a gradient. With two sigmoids,
+# little of the gradient reaches the first layer; with [thirty layers](../depth.md), almost none does.
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")

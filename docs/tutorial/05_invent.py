@@ -42,7 +42,7 @@ torch.set_num_threads(1)
 #
 # ## Write it
 #
-# First the direct way.
+# We first implement it directly.
 
 
 # %%
@@ -69,7 +69,7 @@ smooth = actlab.formula("(x + sqrt(x**2 + 1) - 1) / 2", name="smooth_relu")
 print(smooth.source())
 
 # %% [markdown]
-# This is the definition as Python, ready to be pasted into a file. Here are its plots and its mathematics:
+# This is the definition as Python code, ready to be pasted into a file. Here are its plots and its formulas:
 
 # %% tags=["hide-input"]
 figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
@@ -91,8 +91,8 @@ report = actlab.check(
 print(report)
 
 # %% [markdown]
-# `reference` compares every value with the formula in fifty digits, so the expected values do not come from
-# the code that is checked.
+# `reference` compares every value with the formula, evaluated to fifty digits, so the expected values do not
+# come from the code that is checked.
 #
 # ## Time it
 #
@@ -107,7 +107,7 @@ print(actlab.measure([smooth, "relu", "softplus"], shape=(256, 256)))
 #
 # ## Compare it
 #
-# In a comparison, name a formula by its text after `formula:`.
+# In a comparison, write `formula:` in front of the text of the formula.
 
 # %%
 SMOOTH = "formula:(x + sqrt(x**2 + 1) - 1) / 2"
@@ -122,14 +122,14 @@ actlab.plot_comparison(comparison)
 plt.show()
 
 # %% [markdown]
-# This answers the question for this model, these data and this learning rate only. Some inventions win
-# because the usual learning rate happens to suit them. For a fair comparison, choose the best learning rate
-# for each activation, on training samples only: `tune={"lr": [0.003, 0.01, 0.03]}` in `actlab.compare`, or
-# `--tune` on the command line.
+# This answer holds only for this model, these data and this learning rate. Some inventions win because the
+# usual learning rate happens to suit them. For a fair comparison, choose the best learning rate for each
+# activation, on training samples only: `tune={"lr": [0.003, 0.01, 0.03]}` in `actlab.compare`, or `--tune` on
+# the command line.
 #
 # If the verdict is *undecided* or *equivalent*, you have learnt something that most tables of results do not
 # show.
 #
-# This is the end of the course. You can write an activation, verify it, train with it, and say what you know
-# about it and what you do not. Continue with [the guide](../guide/compare.md) and [the pages of
-# functions](../functions/relu.md).
+# This is the end of the course. You can write an activation, verify it, train with it, and state what you
+# know about it and what you do not know. Continue with [the guide](../guide/compare.md) and
+# [the function pages](../functions/relu.md).

@@ -1,6 +1,6 @@
 """Describe what a value consists of, and which variables code uses.
 
-:class:`Walk` describes a value as JSON. Two descriptions are equal only if the values behave alike.
+:class:`ValueDescriber` describes a value as JSON. Two descriptions are equal only if the values behave alike.
 :func:`collect_variables` returns the closures, defaults, globals and attributes that the user's code uses.
 """
 
@@ -92,7 +92,7 @@ class Indescribable(TypeError):
 # -- values ---------------------------------------------------------------------------------------------
 
 
-class Walk(ABC):
+class ValueDescriber(ABC):
     """Describe values as JSON. Cycles and shared parts refer to the path where they occurred first."""
 
     def __init__(self) -> None:

@@ -23,6 +23,11 @@ from actlab.errors import UsageError, did_you_mean, raise_problems, summarize_er
 from actlab.functions import catalogue
 
 _EXAMPLE_FILE = "my_layers.py"  # stands for a file of the user
+_loading: set[Path] = set()  # files that are being imported
+
+
+class _SelfImportError(UsageError):
+    """Raised if importing a file imports the file again."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -119,7 +124,7 @@ def resolve_all(activations: Iterable[str | Activation[Any]]) -> tuple[ResolvedA
     """Resolve a list of different activations.
 
     Args:
-        activations: Specs, definitions of the catalogue, or results of :func:`actlab.formula`.
+        activations: Specs, definitions from the catalogue, or results of :func:`actlab.formula`.
 
     Raises:
         UsageError: The argument is not a list, an element is not an activation or has no spec, or two are the
@@ -204,7 +209,7 @@ def resolve_definition(spec: str) -> Activation[Any]:
         defined is not target and defined.module_class not in (target, type(target))
     ):
         raise UsageError(
-            f"activation {spec!r}: is not a definition; show needs one, check and time accept any module"
+            f"activation {spec!r} is not a definition; show needs one, but check and time accept any module"
         )
     if activation.args or activation.kwargs:
         return defined.at(read_parameters(activation.build().eval()))
@@ -249,7 +254,7 @@ def split_spec(spec: str) -> tuple[str, list[Any], dict[str, Any]]:
         ('formula:x*tanh(x)', [], {})
     """
     if not isinstance(spec, str):
-        raise UsageError(f"activation {spec!r}: must be a name or an nn.Module, not {type(spec).__name__}")
+        raise UsageError(f"activation {spec!r} must be a name or an nn.Module, not {type(spec).__name__}")
     if is_formula(spec):
         return spec.strip(), [], {}
     name, bracket, rest = spec.strip().partition("(")
@@ -286,11 +291,17 @@ def _import_module(what: str, path: str) -> ModuleType:
     try:
         with contextlib.redirect_stdout(sys.stderr):  # standard output belongs to the command line's results
             return _load_file(Path(path)) if path.endswith(".py") else importlib.import_module(path)
+    except _SelfImportError:
+        raise
     except (Exception, SystemExit) as error:
         raise UsageError(f"{what}: cannot import {path!r}: {summarize_error(error)}") from error
 
 
 def _load_file(path: Path) -> ModuleType:
+    if path.resolve() in _loading:
+        advice = "put the activation into another file, or call actlab under `if __name__ == '__main__':`"
+        problem = f"{path.name} imports itself, because it calls actlab when it is imported"
+        raise _SelfImportError(f"{problem}; {advice}")
     name = path.stem
     while name in sys.modules:  # another module has this name
         name += "_"
@@ -299,11 +310,14 @@ def _load_file(path: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # objects that it defines can then be pickled
+    _loading.add(path.resolve())
     try:
         spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
+    finally:
+        _loading.remove(path.resolve())
     return module
 
 
@@ -373,7 +387,7 @@ def _find_factory(spec: str, target: Any) -> Callable[..., Any]:
     """Return what makes the module of a target."""
     if isinstance(target, Activation):
         if target.module_class is None:
-            raise UsageError(f"activation {spec!r}: has no module; make one with its .module('Name')")
+            raise UsageError(f"activation {spec!r} has no module; make one with its .module('Name')")
         return target.module_class
     if isinstance(target, torch.nn.Module):
         return lambda: target

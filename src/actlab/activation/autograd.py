@@ -25,7 +25,7 @@ _ALL: list[AutogradFunctions] = []
 
 
 def _match_input(name: str, input: Tensor, result: Tensor) -> Tensor:
-    """Return the result in the dtype of the input, and raise if the shape is another."""
+    """Return the result in the dtype of the input; raise an error if the shape differs."""
     if result.shape != input.shape:
         raise ValueError(
             f"{name}: the result must have the shape of the input, got {tuple(result.shape)} for "
@@ -35,7 +35,7 @@ def _match_input(name: str, input: Tensor, result: Tensor) -> Tensor:
 
 
 def evaluate(formula: Formula, first: Tensor, *rest: Any, dtype: torch.dtype) -> Tensor:
-    """Evaluate a formula, half precision in float32, and round once to ``dtype``."""
+    """Evaluate a formula (half precision in float32) and round once to ``dtype``."""
     if dtype in _HALF:
         return formula(_widen(first), *map(_widen, rest)).to(dtype)
     result = formula(first, *rest)
@@ -65,7 +65,7 @@ class AutogradFunctions:
         return self.formulas.forward
 
     def apply(self, x: Tensor, values: tuple[Any, ...], inplace: bool) -> Tensor:
-        """Apply the function by the autograd function that suits the mode."""
+        """Apply the function through the autograd function that fits the mode."""
         result: Tensor
         torch_operation = self.formulas.torch_operation
         if torch_operation is not None and not (inplace or torch.compiler.is_compiling() or is_fusing(x)):
@@ -76,7 +76,7 @@ class AutogradFunctions:
             result = self.traced.apply(x, *values)
             return x.copy_(result) if inplace else result
         if not inplace:
-            # Function.apply binds the signature in every call, half its cost; only functorch needs that.
+            # Function.apply binds the signature in every call: half of its cost. Only functorch needs that.
             apply = self.eager.apply if torch._C._are_functorch_transforms_active() else self.plain_apply
             return apply(x, *values)
         if self.saved_kind(values) == "output":
@@ -102,13 +102,13 @@ class AutogradFunctions:
         return run_fused(self, "mask", x, *values) if is_fusing(x) else self.mask(x, *values)
 
     def mask(self, x: Tensor, *values: Any) -> Tensor:
-        """Return what backward needs of the input, in one byte per element."""
+        """Return what backward needs to know about the input, in one byte per element."""
         if self.formulas.mask is None:
-            raise TypeError(f"{self.name}: saves a mask but defines none; add one with @{self.name}.mask")
+            raise TypeError(f"{self.name} saves a mask but defines none; add one with @{self.name}.mask")
         return self.formulas.mask(x, *values)
 
     def evaluate(self, formula: Formula, first: Tensor, *rest: Any, dtype: torch.dtype) -> Tensor:
-        """Evaluate a formula, half precision in float32 unless ``widen`` is off, and round once."""
+        """Evaluate a formula (half precision in float32 unless ``widen`` is off) and round once."""
         if self.widen:
             return evaluate(formula, first, *rest, dtype=dtype)
         result = formula(first, *rest)
@@ -126,7 +126,7 @@ class AutogradFunctions:
         return grad * self.formulas.derivative(_to_numbers(saved, grad.dtype), *values)
 
     def value_and_slope(self, x: Tensor, *values: Any) -> tuple[Tensor, Tensor]:
-        """Return the value and the derivative by the input, by the bare formulas."""
+        """Return the value and the derivative with respect to the input, straight from the formulas."""
         value = self.formulas.forward(x, *values)
         saved = _to_numbers(self.saved_tensor(x, value, values), x.dtype)
         return value, self.formulas.derivative(saved, *values)

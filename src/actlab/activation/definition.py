@@ -35,7 +35,7 @@ class Requirement:
 
 @dataclass
 class Formulas:
-    """The formulas of a definition, and what else it computes with."""
+    """The formulas of a definition, and everything else that it computes with."""
 
     forward: Formula
     derivative: Formula = None  # type: ignore[assignment]  # set later by Activation.derivative
@@ -102,7 +102,7 @@ class Activation(Generic[P]):
     Attributes:
         name: The name in the catalogue, as in ``torch.nn.functional``.
         parameters: The arguments after the input, with their defaults.
-        defaults: The defaults alone.
+        defaults: Only the defaults.
         facts: The facts passed to :func:`elementwise`.
         formulas: The formulas it computes with.
         module_class: Its ``torch.nn.Module``, made by :meth:`module`.
@@ -219,7 +219,7 @@ class Activation(Generic[P]):
     def also_known_as(self, name: str, *, paper: str, summary: str) -> Activation[P]:
         """Return the same function as a separate entry, for a function published under two names."""
         other = self._copy(paper=paper)
-        other.__dict__.pop("_autograd_functions", None)  # the autograd functions have the name
+        other.__dict__.pop("_autograd_functions", None)  # the autograd functions contain the name
         other.name, other.__doc__, other.module_class = name, summary, None
         return other
 
@@ -252,7 +252,7 @@ class Activation(Generic[P]):
     @cached_property
     def _autograd_functions(self) -> AutogradFunctions:
         if self.formulas.derivative is None:
-            raise TypeError(f"{self.name}: has no derivative; add one with @{self.name}.derivative")
+            raise TypeError(f"{self.name} has no derivative; add one with @{self.name}.derivative")
         return AutogradFunctions(self)
 
     def __call__(self, input: Tensor, *args: P.args, **kwargs: P.kwargs) -> Tensor:
@@ -290,7 +290,7 @@ class Activation(Generic[P]):
         """Return the value of every parameter, in order, and whether to work in place."""
         takes = [*self.parameters, "inplace"] if self.facts.inplace else list(self.parameters)
         if len(args) > len(takes):
-            raise TypeError(f"{self.name}: takes at most {len(takes)} arguments {takes}, got {len(args)}")
+            raise TypeError(f"{self.name} takes at most {len(takes)} arguments {takes}, got {len(args)}")
         given = dict(zip(takes, args, strict=False))
         for name, value in kwargs.items():
             if name in given or name not in takes:
@@ -367,7 +367,7 @@ class Activation(Generic[P]):
         return f"<activation {self.name}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A pickle has the name only, as for a function.
+        # A pickle contains only the name, as for a function.
         return _lookup, (self.__wrapped__.__module__, self.name)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Activation[P]:

@@ -64,7 +64,7 @@ def run_fused(functions: AutogradFunctions, step: str, first: Tensor, *rest: Any
     kernel = _compile(functions, step, first.dtype, constants)
     if not functions.pointwise or any(isinstance(v, Tensor) and v.shape != first.shape for v in rest):
         return _call(kernel, first, *rest)
-    # One kernel serves all shapes: every tensor is passed as one dimension, in the order of its memory.
+    # One kernel serves all shapes: every tensor is flattened in the order of its memory.
     order = sorted(range(first.ndim), key=first.stride, reverse=True)
     flat = [v.permute(order).reshape(-1) if isinstance(v, Tensor) else v for v in (first, *rest)]
     result = _call(kernel, *flat).view([first.shape[d] for d in order])
@@ -87,7 +87,7 @@ def _compile(
 ) -> Callable[..., Tensor]:
     """Return the kernel of a method for a dtype and constants, for all sizes."""
     if not _compile.cache_info().currsize:
-        log.info("fused mode: compiling the first kernel; each new kernel takes some seconds")
+        log.info("fused mode: compiling the first kernel; each new kernel takes a few seconds")
     method = getattr(functions, step)
 
     def kernel(*args: Any) -> Tensor:
@@ -96,6 +96,6 @@ def _compile(
 
     # Dynamo compiles one code object at most eight times: give every kernel its own.
     kernel.__code__ = kernel.__code__.replace(co_name=f"{functions.name}_{step}")
-    # Mark sizes dynamic one by one. dynamic=True would make the constants variables too, and simplify the
-    # corrections of their rounding as if they were real numbers.
+    # Mark sizes as dynamic one by one. dynamic=True would also turn the constants into variables, and
+    # Inductor would simplify the corrections of their rounding as if they were real numbers.
     return torch.compile(kernel)

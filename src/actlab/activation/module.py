@@ -60,7 +60,7 @@ class TrainedModule(ActivationModule):
     Args:
         device: Where the parameters live.
         dtype: Their dtype.
-        **starts: For each parameter its start value, or the number of elements and their start value.
+        **starts: For each parameter, its initial value, or the number of elements and their initial value.
     """
 
     repr_format = ""  # the parameters are in the state
@@ -77,7 +77,7 @@ class TrainedModule(ActivationModule):
             self.activation.validate(tuple(self.starts.values()))
 
     def reset_parameters(self) -> None:
-        """Set the parameters to their start values."""
+        """Set the parameters to their initial values."""
         for name, start in self.starts.items():
             nn.init.constant_(getattr(self, name), start)
 
@@ -89,7 +89,7 @@ def choose_public_module(activation: Activation[...]) -> str:
 
 
 def read_parameters(module: Any) -> dict[str, Any]:
-    """Return the parameters of an activation's module as plain values; the first of one per feature."""
+    """Return a module's parameters as plain values; of one value per feature, only the first."""
     values = {name: getattr(module, name) for name in module.activation.parameters}
     return {n: v.detach().flatten()[0].item() if isinstance(v, Tensor) else v for n, v in values.items()}
 

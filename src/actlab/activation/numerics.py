@@ -1,8 +1,8 @@
 """Elementary functions that are accurate in the tails, near zero, and in compiled kernels.
 
 Inductor is less accurate than torch's eager operations. On a CPU its expm1 is exp(x) - 1, its float32 erf has
-an absolute error only, both are 0 for subnormal numbers, and its tanh and erfc take three to eight times the
-time of an exponential. Where it matters, a function has an eager and a compiled form.
+only an absolute error bound, both are 0 for subnormal numbers, and its tanh and erfc take three to eight
+times the time of an exponential. Where it matters, a function has an eager and a compiled form.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _compiled_forms_forced = False
 
 
 def uses_compiled_forms() -> bool:
-    """Return whether Inductor compiles this; an exported program has torch's operations."""
+    """Return whether Inductor compiles this; an exported program uses torch's operations."""
     return (torch.compiler.is_compiling() and not torch.compiler.is_exporting()) or _compiled_forms_forced
 
 
@@ -41,22 +41,22 @@ def force_compiled_forms() -> Iterator[None]:
 
 
 def is_small(x: Tensor) -> bool:
-    """Return whether x is so small that the overhead of a Python autograd function exceeds a copy of x.
+    """Return whether x is so small that a Python autograd function costs more than a copy of x.
 
-    For so small an input torch may save the input instead of the output.
+    For such a small input, torch may save the input instead of the output.
     """
     return x.numel() < 2**17
 
 
 def gate(x: Tensor, z: Tensor) -> Tensor:
-    """Return ``x * sigmoid(z)``: without overflow, to the last subnormal, and 0 for infinity times 0."""
+    """Return ``x * sigmoid(z)`` without overflow, down to subnormal results; infinity times 0 gives 0."""
     return finite_gate(aten.threshold_backward(x, z, -FAR), z)
 
 
 def finite_gate(x: Tensor, z: Tensor) -> Tensor:
-    """Return the same where x is finite if z is minus infinity.
+    """Return ``x * sigmoid(z)``; x must be finite where z is minus infinity.
 
-    One kernel evaluates it with one exponential: softplus needs it for its own gradient.
+    One of torch's kernels, the backward of softplus, computes it with one exponential.
     """
     return aten.softplus_backward(x, z, 1, CERTAIN)
 
@@ -65,7 +65,7 @@ def gate_slope(rise: Tensor, z: Tensor) -> Tensor:
     """Return ``sigmoid(z) (1 + rise sigmoid(-z))``, the derivative of x sigmoid(z), for rise = x dz/dx."""
     if not uses_compiled_forms():
         return gate(gate(rise, -z).add_(1), z)
-    c = z.clamp(-FAR, 44)  # the square of exp(44) is still a float32, and 4000 / exp(44) nothing
+    c = z.clamp(-FAR, 44)  # exp(44)^2 is finite in float32, and 4000 / exp(44) negligible
     e = torch.exp(c)
     r = e + 1
     return e * ((c if rise is z else rise.clamp(-4000, 4000)) + r) / (r * r)
@@ -85,7 +85,7 @@ def sigmoid_to_the_last(x: Tensor) -> Tensor:
 
 
 def polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
-    """Evaluate a polynomial, the highest power first, in two passes a term and one buffer."""
+    """Evaluate a polynomial, the highest power first, in one buffer and two passes per term."""
     first, *middle, last = coefficients
     value = x * first
     for coefficient in middle:
@@ -119,7 +119,7 @@ def elu(x: Tensor, alpha: float, scale: float = 1.0, input_scale: float = 1.0) -
 
 
 def tanh(u: Tensor) -> Tensor:
-    """Return the hyperbolic tangent; compiled, by expm1."""
+    """Return the hyperbolic tangent; compiled code computes it from expm1."""
     if not uses_compiled_forms():
         return torch.tanh(u)
     m = expm1(u.clamp_min(-20) * -2)  # tanh(-20) is -1, in float64 too
@@ -172,12 +172,12 @@ _MILLS = (
 def normal_cdf(x: Tensor) -> Tensor:
     """Return the normal distribution function for x from -40 to 40, exact in the left tail.
 
-    Compiled in float32 it is a quotient of polynomials, a tenth of the time of erfc; call by call, erfc is
-    one pass and they are twenty.
+    Compiled float32 code uses a quotient of polynomials, which takes a tenth of the time of erfc. In eager
+    mode, erfc takes one pass over memory and the polynomials take twenty.
     """
     if x.dtype is torch.float64:
         u, rest = exact_product(x, -_ROOT_HALF)
-        rest = rest - x * _ROOT_HALF_REST  # what the roundings would cost, to first order
+        rest = rest - x * _ROOT_HALF_REST  # the rounding errors, to first order
         return torch.special.erfc(u) / 2 - torch.exp(-u * u) * rest / math.sqrt(math.pi)
     if not uses_compiled_forms():
         return torch.special.erfc(x * -_ROOT_HALF).mul_(0.5)
@@ -187,13 +187,13 @@ def normal_cdf(x: Tensor) -> Tensor:
 
 
 def mills_ratio(a: Tensor) -> Tensor:
-    """Return the normal distribution function at ``-a`` over ``exp(-a^2 / 2)``, in float32, for a >= 0."""
+    """Return ``Phi(-a) / exp(-a^2 / 2)`` in float32, for a >= 0; Phi is the normal distribution function."""
     top, bottom = (polynomial(a, part) for part in _MILLS)
     return top / bottom
 
 
 def exact_product(x: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-    """Return a float64 product and what its rounding left (Dekker 1971)."""
+    """Return a float64 product and its rounding error (Dekker 1971)."""
     product = x * factor
     (high, low), (factor_high, factor_low) = _split_halves(x), _split_halves(factor)
     rest = ((high * factor_high - product) + high * factor_low + low * factor_high) + low * factor_low

@@ -106,7 +106,7 @@ def check_repeated_calls(subject: Subject) -> str:
 
     for z, expected in zip((x, other), truth, strict=True):
         verify("in a repeated call of the same shape", z, *_evaluate(function, z, weights), expected)
-    # A network may use one activation twice, and calls it twice before the first backward.
+    # A network that uses one activation twice calls it twice before the first backward.
     leaves = [z.clone().requires_grad_() for z in (x, other)]
     outputs = [function(leaf) for leaf in leaves]
     gradients = [
@@ -122,7 +122,8 @@ def check_repeated_calls(subject: Subject) -> str:
     for _ in range(_CALLS):
         _evaluate(function, x[:1], weights[:1])
     verify(f"after {_CALLS} calls", other, *_evaluate(function, other, weights), truth[1])
-    return f"same results in repeated calls, before the first backward, in one buffer, after {_CALLS} calls"
+    cases = "in repeated calls, before the first backward, with a reused buffer and"
+    return f"same results {cases} after {_CALLS} calls"
 
 
 def check_training_mode(subject: Subject) -> str:
@@ -152,7 +153,7 @@ def check_grad_modes(subject: Subject) -> str:
 
 
 def check_signed_zero(subject: Subject) -> str:
-    """Verify that -0 gives the value and the gradient of 0, unless both values are infinite."""
+    """Verify that -0 gives the same value and gradient as 0, unless both values are infinite."""
     for dtype in (torch.float64, *subject.dtypes):
         zeros = torch.tensor([0.0, -0.0], dtype=dtype, device=subject.device)
         for what, function in (("f", subject.evaluate), ("f'", subject.differentiate)):
@@ -203,7 +204,7 @@ def _require_gradient(
 def _find_mismatch(
     function: Function, x: Tensor, weights: Tensor, slope: Tensor | None
 ) -> tuple[float, float] | None:
-    """Return the slope along one direction by the gradient and by a finite difference, if they differ."""
+    """Return the slope along one direction, by gradient and by finite difference, if they differ."""
     if slope is None:
         return None
     direction = torch.linspace(-1, 1, x.numel(), dtype=x.dtype, device=x.device).view_as(x)

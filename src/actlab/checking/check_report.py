@@ -127,5 +127,5 @@ def format_junit(reports: Sequence[CheckReport]) -> str:
 
 
 def _escape(text: str) -> str:
-    """Escape control characters, which XML does not allow and an error of the target may have."""
+    """Escape control characters, which XML does not allow and an error message may contain."""
     return json.dumps(text, ensure_ascii=False)[1:-1].replace('\\"', '"').replace("\\\\", "\\")

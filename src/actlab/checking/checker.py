@@ -65,7 +65,7 @@ def check(
     dtypes = tuple(DTYPES if dtypes is None else dtypes)
     for dtype in dtypes:
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
-            raise UsageError(f"dtype {dtype!r}: must be a floating-point torch.dtype such as torch.float32")
+            raise UsageError(f"dtype {dtype!r} must be a floating-point torch.dtype such as torch.float32")
     checks = _select(list_checks(dtypes), only, skip)
     subject = Subject(function, dtypes, _resolve_device(device), resolve_reference(reference))
     return CheckReport(name, run_checks(subject, checks))
@@ -81,7 +81,7 @@ def _resolve_device(device: str | torch.device | None) -> torch.device:
 
 
 def parse_dtypes(text: str | None) -> tuple[torch.dtype, ...] | None:
-    """Return the dtypes of a list in text, such as ``"float32,bfloat16"``."""
+    """Return the dtypes in a comma-separated list, such as ``"float32,bfloat16"``."""
     if text is None:
         return None
     by_name = {format_dtype(dtype): dtype for dtype in DTYPES}
@@ -92,7 +92,7 @@ def parse_dtypes(text: str | None) -> tuple[torch.dtype, ...] | None:
 
 
 def parse_rows(texts: Sequence[str] | None) -> list[str] | None:
-    """Return the names in lists in text, such as ``["compile,export", "kinks"]``."""
+    """Return the names in comma-separated lists, such as ``["compile,export", "kinks"]``."""
     return None if texts is None else [word.strip() for text in texts for word in text.split(",")]
 
 
@@ -112,7 +112,7 @@ def _select(checks: list[Check], only: Iterable[str] | None, skip: Iterable[str]
         and not any(_selects(word, check.name) for word in skip)
     ]
     if not selected:
-        raise UsageError("no row is left to run: skip contains all rows of only")
+        raise UsageError("no row is left to run: 'skip' contains every row of 'only'")
     return selected
 
 

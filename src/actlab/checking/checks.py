@@ -52,7 +52,7 @@ class Check:
 _POINTS = ("element-wise",)
 _MODULE = ("module",)
 _COMPILER_SECONDS = 60.0
-# What the other rows depend on comes first.
+# Rows that other rows depend on come first.
 _CHECKS = (
     Check("shape", shapes_and_dtypes.check_shape),
     Check("kind", shapes_and_dtypes.check_kind),

@@ -74,7 +74,7 @@ class DeclaredFacts:
 
 
 def find_declared_facts(target: object) -> DeclaredFacts | None:
-    """Return what is declared of a target, which is a definition with parameters or its module."""
+    """Return what a target declares; the target is a definition with parameters, or its module."""
     if isinstance(target, functools.partial) and isinstance(target.func, Activation):
         definition = target.func
         parameters = {n: value for n, value in target.keywords.items() if n in definition.parameters}

@@ -16,7 +16,7 @@ from actlab.checking.tensor_comparison import find_worst, format_pair, is_close
 
 _FLAT = 1e-12  # a slope that is 0
 _POLE = 1e6  # a slope within 1e-9 of a pole
-_CLOSE = 1e-6  # agreement with a finite difference, relative to the largest of its neighbourhood
+_CLOSE = 1e-6  # agreement with a finite difference, relative to the largest in its neighbourhood
 
 
 def sample_points(device: torch.device) -> Tensor:
@@ -27,7 +27,7 @@ def sample_points(device: torch.device) -> Tensor:
 
 
 def estimate_derivative(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the derivative by five-point differences of two widths, and its uncertainty.
+    """Return the derivative from five-point differences of two widths, and its uncertainty.
 
     The uncertainty is the difference of the two, plus the rounding error of the values.
     """
@@ -78,7 +78,7 @@ def check_second_derivative(subject: Subject) -> str:
 
 
 def _check_derivative_by_incoming(subject: Subject, x: Tensor) -> None:
-    """Verify that the derivative by the incoming gradient, which a gradient penalty uses, is the slope."""
+    """Verify the derivative with respect to the incoming gradient, which a gradient penalty uses."""
     leaf = subject.arrange(x).requires_grad_()
     y = subject.make_function()(leaf)
     if not y.requires_grad:
@@ -106,7 +106,7 @@ def _check_derivative_by_incoming(subject: Subject, x: Tensor) -> None:
 
 def _require_agreement(what: str, x: Tensor, got: Tensor, expected: Tensor, uncertainty: Tensor) -> str:
     scale = expected.abs().clamp_min(1e-2)
-    # Not at kinks, nor where waves are too short.
+    # Exclude kinks, and waves that are too short.
     compared = (uncertainty < 1e-4 * scale) & expected.isfinite()
     if compared.sum() < len(x) // 2:
         compared = expected.isfinite() & uncertainty.isfinite()
@@ -199,7 +199,7 @@ def check_kinks(subject: Subject) -> str:
 
 
 def _is_cut(subject: Subject, point: float) -> bool:
-    """Return whether the input is cut at a point: a round number with a constant on one side."""
+    """Return whether the input is clipped at a point: a round number with a constant on one side."""
     if round(point, 6) != point:  # the kink of tanh(x) > 0.5 lies between two floating-point numbers
         return False
     slopes = _compute_slopes(subject, *(point + step for step in (-1e-3, -1e-9, 1e-9, 1e-3)))
@@ -237,7 +237,7 @@ def _jumps_at(function: Callable[[Tensor], Tensor], point: float, subject: Subje
 
 
 def check_continuity(subject: Subject) -> str:
-    """Report where the value itself jumps, which is no fault."""
+    """Report where the value itself jumps, which is not a fault."""
     jumps = find_jumps(subject.evaluate, subject.device)
     details = [f"jumps at {point:.6g} from {before:.6g} to {after:.6g}" for point, before, after in jumps]
     return "; ".join(details[:4]) or "no jump between -10 and 10"

@@ -21,7 +21,7 @@ _ROUNDS, _PARTS = 8, 65  # of the search for an extreme value
 
 
 def check_facts(subject: Subject) -> str:
-    """Verify that the facts that the definition declares are those of the values."""
+    """Verify that the facts that the definition declares agree with the values."""
     declared = subject.declared
     assert declared is not None
     x = make_grid(torch.float64, subject.device)

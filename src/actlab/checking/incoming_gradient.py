@@ -34,7 +34,9 @@ _STEEP = 0.1  # a slope that must let NaN and infinity pass
 
 def check_linearity(subject: Subject) -> str:
     """Verify that backward is linear in the incoming gradient, for any sign, scale and layout."""
-    narrow = subject.dtypes if subject.kind == "element-wise" else ()  # a sum of others has few digits
+    narrow = (
+        subject.dtypes if subject.kind == "element-wise" else ()
+    )  # in half precision a sum has too few digits
     dtypes = [torch.float64, *(d for d in narrow if d is not torch.float64)]
     for dtype in dtypes:
         x = subject.sample(12, dtype).requires_grad_()
@@ -73,7 +75,7 @@ def _require_linear(
     if subject.kind == "element-wise":
         expected = incoming * slope
         room = _ROUNDING * torch.finfo(x.dtype).eps * incoming.abs() * slope.abs().clamp_min(1)
-    else:  # the sum of what two parts of it give
+    else:  # the sum of the gradients for two parts of it
         part = incoming.abs().max() * torch.linspace(-1, 1, y.numel(), device=x.device).view_as(y).to(y.dtype)
         expected = compute_gradient_or_zeros(y, x, part) + compute_gradient_or_zeros(y, x, incoming - part)
         room = _SUM * torch.maximum(expected.abs().max(), incoming.abs().max()).expand_as(expected)

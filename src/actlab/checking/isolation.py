@@ -1,4 +1,4 @@
-"""Run checks in a process of their own, because a target may hang or crash the interpreter."""
+"""Run checks in a separate process, because a target may hang or crash the interpreter."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run_checks(subject: Subject, checks: Sequence[Check]) -> list[Row]:
         rows = _run_isolated(subject, checks)
     else:
         rows = list(_run(subject, checks))
-    return rows + [Row(c.name, COULD_NOT_RUN, "the row shape failed") for c in checks[len(rows) :]]
+    return rows + [Row(c.name, COULD_NOT_RUN, "the row 'shape' failed") for c in checks[len(rows) :]]
 
 
 def _run(subject: Subject, checks: Sequence[Check]) -> Iterator[Row]:
@@ -75,7 +75,7 @@ def _run_in_child(subject: Subject, checks: Sequence[Check]) -> list[Row]:
     """Return the rows that one process finished, and the row in which it ended."""
     receiver, sender = multiprocessing.Pipe(duplex=False)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads; ours use none
+        warnings.simplefilter("ignore", DeprecationWarning)  # about a fork with threads; the child uses none
         child = os.fork()
     if child == 0:
         _run_as_child(subject, checks, sender)

@@ -53,7 +53,7 @@ class FormulaReference(Reference):
         free = sorted(map(str, expression.free_symbols - {_make_symbol()}))
         if free:
             raise UsageError(
-                f"reference {str(expression)!r}: must be a formula in x only, but it also contains {free}"
+                f"reference {str(expression)!r} must be a formula in x only, but it also contains {free}"
             )
         derivative = sympy.diff(expression.rewrite(sympy.Piecewise), _make_symbol())
         self.value, self.slope = (
@@ -110,7 +110,7 @@ def resolve_reference(reference: Any) -> Reference | None:
         The reference.
 
     Raises:
-        UsageError: It is something else.
+        UsageError: The reference is none of these.
     """
     if reference is None:
         return None
@@ -124,5 +124,5 @@ def resolve_reference(reference: Any) -> Reference | None:
 
             return FormulaReference(read_formula(reference))
     elif not callable(reference):
-        raise UsageError(f"reference {reference!r}: must be a function, a formula or a name")
+        raise UsageError(f"reference {reference!r} must be a function, a formula or a name")
     return Reference(resolve_target(reference)[1])

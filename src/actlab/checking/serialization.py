@@ -21,7 +21,7 @@ def _evaluate(module: nn.Module, x: Tensor) -> Tensor:
 
 
 def check_state_dict(subject: Subject) -> str:
-    """Verify that the state has every parameter, and that a fresh module that loads it computes the same."""
+    """Verify that the state has every parameter, and that a fresh module that loads it gives equal values."""
     module = subject.copy_target()
     missing = [name for name, _ in module.named_parameters() if name not in module.state_dict()]
     if missing:
@@ -54,14 +54,14 @@ def check_state_dict(subject: Subject) -> str:
 
 
 def _list_values(value: object) -> Iterable[object]:
-    """Return the values of a plain container, which nn.Module does not search; anything else as it is."""
+    """Return the values of a plain container, which nn.Module does not search; other values unchanged."""
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, list | tuple) else (value,)
 
 
 def check_deepcopy(subject: Subject) -> str:
-    """Verify that a deep copy computes the same and is independent of the module."""
+    """Verify that a deep copy gives the same values and is independent of the module."""
     module, x = subject.copy_target(), subject.sample()
     # subject.copy_target() is a copy already: only the original shows what copying loses.
     original, copied = _read_state(subject.target), _read_state(copy.deepcopy(subject.target))

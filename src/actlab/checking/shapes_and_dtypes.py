@@ -66,7 +66,7 @@ def check_dtype(subject: Subject) -> str:
 
 
 def check_autocast(subject: Subject) -> str:
-    """Verify that under autocast values and gradients stay near the usual ones and do not overflow."""
+    """Verify that autocast hardly changes values and gradients and causes no overflow."""
     return "; ".join(_check_autocast_to(subject, dtype) for dtype in (torch.float16, torch.bfloat16))
 
 
@@ -80,7 +80,9 @@ def _check_autocast_to(subject: Subject, dtype: torch.dtype) -> str:
         plain, slopes = compute_value_and_gradient(function, x)
         with torch.autocast(subject.device.type, dtype), _DetectCasts(dtype) as casts:
             y, cast_slopes = compute_value_and_gradient(function, x)
-        if y.dtype is dtype and not casts.detected:  # autocast runs some operations in it, such as prelu
+        if (
+            y.dtype is dtype and not casts.detected
+        ):  # autocast runs some operations in this dtype, such as prelu
             plain = function(x.to(dtype).float()).detach().to(dtype).float()
         for what, got, expected in (("value", y.float(), plain), ("gradient", cast_slopes, slopes)):
             size = max(1.0, find_largest_magnitude(expected)) if x is samples[0] else 1.0
@@ -112,7 +114,7 @@ class _DetectCasts(TorchFunctionMode):
 
 
 def check_non_contiguous(subject: Subject) -> str:
-    """Verify that transposed, strided and flipped views give what contiguous copies give."""
+    """Verify that transposed, strided and flipped views give the same results as contiguous copies."""
     base = subject.sample(2 * subject.width)
     square = torch.cat([base, base + 0.1], 1)[:, : 2 * subject.width]
     views = {
@@ -124,7 +126,7 @@ def check_non_contiguous(subject: Subject) -> str:
 
 
 def check_expanded(subject: Subject) -> str:
-    """Verify that expanded tensors, whose elements share memory, give what contiguous copies give."""
+    """Verify that expanded tensors, whose elements share memory, give the same results as copies."""
     return _compare_with_copies(subject, {"an expanded tensor": subject.sample()[:1].expand(5, -1)})
 
 
@@ -142,7 +144,7 @@ def _compare_with_copies(subject: Subject, views: dict[str, Tensor]) -> str:
 
 
 def check_empty(subject: Subject) -> str:
-    """Verify that a tensor without elements gives one of its shape."""
+    """Verify that a tensor without elements gives an output of the same shape."""
     x = subject.sample()[:0].requires_grad_()
     y = subject.make_function()(x)
     if subject.kind != "gated" and y.shape != x.shape:
@@ -152,9 +154,9 @@ def check_empty(subject: Subject) -> str:
 
 
 def check_zero_dimensional(subject: Subject) -> str:
-    """Verify that a tensor of no dimension gives one, with the value of the same number in a row."""
+    """Verify that a zero-dimensional tensor gives a zero-dimensional output with the right value."""
     if subject.per_feature:
-        raise NotApplicable("a parameter per feature needs an input with a dimension")
+        raise NotApplicable("one parameter per feature requires an input with at least one dimension")
     x = torch.tensor(0.7, dtype=torch.float64, device=subject.device).requires_grad_()
     y = subject.make_function()(x)
     if y.shape != x.shape:
@@ -162,5 +164,5 @@ def check_zero_dimensional(subject: Subject) -> str:
     expected = subject.evaluate(x.detach().reshape(1))[0]
     if not is_close(y, expected, 1e-12):
         one, two = format_pair(y, expected, 6)
-        raise Failure(f"x = 0.7 gives {one}, in a vector {two}")
+        raise Failure(f"x = 0.7 gives {one} as a scalar and {two} in a vector")
     return "() gives ()"

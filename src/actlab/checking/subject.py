@@ -74,7 +74,7 @@ class Subject:
             raise NotApplicable(_NEEDS[need])
 
     def make_function(self, dtype: torch.dtype = torch.float64, *, train: bool = False) -> Function:
-        """Return the target for a dtype, seeded in every call; a module as a copy."""
+        """Return the target for a dtype, seeded in every call; a module is copied."""
         function = self.copy_target(dtype, train=train)
 
         def call_seeded(x: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ class Subject:
         return [p for p in parameters if p.numel() > 1]
 
     def sample(self, rows: int = 6, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
-        """Return inputs (rows, width) around the origin, not at the usual kinks."""
+        """Return inputs (rows, width) around the origin that avoid the usual kinks."""
         generator = torch.Generator().manual_seed(seed)
         values = torch.randn(rows, self.width, generator=generator, dtype=torch.float64) * 2 + 0.0123
         return values.to(self.device, dtype)
@@ -161,12 +161,12 @@ class Subject:
             return self.unarrange(self.make_function(points.dtype)(self.arrange(points)), len(points))
 
     def differentiate(self, points: Tensor) -> Tensor:
-        """Return the derivative at points (n,), by backward."""
+        """Return the derivative at points (n,), computed by backward."""
         x = self.arrange(points).requires_grad_()
         return self.unarrange(_backpropagate(self.make_function(points.dtype)(x), x), len(points))
 
     def differentiate_twice(self, points: Tensor) -> Tensor | None:
-        """Return the second derivative at points (n,), by backward twice; None if there is none."""
+        """Return the second derivative at points (n,), by calling backward twice; None if there is none."""
         x = self.arrange(points).requires_grad_()
         y = self.make_function(points.dtype)(x)
         if not y.requires_grad:

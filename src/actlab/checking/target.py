@@ -1,4 +1,4 @@
-"""Resolve what a user names to a function or a module that takes one tensor."""
+"""Resolve a user's target to a function or a module that takes one tensor."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def _resolve_value(
         raise UsageError(f"target {name!r}: a value of type {type(value).__name__} is not callable")
     if isinstance(value, nn.Module):
         if called:
-            raise UsageError(f"target {name!r}: is a module already; remove the arguments")
+            raise UsageError(f"target {name!r} is already a module; remove the arguments")
         return value
     if _list_parameters(value) == []:
-        raise UsageError(f"target {name!r}: takes no tensor: it has no parameters")
+        raise UsageError(f"target {name!r} takes no tensor: it has no parameters")
     _require_no_missing(name, "", " besides the tensor", _list_missing(value, [None, *args], kwargs))
     return _bind_arguments(value, args, kwargs)
 
@@ -72,7 +72,7 @@ def _bind_arguments(function: Callable[..., Tensor], args: list[Any], kwargs: di
 def _resolve_activation(
     name: str, activation: Activation[Any], args: list[Any], kwargs: dict[str, Any]
 ) -> Target:
-    """Return the module, which a user will use; the function with example values where it needs more."""
+    """Return the module, or the function with example values if the module needs more arguments."""
     factory = activation.module_class
     if factory is not None and (args or kwargs or not _list_missing(factory, args, kwargs)):
         return _construct(name, factory, args, kwargs)
@@ -88,7 +88,7 @@ def _resolve_activation(
 
 def _construct(name: str, factory: type | None, args: list[Any], kwargs: dict[str, Any]) -> Target:
     if factory is None:
-        raise UsageError(f"target {name!r}: has no module; make one with its .module('Name')")
+        raise UsageError(f"target {name!r} has no module; make one with its .module('Name')")
     _require_no_missing(name, f"{factory.__name__} ", "", _list_missing(factory, args, kwargs))
     try:
         target = factory(*args, **kwargs)

@@ -24,7 +24,7 @@ def compute_gradient(y: Tensor, x: Tensor, incoming: Tensor | None = None) -> Te
 
 
 def compute_gradient_or_zeros(y: Tensor, x: Tensor, incoming: Tensor | None = None) -> Tensor:
-    """Return the same, and zeros if there is none."""
+    """Return the gradient of y with respect to x; zeros if there is none."""
     result = compute_gradient(y, x, incoming)
     return torch.zeros_like(x) if result is None else result
 
@@ -49,7 +49,7 @@ def is_different(one: Tensor, two: Tensor) -> Tensor:
 
 
 def is_close(got: Tensor, expected: Tensor, tolerance: float) -> Tensor:
-    """Return where a value is as expected: relative to it, absolute below 1; NaN and infinity as such."""
+    """Return where values agree, within a relative tolerance (absolute below 1); NaN equals NaN."""
     near = (got - expected).abs() <= tolerance * expected.abs().clamp_min(1)
     return (near & expected.isfinite()) | ~is_different(got, expected)
 

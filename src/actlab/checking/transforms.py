@@ -40,7 +40,7 @@ _PARAMETERS = 0.1  # bytes per element of the input: some parameters are saved t
 
 
 def convert_errors(run: Callable[[], Any]) -> Any:
-    """Run something; raise Unsupported for what the target lacks, Failure for any other error."""
+    """Call a function; raise Unsupported if the target lacks a capability, Failure for other errors."""
     try:
         return run()
     except Outcome:
@@ -65,13 +65,13 @@ def _require_close(what: str, got: Tensor, expected: Tensor, tolerance: float = 
 
 
 def check_forward_mode(subject: Subject) -> str:
-    """Verify that forward mode gives the directional derivative that backward gives."""
+    """Verify that forward mode gives the same directional derivative as backward."""
     function, x = subject.make_function(), subject.sample()
     direction = subject.sample(seed=3)
     _, tangent = convert_errors(lambda: torch.func.jvp(function, (x,), (direction,)))
     weights = torch.linspace(0.5, 1.5, tangent.numel(), dtype=x.dtype, device=x.device).view_as(tangent)
     _, by_x = compute_value_and_gradient(function, x, weights)
-    _require_close("the sum of a tangent", (tangent * weights).sum(), (by_x * direction).sum())
+    _require_close("the weighted sum of the tangent", (tangent * weights).sum(), (by_x * direction).sum())
     return "jvp agrees with backward"
 
 
@@ -89,7 +89,7 @@ def check_batched_gradients(subject: Subject) -> str:
 
 
 def check_vmap(subject: Subject) -> str:
-    """Verify that vmap over a dimension gives what a loop over it gives."""
+    """Verify that vmap over a dimension gives the same results as a loop over it."""
     function, x = subject.make_function(), torch.stack([subject.sample(3), subject.sample(3, seed=1)])
     expected = torch.stack([function(part) for part in x])
     _require_close("vmap", convert_errors(lambda: torch.vmap(function, randomness="same")(x)), expected)
@@ -112,7 +112,7 @@ def check_func_grad(subject: Subject) -> str:
 
 
 def check_compile(subject: Subject) -> str:
-    """Verify that torch.compile takes it without a graph break, and that the result agrees."""
+    """Verify that torch.compile accepts it without a graph break, and that the result agrees."""
     compiler = any(map(shutil.which, ("c++", "g++", "clang++")))
     backend = "inductor" if compiler or subject.device.type != "cpu" else "aot_eager"
     function = subject.as_module() if subject.works_in_place else subject.copy_target(torch.float32)
@@ -131,7 +131,7 @@ def check_compile(subject: Subject) -> str:
 
 
 def check_export(subject: Subject) -> str:
-    """Verify that torch.export takes it, and that the exported program agrees."""
+    """Verify that torch.export accepts it, and that the exported program agrees."""
     x = subject.sample(dtype=torch.float32)
     program = convert_errors(lambda: torch.export.export(subject.as_module(), (x,)))
     _require_close("the exported value", program.module()(x), subject.make_function(torch.float32)(x), 1e-5)
@@ -139,7 +139,7 @@ def check_export(subject: Subject) -> str:
 
 
 def check_saved_bytes(subject: Subject) -> str:
-    """Report the bytes saved for backward per element of a float32 input; of a definition, verify them."""
+    """Report the bytes saved for backward per element of a float32 input; verify a definition's."""
     x = subject.sample(512, torch.float32).requires_grad_()
     function = subject.make_function(torch.float32)
     saved = sum(find_saved_storages(lambda: function(x)).values()) / x.numel()

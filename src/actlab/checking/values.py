@@ -29,7 +29,7 @@ def make_grid(dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def check_value(subject: Subject, dtype: torch.dtype) -> str:
-    """Verify that the values agree with float64, in units of what rounding the input may change."""
+    """Verify that the values agree with float64, in units of the effect of rounding the input."""
     if subject.kind != "element-wise":
         return _check_value_of_mixing(subject, dtype)
     x = make_grid(dtype, subject.device)
@@ -112,7 +112,7 @@ def _require_float64_result(what: str, x: Tensor, got: Tensor, true: Tensor, sca
 
 
 def check_finite(subject: Subject, dtype: torch.dtype) -> str:
-    """Verify that values and gradients are finite where those of float64 are, in that dtype."""
+    """Verify that values and gradients are finite where those in float64 are finite in this dtype."""
     x, most = make_grid(dtype, subject.device), torch.finfo(dtype).max
     for what, function in (("f", subject.evaluate), ("f'", subject.differentiate)):
         true, got = function(x.double()), function(x)
@@ -126,7 +126,7 @@ def check_finite(subject: Subject, dtype: torch.dtype) -> str:
 
 
 def check_infinities(subject: Subject, dtype: torch.dtype) -> str:
-    """Verify that NaN gives NaN, and that infinity gives what float64 gives."""
+    """Verify that NaN gives NaN, and that infinity gives the same result as in float64."""
     odd = torch.tensor([math.nan, -math.inf, math.inf], dtype=dtype, device=subject.device)
     got, true = subject.evaluate(odd), subject.evaluate(odd.double())
     if not got[0].isnan():

@@ -75,7 +75,7 @@ def _run(argv: Sequence[str] | None) -> int:
     try:
         sys.path.insert(0, os.getcwd())  # for the user's modules
     except FileNotFoundError as error:
-        raise UsageError("the current folder does not exist any more; change to another one") from error
+        raise UsageError("the current folder no longer exists; change to another one") from error
     # `kill` and batch systems send SIGTERM. A signal that was ignored at the start stays ignored.
     in_main_thread = threading.current_thread() is threading.main_thread()
     if in_main_thread and signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:

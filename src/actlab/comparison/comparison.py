@@ -314,7 +314,7 @@ def run_comparison(
 
 def _load_dataset(data: Dataset | str | Path) -> Dataset:
     if not isinstance(data, Dataset | str | Path):
-        right = "a Dataset, or a name or file for load_data; use load_data to make a Dataset"
+        right = "a Dataset from load_data, a dataset name or a path"
         raise UsageError(f"data is of type {type(data).__name__}; it must be {right}")
     return data if isinstance(data, Dataset) else load_data(data)
 
@@ -326,7 +326,7 @@ def _train_until_decided(
     start, config = time.monotonic(), plan.config
     test, budget = SequentialTest(config.names), parse_budget(config.budget)
     region = (math.nan, "")
-    while not test.ended:
+    while not test.stop_reason:
         planned = plan.runs(test.remaining, range(test.seeds, test.next_seeds))
         if reason := budget.explain_refusal(runner.planned, len(planned), time.monotonic() - start):
             test.stop(reason)
@@ -337,7 +337,7 @@ def _train_until_decided(
             region = _choose_region(
                 plan, best
             )  # the first round has all activations; every round has the same region
-        test.update(judge_pairs(best, plan, region[0], test.level), count_failures(best))
+        test.record_analysis(judge_pairs(best, plan, region[0], test.level), count_failures(best))
         if verbose:
             pairs = len(test.verdicts)
             undecided = f"{pairs - len(test.decided)} of {pairs} pairs are undecided"
@@ -365,7 +365,11 @@ def _make_comparison(
     best = select_best(runner.runs, config.names, plan.candidates)
     level, seeds, dropped = (test.level, test.seeds, test.dropped) if test else (LEVEL, config.seeds, {})
     pairs = test.verdicts if test else judge_pairs(best, plan, region[0], level)
-    sequential = {"interim_analyses": test.analyses, "ended": test.ended, "dropped": dropped} if test else {}
+    sequential = (
+        {"interim_analyses": test.analyses, "stop_reason": test.stop_reason, "dropped": dropped}
+        if test
+        else {}
+    )
     results = make_results_table(best, plan)
     verdicts = make_verdict_table(pairs, level, config.folds, count_failures(best), dropped)
     return Comparison(

@@ -18,7 +18,8 @@ from actlab.comparison.user_model import ModuleLike, Replaced
 from actlab.data.dataset import Dataset
 from actlab.errors import UsageError, raise_problems
 from actlab.spec import ResolvedActivation, resolve_all
-from actlab.training.train import TrainSettings, find_holdout_problem, find_integer_problem
+from actlab.training.train import TrainSettings, find_integer_problem
+from actlab.training.validation_split import find_holdout_problem
 
 _MINUTES = re.compile(r"(\d+(?:\.\d+)?)m")
 
@@ -45,7 +46,7 @@ class Budget:
         """
         if runs + more > self.runs:
             round_size = f"the next round of {more} runs"
-            return f"{round_size} would exceed the budget of {self.runs:.0f} runs: {runs} are trained"
+            return f"{round_size} would exceed the budget of {self.runs:.0f} runs: {runs} have been trained"
         if runs and seconds * (1 + more / runs) > self.seconds:
             return f"the next round would exceed the budget of {self.seconds / 60:g} minutes"
         return ""
@@ -124,7 +125,7 @@ class ComparisonConfig:
         if self.rope is not None and not (
             isinstance(self.rope, int | float) and math.isfinite(self.rope) and self.rope >= 0
         ):
-            problems.append(f"rope must be a number >= 0, half the width of a region, got {self.rope!r}")
+            problems.append(f"rope must be a number >= 0, half the width of the region, got {self.rope!r}")
         if self.replace is not None and self.module is None:
             problems.append(f"replace needs a module, got replace={self.replace!r} without one")
         problems += self._sequential_problems(len(resolved))
@@ -134,7 +135,9 @@ class ComparisonConfig:
         if not self.until_decided:
             if self.budget is None:
                 return []
-            return [f"budget={self.budget!r} needs until_decided; without it, set seeds"]
+            return [
+                f"budget={self.budget!r} needs until_decided; for a fixed number of runs, set seeds instead"
+            ]
         problems = []
         if self.seeds != 1:
             problems.append(f"until_decided chooses the number of seeds, got seeds={self.seeds}: omit seeds")

@@ -45,5 +45,5 @@ def _summarize(a: Scores, b: Scores, plan: ComparisonPlan) -> DifferenceSummary 
     folds, common = plan.config.folds, sorted(a.keys() & b.keys())
     differences = [a[key] - b[key] for key in common]
     cells = [split * folds + fold for split, fold, _ in common]
-    step = plan.scoring.get_score_step(min(len(test) for _, test in plan.splits(0)))
+    step = plan.scoring.get_score_step(min(len(test) for _, test in plan.make_folds(0)))
     return summarize_differences(differences, cells, 1 / (folds - 1), step=step)

@@ -20,10 +20,11 @@ from actlab.comparison.user_model import prepare_net
 from actlab.errors import UsageError, did_you_mean, raise_problems
 from actlab.fleet.diagnostics import choose_diagnostic_epochs
 from actlab.fleet.run import Rows, Run
-from actlab.fleet.skorch_adapter import NeedsSkorch, read_run, share_factory, split_validation
+from actlab.fleet.skorch_adapter import NeedsSkorch, read_run, reuse_equal_factory
 from actlab.models.random_streams import SPLIT, derive_seed
 from actlab.stats.sequential import ANALYSES
-from actlab.training.train import find_device_problem, find_integer_problem, make_net, try_network
+from actlab.training.train import find_device_problem, find_integer_problem, make_net, try_forward
+from actlab.training.validation_split import split_validation
 
 
 class ComparisonPlan:
@@ -40,7 +41,6 @@ class ComparisonPlan:
         candidates: The combinations of tuned values; one empty combination if nothing is tuned.
         y: The targets as the network takes them.
         scoring: How trained networks are scored.
-        diagnostic_epochs: The epochs with diagnostics, by candidate.
 
     Raises:
         UsageError: The network cannot be built or run with an activation, cannot be tuned like that, or
@@ -58,26 +58,25 @@ class ComparisonPlan:
         if isinstance(self.net, skorch.NeuralNetBinaryClassifier):  # its loss takes numbers
             self.y = dataset.y.astype(np.float32)
         self.scoring = Scoring(config.scoring, dataset, self.y)
-        self.diagnostic_epochs: dict[int, tuple[int, ...]] = {}
-        self._splits: dict[int, list[tuple[Rows, Rows]]] = {}
+        self._folds: dict[int, list[tuple[Rows, Rows]]] = {}
         self._makers: list[Any] = []  # runs with one maker train together
-        self._holdouts: dict[tuple[int, int, int], tuple[Rows, Rows | None]] = {}
+        self._validation_splits: dict[tuple[int, int, int], tuple[Rows, Rows | None]] = {}
         self._templates = self._make_templates()
         net, template = self._templates[config.names[0], 0]
         if isinstance(template, str) or self.scoring.needs_weights(template):
-            self.scoring.check(net, self.splits(int(config.shuffled))[0][1])
+            self.scoring.check(net, self.make_folds(int(config.shuffled))[0][1])
 
-    def splits(self, split: int) -> list[tuple[Rows, Rows]]:
+    def make_folds(self, split: int) -> list[tuple[Rows, Rows]]:
         """Return the indices of training samples (n,) and of test samples (m,) of each fold."""
-        if split not in self._splits:
+        if split not in self._folds:
             dataset = self.config.dataset
             kind = KFold if dataset.is_regression else StratifiedKFold
             options: dict[str, Any] = {}
             if split:
                 start = derive_seed(self.config.settings.seed + 2 * (split - 1), 0, SPLIT) % 2**32
                 options = {"shuffle": True, "random_state": start}
-            self._splits[split] = list(kind(self.config.folds, **options).split(dataset.X, dataset.y))
-        return self._splits[split]
+            self._folds[split] = list(kind(self.config.folds, **options).split(dataset.X, dataset.y))
+        return self._folds[split]
 
     def runs(self, names: Sequence[str], seeds: range) -> list[PlannedRun]:
         """Return the runs of some activations.
@@ -89,25 +88,39 @@ class ComparisonPlan:
         each = itertools.product(names, seeds, range(self.config.folds), range(len(self.candidates)))
         return [self._run(*labels) for labels in each]
 
+    @functools.cached_property
+    def diagnostic_epochs(self) -> list[tuple[int, ...]]:
+        """The epochs with diagnostics, for each candidate. Folds differ by a sample and share them."""
+        epochs = []
+        for candidate in range(len(self.candidates)):
+            runs = (self._run_without_diagnostics(name, 0, 0, candidate).run for name in self.config.names)
+            run = next((run for run in runs if run is not None), None)
+            wanted = self.config.diagnostics
+            epochs.append(
+                choose_diagnostic_epochs(wanted, run.epochs, run.steps, run.batch_size) if run else ()
+            )
+        return epochs
+
     def _run(self, name: str, seed: int, fold: int, candidate: int) -> PlannedRun:
+        planned = self._run_without_diagnostics(name, seed, fold, candidate)
+        if planned.run is None:
+            return planned
+        run = dataclasses.replace(planned.run, diagnostic_epochs=self.diagnostic_epochs[candidate])
+        return dataclasses.replace(planned, run=run)
+
+    def _run_without_diagnostics(self, name: str, seed: int, fold: int, candidate: int) -> PlannedRun:
         net, template = self._templates[name, candidate]
         split = 1 + seed // 2 if self.config.shuffled else 0
-        rows, test = self.splits(split)[fold]
+        rows, test = self.make_folds(split)[fold]
         own = self.config.settings.seed + seed
         labels = (name, split, fold, own, self.candidates[candidate], net, rows, test)
         if isinstance(template, str):
             return PlannedRun(*labels, None, template)
-        if (key := (seed, fold, candidate)) not in self._holdouts:  # all activations share it
-            self._holdouts[key] = split_validation(net, rows, self.config.dataset.y, own, fold)
-        train, valid = self._holdouts[key]
+        if (key := (seed, fold, candidate)) not in self._validation_splits:  # all activations share it
+            self._validation_splits[key] = split_validation(net, rows, self.config.dataset.y, own, fold)
+        train, valid = self._validation_splits[key]
         parts: dict[str, Any] = {"rows": train, "valid": valid, "test": test, "seed": own, "fold": fold}
-        run = dataclasses.replace(template, **parts)
-        if candidate not in self.diagnostic_epochs:  # folds differ by a sample and share the epochs
-            epochs = choose_diagnostic_epochs(self.config.diagnostics, run.epochs, run.steps, run.batch_size)
-            self.diagnostic_epochs[candidate] = epochs
-        return PlannedRun(
-            *labels, dataclasses.replace(run, diagnostic_epochs=self.diagnostic_epochs[candidate])
-        )
+        return PlannedRun(*labels, dataclasses.replace(template, **parts))
 
     def _make_templates(self) -> dict[tuple[str, int], tuple[skorch.NeuralNet, Run | str]]:
         """Return for each activation and candidate the net, and its run or why no fleet can train it."""
@@ -118,7 +131,7 @@ class ComparisonPlan:
             net = clone(self.net).set_params(module__activation=activation, **self.candidates[0])
             net.set_params(module=self.net.module)  # the object itself: copies do not train together
             try:
-                maker = try_network(net, activation, self.config.dataset, any_output=own_loss)
+                maker = try_forward(net, activation, self.config.dataset, any_output=own_loss)
             except UsageError as error:
                 problems.append(str(error))
                 continue
@@ -132,7 +145,7 @@ class ComparisonPlan:
 
     def _template_run(self, net: skorch.NeuralNet) -> Run | str:
         try:
-            run = share_factory(read_run(net, self.config.dataset.X, self.y), self._makers)
+            run = reuse_equal_factory(read_run(net, self.config.dataset.X, self.y), self._makers)
         except NeedsSkorch as reason:
             return str(reason)
         return dataclasses.replace(run, precision=self.config.settings.precision)

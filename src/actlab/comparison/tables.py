@@ -217,7 +217,7 @@ def describe_plan(plan: ComparisonPlan) -> dict[str, Any]:
     config, module = plan.config, plan.net.module
     if isinstance(module, functools.partial):  # a user's module with an inserted activation
         module = module.args[0]
-    epochs = max(plan.diagnostic_epochs.values(), key=len, default=())
+    epochs = max(plan.diagnostic_epochs, key=len)
     return {
         "actlab": __version__,
         "data": config.dataset.name,

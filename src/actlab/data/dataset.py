@@ -28,6 +28,7 @@ from actlab.data.readers import (
     read_images,
     read_npz,
 )
+from actlab.data.standardise import standardise_features, standardise_targets
 from actlab.errors import DataWarning, UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ class Dataset:
         if self.shape and channels is None and _find_channel_axes(self.shape) == ["last"]:
             problem = f"shape is {self.shape}, which looks like (height, width, channels)"
             advice = (
-                "load_data((X, y)) moves the channels to the front; if they are there, set channels='first'"
+                "load_data((X, y)) moves the channels to the front; "
+                "if they already come first, set channels='first'"
             )
             raise UsageError(f"{self.name}: {problem}; {advice}")
 
@@ -123,7 +125,6 @@ _ARGUMENTS = {  # of load_data, for each kind of source
     _REGRESSION: ("regression",),
 }
 _CHANNELS = (1, 3, 4)  # grey, RGB and RGBA
-_BLOCK = 1 << 20  # elements per step, which limits temporary arrays to a few MiB
 
 
 def load_data(
@@ -265,8 +266,8 @@ def _move_channels_first(X: Array, channels: str | None, name: str) -> Array:
     problem = f"{name}: X has shape {X.shape}"
     if X.ndim != 4:
         if channels is not None:
-            either = f"not (n, c, h, w) or (n, h, w, c); channels {channels!r}"
-            raise UsageError(f"{problem}, {either} is not used with it; omit it")
+            images = "channels needs images (n, c, h, w) or (n, h, w, c)"
+            raise UsageError(f"{problem}, but {images}; omit channels={channels!r}")
         return X
     axes = [channels] if channels else _find_channel_axes(X.shape[1:])
     if len(axes) > 1:
@@ -293,9 +294,9 @@ def _make_dataset(
         raise UsageError(f"{name}: {shapes}; they must be (n, d) and (n,) or (n, 1) with the same n{labels}")
     if X.size == 0:
         raise UsageError(f"{name}: X has shape {X.shape}; at least one sample and one feature are needed")
-    targets, classes = (_standardise_targets(y, name), ()) if regression else _encode(y, name)
+    targets, classes = (standardise_targets(y, name), ()) if regression else _encode(y, name)
     shape = {3: (1, *X.shape[1:]), 4: X.shape[1:]}.get(X.ndim, ())
-    X = _standardise(X.reshape(len(X), -1), columns, name)
+    X = standardise_features(X.reshape(len(X), -1), columns, name)
     return Dataset(X, targets, name, compute_fingerprint(X, targets), classes, shape, channels="first")
 
 
@@ -322,75 +323,3 @@ def _encode(labels: Array, name: str) -> tuple[npt.NDArray[np.int64], tuple[str 
     if len(classes) < 2:
         raise UsageError(f"{name}: every label is {classes[0]!r}; at least two classes are needed")
     return codes.astype(np.int64), classes
-
-
-def _standardise_targets(y: Array, name: str) -> npt.NDArray[np.float32]:
-    """Standardise the targets (n,) of a regression, to (n, 1)."""
-    y = _to_float64(y)
-    if (bad := ~np.isfinite(y)).any():
-        first = f"the first is y[{bad.argmax()}] = {y[bad.argmax()]}"
-        raise UsageError(f"{name}: {bad.sum()} of {len(y)} targets are missing, NaN or infinite, {first}")
-    if (low := y.min()) == y.max():
-        raise UsageError(f"{name}: every target is {low}; at least two different numbers are needed")
-    _rescale(y)
-    y -= y.min()  # exact if the numbers are close together; their mean then keeps more digits
-    mean, std = _compute_float_moments(y)
-    return ((y - mean) / std).astype(np.float32).reshape(-1, 1)
-
-
-def _to_float64(values: Array) -> Array:
-    """Return a copy in float64; larger numbers become infinite, which a later check refuses."""
-    with np.errstate(over="ignore"):
-        return values.astype(np.float64, order="C")
-
-
-def _rescale(values: Array) -> None:
-    """Divide by a power of two, which is exact, so that no value exceeds 1 and squares do not overflow."""
-    np.ldexp(values, -math.frexp(max(abs(values.min()), abs(values.max())))[1], out=values)
-
-
-def _standardise(X: Array, columns: Sequence[str] | None, name: str) -> npt.NDArray[np.float32]:
-    """Standardise X (n, d) in float64, block by block, without a float64 copy of all images."""
-    is_bytes = X.dtype == np.uint8
-    if not is_bytes:
-        X = _to_float64(X)
-        _refuse_not_finite(X, columns, name)
-    if (low := X.min()) == X.max():
-        raise UsageError(f"{name}: X is constant (every value is {low}); it cannot be standardised")
-    if not is_bytes:
-        _rescale(X)
-    mean, std = _compute_byte_moments(X) if is_bytes else _compute_float_moments(X)
-    standardised = np.empty(X.shape, np.float32)
-    for block, out in zip(_split_into_blocks(X), _split_into_blocks(standardised), strict=True):
-        out[:] = (block.astype(np.float64) - mean) / std
-    return standardised
-
-
-def _compute_byte_moments(X: Array) -> tuple[float, float]:
-    """Return mean and standard deviation of bytes, from exact integer sums of their histogram."""
-    counts = np.sum([np.bincount(block, minlength=256) for block in _split_into_blocks(X)], axis=0).tolist()
-    total = sum(value * count for value, count in enumerate(counts))
-    squares = sum(value * value * count for value, count in enumerate(counts))
-    return total / X.size, math.sqrt((X.size * squares - total * total) / (X.size * (X.size - 1)))
-
-
-def _compute_float_moments(X: Array) -> tuple[float, float]:
-    # BLAS sums in an order that depends on its threads, so a dot product would change the fingerprint.
-    mean = math.fsum(float(block.sum()) for block in _split_into_blocks(X)) / X.size
-    squares = math.fsum(float(np.square(block - mean).sum()) for block in _split_into_blocks(X))
-    return mean, math.sqrt(squares / (X.size - 1))
-
-
-def _split_into_blocks(X: Array) -> list[Array]:
-    return [X.reshape(-1)[start : start + _BLOCK] for start in range(0, X.size, _BLOCK)]
-
-
-def _refuse_not_finite(X: Array, columns: Sequence[str] | None, name: str) -> None:
-    if (bad := ~np.isfinite(X)).any():
-        row, column = divmod(int(bad.argmax()), X.shape[1])
-        count = f"{bad.sum()} of {X.size} values of X are missing, NaN or infinite"
-        where = f"X[{row}, {column}] = {X[row, column]}"
-        if columns:
-            where += f" (column {columns[column]!r}{'; it contains no number' * bool(bad[:, column].all())})"
-        advice = f"fill them in, or drop these samples{' or columns' * bool(columns)}"
-        raise UsageError(f"{name}: {count}, the first is {where}; {advice}")

@@ -271,7 +271,7 @@ def _check_dtypes(X: Array, y: Array, regression: bool, name: str) -> tuple[Arra
     """Return X and y after a check of their dtypes."""
     if X.dtype.kind not in "biuf" or y.dtype.kind not in ("biuf" if regression else "biufU"):
         problem = f"X has dtype {X.dtype} and y {y.dtype}"
-        requirement = "numbers, and y too" if regression else "numbers, and y integers or strings"
+        requirement = "numeric, and so must y" if regression else "numeric, and y must be integers or strings"
         raise UsageError(f"{name}: {problem}; X must be {requirement}")
     if not regression:
         _refuse_fractions(y, name)
@@ -330,7 +330,7 @@ def read_images(name: str, data_dir: Path) -> tuple[Array, Array]:
         if all(os.path.isfile(p) for p in paths):
             return _read_idx(paths[0], ndim=3), _read_idx(paths[1], ndim=1)
     files = " and ".join(f"{file}[.gz]" for file in _IDX_FILES)
-    raise UsageError(f"{name}: {files} must be in {str(data_dir)!r}, its raw or its {subfolder}")
+    raise UsageError(f"{name}: {files} must be in {str(data_dir)!r}, or in its subfolder raw or {subfolder}")
 
 
 def _read_idx(path: Path, *, ndim: int) -> npt.NDArray[np.uint8]:
@@ -348,9 +348,8 @@ def _read_idx(path: Path, *, ndim: int) -> npt.NDArray[np.uint8]:
     shape = tuple(int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4))
     if len(content) != (needed := start + math.prod(shape)):
         kind = "truncated" if len(content) < needed else "too long"
-        raise UsageError(
-            f"{str(path)!r} is {kind}: {len(content)} bytes, its header states {needed}; download it again"
-        )
+        sizes = f"it has {len(content)} bytes, but its header states {needed}"
+        raise UsageError(f"{str(path)!r} is {kind}: {sizes}; download it again")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 

@@ -1,4 +1,4 @@
-"""A derivative as text, in the grammar that formulas are read in."""
+"""A derivative as text, in the grammar of formulas."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from actlab.derivation.syntax.sympy_budget import simplify
 from actlab.derivation.syntax.to_sympy import read_formula
 
 _MOST_SIMPLIFIED = 35  # operations: simplifying takes seconds beyond it
-_MOST_DIGITS = 6  # of a denominator: beyond, a fraction is shown as the decimals it was
+_MOST_DIGITS = 6  # of a denominator; other fractions are shown as the original decimals
 
 
 class _Printer(StrPrinter):
-    """Prints SymPy in the grammar that formulas are read in."""
+    """Prints SymPy expressions in the grammar of formulas."""
 
     def _print_Float(self, expression: sympy.Float) -> str:
         return repr(float(expression))

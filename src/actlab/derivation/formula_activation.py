@@ -1,4 +1,4 @@
-"""Make an activation from a formula in text."""
+"""Make an activation from a formula given as text."""
 
 from __future__ import annotations
 
@@ -157,12 +157,12 @@ def formula(
     trainable: Iterable[str] = (),
     at: Mapping[float, float] | None = None,
 ) -> FormulaActivation:
-    """Make an activation from a formula in text.
+    """Make an activation from a formula given as text.
 
     Args:
         text: The formula in ``x`` and the parameters, in Python's arithmetic with the usual functions,
             ``where(x > 0, a, b)``, ``min``, ``max``, ``abs``, ``clip(x, low, high)``, ``pi``, and every
-            function of the catalogue with its parameters in order, such as ``elu(x, 0.5)``.
+            function in the catalogue with its parameters in order, such as ``elu(x, 0.5)``.
         name: The activation's name (default: derived from the text).
         parameters: The names and default values of the parameters.
         trainable: The names of the parameters that the module trains.
@@ -170,7 +170,7 @@ def formula(
             for ``max(x, 0)``.
 
     Returns:
-        The activation, with derivatives, a module and everything else that an activation of the catalogue
+        The activation, with derivatives, a module and everything else that an activation in the catalogue
         has, and with ``.source()`` and ``.latex()``. The same arguments return the same object.
 
     Raises:
@@ -191,7 +191,7 @@ def formula(
 
 
 def _warn_if_inexact(activation: FormulaActivation) -> None:
-    # A worker process stays silent: its parent has warned already.
+    # A worker process stays silent: its parent has already issued the warning.
     if activation.inexact and multiprocessing.parent_process() is None:
         first, *rest = activation.inexact
         more = f"; .inexact has {len(rest)} more" if rest else ""
@@ -200,7 +200,7 @@ def _warn_if_inexact(activation: FormulaActivation) -> None:
 
 @functools.lru_cache(512)
 def make_activation(recipe: Recipe) -> FormulaActivation:
-    """Make the activation of a recipe, once in a process."""
+    """Make the activation of a recipe, once per process."""
     parameters = dict(recipe.parameters)
     parsed = parse_formula(recipe.text, ("x", *parameters))
     expression = to_expression(parsed)
@@ -254,7 +254,7 @@ def make_from_spec(spec: str) -> FormulaActivation:
 
 
 def make_name(text: str) -> str:
-    """Return a name for a formula: its names and numbers.
+    """Return a name for a formula, composed of its names and numbers.
 
     Examples:
         >>> make_name("x * tanh(softplus(x))"), make_name("2*x")
@@ -317,7 +317,7 @@ def _check_parameter(name: object) -> str:
         return problem
     if name in FUNCTIONS or name == WHERE:
         return "is a function"
-    return "is reserved: every module has an attribute of this name" if name in _MODULE_ATTRIBUTES else ""
+    return "is reserved: every module has an attribute with this name" if name in _MODULE_ATTRIBUTES else ""
 
 
 def _make_prototype(recipe: Recipe) -> Any:

@@ -43,14 +43,14 @@ class Derivation:
         derivative: Its derivative, of the saved tensor and the parameters.
         second: Its second derivative, of the input and the parameters; None where the output is saved.
         partials: Its derivatives with respect to the trained parameters.
-        torch_operation: The operation of torch that is the function, or None.
+        torch_operation: The torch operation that computes the function, or None.
         saves: The saved tensor: the output if it determines the derivative exactly.
         error_scale: ``"line"`` where derivatives from the output are exact only relative to the largest.
         kinks: The derivative at each point where it jumps, at the default parameters.
         limits: The values at minus and plus infinity; NaN where there is no limit.
         slopes: The derivatives there.
         range: The infimum and the supremum.
-        monotonic: Whether the function is monotonic.
+        monotonic: Whether the function never decreases.
         inexact: One sentence for each interval in which an error exceeds its bound.
     """
 
@@ -246,7 +246,7 @@ def _describe_errors(
     for dtype, row in zip(DTYPES, measure_errors(meter, program, order, values), strict=True):
         error = np.concatenate([row[-2:-1], row[:-2], row[-1:]])
         bad = np.flatnonzero(error > LIMITS[order])
-        # Intervals that almost touch are one.
+        # Intervals that almost touch are merged.
         for interval in np.split(bad, np.flatnonzero(np.diff(bad) > 10) + 1) if len(bad) else ():
             low, high = f"{x[interval[0]]:.6g}", f"{x[interval[-1]]:.6g}"
             where = f"at {low}" if low == high else f"from {low} to {high}"

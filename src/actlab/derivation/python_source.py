@@ -90,7 +90,7 @@ def _write_function(program: Any) -> str:
 
 def _write_body(program: Any) -> str:
     assert isinstance(program, Program)
-    return _indent("\n".join(program.to_lines()))
+    return _indent("\n".join(program.to_python()))
 
 
 def _indent(text: str) -> str:

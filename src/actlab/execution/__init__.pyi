@@ -1,3 +1,3 @@
 from .dask import Cluster as Cluster
-from .processes import Processes as Processes
 from .processes import WorkerExecutor as WorkerExecutor
+from .processes import WorkerPool as WorkerPool

@@ -17,18 +17,18 @@ from cloudpickle import dumps
 
 from actlab.errors import UsageError, summarize_error
 from actlab.execution.processes import (
-    Processes,
     SharedArrays,
     WorkerExecutor,
+    WorkerPool,
     create_shared_folder,
     share_arrays,
 )
 from actlab.execution.split_on_failure import FleetOutcome, train_or_split
 from actlab.fleet.grouping import Fleet
-from actlab.fleet.loop import Data, EpochCallback, Loop
+from actlab.fleet.loop import DeviceData, EpochCallback, Loop
 from actlab.fleet.run import Epoch, Run
-from actlab.fleet.settings import FleetSettings, apply_settings
-from actlab.fleet.trial import Alone
+from actlab.fleet.settings import FleetSettings, use_settings
+from actlab.fleet.trial import ReasonAlone
 from actlab.introspection import unimportable_sources
 
 Array = npt.NDArray[Any]
@@ -85,14 +85,15 @@ def open_backend(
         executor: The executor; None for this process.
         X: Inputs (n, ...).
         y: Targets (n, ...).
-        device: That of the first run.
+        device: The device of the first run.
         settings: How fleets compute.
         report: Called after every epoch of a job in this process.
     """
     if executor is None:
         yield InProcessBackend(X, y, settings, report)
     elif isinstance(executor, ThreadPoolExecutor):
-        with create_shared_folder(0) as folder, apply_settings(settings):  # no thread may set it for itself
+        # A thread must not change these settings.
+        with create_shared_folder(0) as folder, use_settings(settings):
             yield ThreadBackend(executor, SharedArrays(folder), settings, _copy_to_device(X, y, device))
     else:
         with share_arrays(executor, X, y) as shared:
@@ -108,10 +109,10 @@ class InProcessBackend:
         self, X: Array, y: Array, settings: FleetSettings, report: Callable[[Job, Sequence[Epoch]], None]
     ) -> None:
         self.X, self.y, self.settings, self.report = X, y, settings, report
-        self.data: dict[str, Data] = {}
+        self.data: dict[str, DeviceData] = {}
 
     def count_slots(self) -> int | None:
-        """Return 1: a job that begins ends before anything else happens."""
+        """Return 1: each job runs to its end before anything else happens."""
         return 1
 
     def begin(self, jobs: Sequence[Job]) -> list[Future[FleetOutcome]]:
@@ -120,7 +121,7 @@ class InProcessBackend:
         for job in jobs:
             device = job.runs[0].device
             data = self.data[device] = self.data.get(device) or _copy_to_device(self.X, self.y, device)
-            with apply_settings(self.settings):
+            with use_settings(self.settings):
                 outcome = train_or_split(job.runs, job.fleet, data, functools.partial(self.report, job))
             futures.append(Future[FleetOutcome]())
             futures[-1].set_result(outcome)
@@ -132,14 +133,14 @@ class InProcessBackend:
 
 
 class ExecutorBackend:
-    """Processes of this machine or of others, which have their own memory."""
+    """WorkerPool of this machine or of others, which have their own memory."""
 
     together = False
 
     def __init__(self, executor: Executor, shared: SharedArrays, settings: FleetSettings) -> None:
         self.executor, self.shared, self.settings = executor, shared, settings
-        # Workers may have started in another folder, and the user's files are named from this one.
-        self.folder = os.getcwd() if isinstance(executor, Processes) else ""
+        # Workers may have started in another folder, but paths of the user's files are relative to this one.
+        self.folder = os.getcwd() if isinstance(executor, WorkerPool) else ""
 
     def count_slots(self) -> int | None:
         """Return the slots of a :class:`WorkerExecutor`; None for other executors."""
@@ -168,7 +169,9 @@ class ThreadBackend(ExecutorBackend):
 
     together = True
 
-    def __init__(self, executor: Executor, shared: SharedArrays, settings: FleetSettings, data: Data) -> None:
+    def __init__(
+        self, executor: Executor, shared: SharedArrays, settings: FleetSettings, data: DeviceData
+    ) -> None:
         super().__init__(executor, shared, settings)
         self.data = data
 
@@ -184,7 +187,7 @@ class ThreadBackend(ExecutorBackend):
 
     def _build_loops(self, job: Job) -> list[Loop]:
         try:
-            return [Loop(job.runs, job.fleet.layer_by_layer, self.data, job.fleet.alone is Alone.DRAWS)]
+            return [Loop(job.runs, job.fleet.layer_by_layer, self.data, job.fleet.alone is ReasonAlone.DRAWS)]
         except Exception:  # the job raises the same error when it trains
             return []
 
@@ -215,34 +218,34 @@ def _train_in_process(
     settings: FleetSettings,
     sources: Mapping[tuple[Any, ...], str],
 ) -> FleetOutcome:
-    """Train a fleet in a process that does nothing else meanwhile."""
+    """Train a fleet in a process that does nothing else at the same time."""
     unimportable_sources.update(sources)
     device = job.runs[0].device
-    with apply_settings(settings):
+    with use_settings(settings):
         return train_or_split(job.runs, job.fleet, _load(shared, device), report)
 
 
 def _train_in_thread(
-    job: Job, ready: list[Loop], data: Data, report: EpochCallback, settings: FleetSettings
+    job: Job, ready: list[Loop], data: DeviceData, report: EpochCallback, settings: FleetSettings
 ) -> FleetOutcome:
     """Train a fleet in one of several threads."""
-    torch.set_num_threads(settings.threads)  # each thread has a number of its own
+    torch.set_num_threads(settings.threads)  # each thread has its own number
     return train_or_split(job.runs, job.fleet, data, report, ready)
 
 
 @functools.lru_cache(maxsize=1)
-def _load(shared: SharedArrays, device: str) -> Data:
+def _load(shared: SharedArrays, device: str) -> DeviceData:
     return _copy_to_device(*shared.load(), device)
 
 
-def _copy_to_device(X: Array, y: Array, device: str) -> Data:
-    """Return data that shares the arrays' memory, on the processor."""
-    return Data(torch.from_numpy(X).to(device), torch.from_numpy(y).to(device))
+def _copy_to_device(X: Array, y: Array, device: str) -> DeviceData:
+    """Return the arrays as tensors on a device; on the CPU they share the arrays' memory."""
+    return DeviceData(torch.from_numpy(X).to(device), torch.from_numpy(y).to(device))
 
 
 def _make_counter(shared: SharedArrays, job: Job) -> EpochCallback:
     """Return a callback that counts the epochs of a job in a file."""
-    shared.clear(_name_counter(job))  # a process may have died of it
+    shared.clear(_name_counter(job))  # a process that died may have left it
     return functools.partial(_tick, shared, _name_counter(job))
 
 

@@ -1,4 +1,4 @@
-"""A Dask cluster as an executor. The work of a worker that dies is done by another one."""
+"""A Dask cluster as an executor. If a worker dies, another one takes over its work."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from actlab.execution.processes import (
 log = logging.getLogger("actlab")
 PATIENCE = 300.0  # seconds to wait for a scheduler that does not respond
 _SCHEMES = ("tcp", "tls", "ucx", "ws", "wss")
-_CONNECT_SECONDS = 10.0  # to wait for the first response of a scheduler
+_CONNECT_SECONDS = 10.0  # seconds to wait for the first response of a scheduler
 _CACHE_SECONDS = 2.0  # seconds for which the number of workers is cached
 _PACKAGES = ("actlab", "torch", "numpy", "scikit-learn", "skorch")  # packages that affect results
 
@@ -116,7 +116,7 @@ class Cluster(WorkerExecutor):
                     call.inner.add_done_callback(functools.partial(self._queue_end, call))
                     return
                 self._reconnect()
-        except Exception as error:  # the caller of result() gets it
+        except Exception as error:  # result() raises it in the caller
             call.fail(error)
 
     def _queue_end(self, call: _Call, inner: Any) -> None:
@@ -128,7 +128,7 @@ class Cluster(WorkerExecutor):
             return
         try:
             if inner.status in ("cancelled", "lost"):
-                self._send(call)  # with its scheduler
+                self._send(call)  # it was lost with its scheduler
                 return
             result = inner.result()
             if isinstance(result, _DataMissing):
@@ -167,7 +167,7 @@ class Cluster(WorkerExecutor):
         while time.monotonic() < end and not self._closed.is_set():
             if self._client.status == "running":
                 return
-            if self._client.status == "closed":  # it has given up
+            if self._client.status == "closed":  # the client has given up
                 with contextlib.suppress(UsageError):
                     self._client, self._owns_client = _connect(self._address), True
                     return
@@ -233,7 +233,7 @@ def _connect(address: str) -> Client:
     try:
         return Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, TimeoutError) as error:
-        problem = f"no Dask scheduler responds at {address!r} within {_CONNECT_SECONDS:g} s"
+        problem = f"no Dask scheduler responded at {address!r} within {_CONNECT_SECONDS:g} s"
         raise UsageError(f"{problem}; start one with `dask scheduler`, which prints its address") from error
 
 
@@ -276,7 +276,7 @@ class WorkerArrays(SharedArrays):
 
 
 class _Cancelled(BaseException):
-    """Raised to stop a cancelled call. It is not an Exception, because those are results."""
+    """Raised to stop a cancelled call. It is not an Exception: exceptions are returned as results."""
 
 
 def _find_folder(worker: Any, fingerprint: str) -> Path:

@@ -32,12 +32,12 @@ from actlab.errors import UsageError
 Array = npt.NDArray[Any]
 _MEMORY, _PREFIX = Path("/dev/shm"), "actlab-"
 _CODES = re.compile(r"exit codes of the workers are \{(.*?)\}")  # the text of loky's error
-_IDLE = 60  # seconds after which processes without work end
+_IDLE = 60  # seconds after which idle processes end
 _CHECK_SECONDS = 1.0  # seconds between two checks whether the parent process is alive
 
 
 def count_processes(jobs: int | None) -> int:
-    """Return how many processes ``n_jobs`` means.
+    """Return the number of processes that ``n_jobs`` stands for.
 
     Args:
         jobs: As in scikit-learn: a number, or -1 for all cores, -2 for all but one. None means the number of
@@ -68,11 +68,11 @@ class WorkerExecutor(Executor, ABC):
         return _share_in_files(X, y)
 
 
-class Processes(WorkerExecutor):
+class WorkerPool(WorkerExecutor):
     """Worker processes of this machine. A process that dies loses only its own call.
 
-    A pool of several processes breaks as a whole when one of them dies, and does not report which call it
-    had. So each process is a pool of its own.
+    A pool of several processes breaks as a whole when one of them dies, and does not report which call that
+    process was running. So each process has its own pool.
 
     Args:
         number: Number of processes.
@@ -179,7 +179,7 @@ def _block_sigint() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def start_processes(number: int) -> Iterator[Processes]:
+def start_processes(number: int) -> Iterator[WorkerPool]:
     """Yield an executor of worker processes; if the block fails or is interrupted, kill them.
 
     Args:
@@ -188,7 +188,7 @@ def start_processes(number: int) -> Iterator[Processes]:
     Yields:
         The executor. Its processes stay alive for a minute, for the next block.
     """
-    executor = Processes(number)
+    executor = WorkerPool(number)
     try:
         yield executor
     except BaseException:
@@ -292,5 +292,5 @@ def create_shared_folder(needed: int) -> Iterator[Path]:
         yield folder
     finally:
         with contextlib.suppress(FileNotFoundError):
-            # Processes may still write; after the renaming they cannot add files while it is deleted.
+            # WorkerPool may still write; after the renaming they cannot add files while it is deleted.
             shutil.rmtree(folder.rename(f"{folder}-gone"), ignore_errors=True)

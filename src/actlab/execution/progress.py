@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from actlab.execution.terminal import TerminalProgress
 
 _SILENT = 1.0  # seconds without progress: shorter work needs none
-_OFTEN, _SELDOM = 0.2, 10.0  # seconds between two pictures on a terminal, between two lines elsewhere
-_DUMB = ("dumb", "unknown")  # terminals that cannot paint over a line
+_OFTEN, _SELDOM = 0.2, 10.0  # seconds between two updates on a terminal, between two lines elsewhere
+_DUMB = ("dumb", "unknown")  # terminals that cannot overwrite a line
 
 
 @contextlib.contextmanager
@@ -35,7 +35,7 @@ def show_progress(
     If the stream breaks, the display ends and training continues.
 
     Args:
-        names: The name of each run, in the order of the runs. The leaderboard has the means of equal names.
+        names: The name of each run, in the order of the runs. The leaderboard shows means of equal names.
         verbose: 0 for nothing, 1 for progress after a second, 2 for progress from the start and often.
         stream: Where to show it (default: standard error).
         what: What the names stand for, such as activations.
@@ -100,7 +100,7 @@ class _Display:
 
 
 def name_round(number: int) -> str:
-    """Return the words that name a round of a sequential test before a number of networks.
+    """Return the prefix that names a round of a sequential test; empty without rounds.
 
     Examples:
         >>> name_round(2), name_round(0)

@@ -22,7 +22,7 @@ from actlab.execution.split_on_failure import FleetOutcome
 from actlab.fleet.grouping import Fleet, group_into_fleets
 from actlab.fleet.run import Epoch, FailureKind, Result, Run
 from actlab.fleet.settings import read_settings
-from actlab.fleet.trial import Alone
+from actlab.fleet.trial import ReasonAlone
 
 log = logging.getLogger("actlab")
 Array = npt.NDArray[Any]
@@ -59,9 +59,9 @@ Watcher = Callable[[SchedulerState], None]
 
 
 class RunStore(Protocol):
-    """Access to results of earlier runs, and a record of new ones. Runs are named by their indices."""
+    """Access to results of earlier runs, and a record of new ones. Runs are identified by their indices."""
 
-    def claim(self, indices: Sequence[int]) -> dict[int, Result] | None:
+    def claim_or_restore(self, indices: Sequence[int]) -> dict[int, Result] | None:
         """Claim runs to train; return recorded results, or None if another process trains some of them."""
 
     def record(self, indices: Sequence[int], results: Sequence[Result], tries: int) -> None:
@@ -177,8 +177,8 @@ class _Scheduler:
     ) -> None:
         self.runs, self.fleets, self.watch, self.session = runs, fleets, watch, session
         jobs = [Job(number, fleet, self._select_runs(fleet.indices)) for number, fleet in enumerate(fleets)]
-        self.queue = [job for job in jobs if job.fleet.alone is not Alone.NEEDS_SKORCH]
-        self.for_skorch = [job for job in jobs if job.fleet.alone is Alone.NEEDS_SKORCH]
+        self.queue = [job for job in jobs if job.fleet.alone is not ReasonAlone.NEEDS_SKORCH]
+        self.for_skorch = [job for job in jobs if job.fleet.alone is ReasonAlone.NEEDS_SKORCH]
         self.warned: set[str] = set()
         self.submitted: dict[Future[FleetOutcome], Job] = {}
         self.backend: Backend
@@ -192,7 +192,7 @@ class _Scheduler:
         try:
             yield from self._train()
         finally:
-            for future in self.submitted:  # those that have not begun
+            for future in self.submitted:  # this cancels only jobs that have not begun
                 future.cancel()
 
     def _train(self) -> Generator[tuple[int, Result]]:
@@ -223,7 +223,7 @@ class _Scheduler:
         for job in list(self.queue):
             if room is not None and (len(self.submitted) + len(ready) >= room or len(ended) >= _MAX_ENDED):
                 break
-            recorded = self.session.claim(job.fleet.indices) if self.session else {}
+            recorded = self.session.claim_or_restore(job.fleet.indices) if self.session else {}
             if recorded is None:
                 continue
             self.queue.remove(job)
@@ -253,7 +253,7 @@ class _Scheduler:
         return [self._record(job, outcome.results, job.tries + 1)]
 
     def _retry(self, job: Job, reason: str) -> list[Ended]:
-        """Queue a job whose process died; then its halves, until the run that causes the failure is found."""
+        """Queue a job whose process died; after the last try, queue its halves or record the failure."""
         job.tries += 1
         log.warning("fleet %d of %d: its process died: %s", job.number + 1, len(self.fleets), reason)
         if job.tries < TRIES:

@@ -10,12 +10,12 @@ import torch
 
 from actlab.errors import UsageError, summarize_error
 from actlab.fleet.grouping import Fleet
-from actlab.fleet.loop import Data, EpochCallback, Loop
+from actlab.fleet.loop import DeviceData, EpochCallback, Loop
 from actlab.fleet.module_state import StateChanged
 from actlab.fleet.run import FailureKind, Result, Run
-from actlab.fleet.trial import Alone, is_out_of_memory
+from actlab.fleet.trial import ReasonAlone, is_out_of_memory
 
-_ELSEWHERE = (ImportError, OSError, UsageError)  # a worker has not the file or the package of a network
+_ELSEWHERE = (ImportError, OSError, UsageError)  # a worker lacks the file or the package of a network
 
 
 @dataclass
@@ -23,7 +23,7 @@ class FleetOutcome:
     """The results of a fleet.
 
     Attributes:
-        results: Of each of its runs.
+        results: The result of each run.
         notes: Messages for the user.
     """
 
@@ -34,7 +34,7 @@ class FleetOutcome:
 def train_or_split(
     runs: Sequence[Run],
     fleet: Fleet,
-    data: Data,
+    data: DeviceData,
     report: EpochCallback,
     ready: list[Loop] | None = None,
 ) -> FleetOutcome:
@@ -45,7 +45,7 @@ def train_or_split(
         fleet: How they train.
         data: Inputs and targets.
         report: As in :meth:`Loop.train`.
-        ready: The loop, if it is built already; it is taken out.
+        ready: A list with the loop, if it is already built; the loop is removed from the list.
 
     Returns:
         The results, and messages for the user.
@@ -56,17 +56,17 @@ def train_or_split(
 def _train_or_split(
     runs: Sequence[Run],
     fleet: Fleet,
-    data: Data,
+    data: DeviceData,
     report: EpochCallback,
     ready: list[Loop] | None,
     again: bool,
 ) -> FleetOutcome:
     notes: list[str] = []
     try:
-        loops = ready or [Loop(runs, fleet.layer_by_layer, data, fleet.alone is Alone.DRAWS)]
+        loops = ready or [Loop(runs, fleet.layer_by_layer, data, fleet.alone is ReasonAlone.DRAWS)]
         return FleetOutcome(
             loops.pop().train(report, notes), notes
-        )  # nothing else holds it: it is gone when it fails
+        )  # the last reference: its memory is freed if it fails
     except StateChanged as change:
         return FleetOutcome([Result(reason_alone=str(change), passing=True) for _ in runs], notes)
     except Exception as error:  # a user's module may raise anything
@@ -76,7 +76,7 @@ def _train_or_split(
             isinstance(error, _ELSEWHERE),
         )
     if memory:
-        gc.collect()  # a loop and its steps know each other, and so they outlast it
+        gc.collect()  # a loop and its steps refer to each other, so only gc frees them
     if memory and data.X.is_cuda:
         torch.cuda.empty_cache()
     if len(runs) == 1 and memory and not again:
@@ -88,7 +88,9 @@ def _train_or_split(
     if memory:
         outcome.notes.append(f"out of memory with {len(runs)} runs at once; continuing with {half}")
     for share in (runs[:half], runs[half:]):
-        part = train_or_split(share, fleet, data, report)  # from its start: half of a fleet is another fleet
+        part = train_or_split(
+            share, fleet, data, report
+        )  # from the first epoch: half of a fleet is another fleet
         outcome.results += part.results
         outcome.notes += part.notes
     return outcome

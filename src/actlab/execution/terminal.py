@@ -34,7 +34,7 @@ class _Console(Console):
 
 
 class TerminalProgress(Progress):
-    """Bars of all runs and of each fleet, and the activations with the best scores.
+    """A progress bar for all runs and for each fleet, and the activations with the best scores.
 
     No thread refreshes the display: a forked process would inherit its lock without the thread.
 
@@ -73,7 +73,7 @@ class TerminalProgress(Progress):
         Args:
             running: The fleets that train.
             ended: The last epoch of each run that has ended, by its index.
-            seconds: Since the start.
+            seconds: Seconds since the start.
 
         Raises:
             OSError: The stream is broken.
@@ -95,12 +95,12 @@ class TerminalProgress(Progress):
         """Clear the terminal."""
         with contextlib.suppress(OSError, ValueError, IndexError):  # IndexError if it broke at the start
             self.scores = {}
-            for task in self.task_ids:  # a picture that is higher than the terminal would leave lines
+            for task in self.task_ids:  # output that is taller than the terminal would leave lines
                 self.remove_task(task)
             self.stop()
 
     def refresh(self) -> None:
-        """Paint nothing: a picture is complete only at the end of :meth:`paint`."""
+        """Paint nothing: the display is complete only at the end of :meth:`paint`."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """Yield the bars and the leaderboard."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from actlab.models.activation_sites import identify
+from actlab.models.random_streams import NOISE, seeded_torch
 from actlab.timing import saved_bytes
 
 ROWS = 128  # samples for diagnostics
@@ -176,7 +177,7 @@ def find_outermost_activations(calls: Sequence[LayerCall]) -> list[str]:
     return [name for name in names if not any(name.startswith(f"{outer}.") for outer in names)]
 
 
-def summarize_records(
+def measure_layers(
     networks: int, epoch: int, records: Sequence[ActivationRecord], grads: Mapping[str, Tensor]
 ) -> list[list[Row]]:
     """Return diagnostics as rows of a table.
@@ -195,7 +196,7 @@ def summarize_records(
     with_histograms = _choose_layers(len(records))
     for index, record in enumerate(records):
         labels = {"epoch": epoch, "part": "activation", "layer": index + 1, "name": record.name}
-        for table, row in zip(tables, _summarize_activation(record, index in with_histograms), strict=True):
+        for table, row in zip(tables, _measure_activation(record, index in with_histograms), strict=True):
             table.append({**labels, **row})
     for index, (name, grad) in enumerate(grads.items()):
         labels = {"epoch": epoch, "part": "weights", "layer": index + 1, "name": name}
@@ -211,7 +212,7 @@ def _choose_layers(layers: int) -> set[int]:
     return {round(n * (layers - 1) / (_MAX_LAYERS - 1)) for n in range(_MAX_LAYERS)}
 
 
-def _summarize_activation(record: ActivationRecord, with_histograms: bool) -> list[Row]:
+def _measure_activation(record: ActivationRecord, with_histograms: bool) -> list[Row]:
     slope = _flatten_units(record.slope.abs())
     columns: Row = {
         "units": [slope.shape[2]] * len(slope),
@@ -275,6 +276,7 @@ def try_saved_bytes(module: nn.Module, X: Any, batch_size: int) -> int | None:
     """
     batch = X if batch_size == -1 else X[:batch_size]
     try:
-        return saved_bytes(copy.deepcopy(module).cpu(), torch.as_tensor(batch).clone().cpu())
+        with seeded_torch(0, 0, NOISE, "cpu"):  # another thread may be drawing random numbers
+            return saved_bytes(copy.deepcopy(module).cpu(), torch.as_tensor(batch).clone().cpu())
     except Exception:  # raised by the user's module
         return None

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from actlab.fleet.run import Run
 from actlab.fleet.settings import FleetSettings
-from actlab.fleet.trial import Alone, Trial, try_run
+from actlab.fleet.trial import ReasonAlone, Trial, try_in_fleet
 
 _TRIAL_SAMPLES = 2
 
@@ -29,7 +29,7 @@ class Fleet:
 
     indices: tuple[int, ...]
     layer_by_layer: bool
-    alone: Alone | None = None
+    alone: ReasonAlone | None = None
     reason_alone: str = ""
     networks: Mapping[int, nn.Module] = field(default_factory=dict, compare=False, repr=False)
 
@@ -54,12 +54,12 @@ def group_into_fleets(runs: Sequence[Run], X: Tensor, y: Tensor, settings: Fleet
     has_batches = [run.batch_size > 0 and run.steps > 0 for run in runs]
     for index, run in enumerate(runs):
         if has_batches[index] and id(run.net) not in trials:
-            trials[id(run.net)] = trial = try_run(run, x, y, settings)
+            trials[id(run.net)] = trial = try_in_fleet(run, x, y, settings)
             if trial.network is not None:
                 networks[index] = trial.network
         trial = trials[id(run.net)] if has_batches[index] else _without_batches(run)
         trial_of.append(trial)
-        groups.setdefault(index if trial.alone else _shared_settings(run, trial), []).append(index)
+        groups.setdefault(index if trial.alone else _make_fleet_key(run, trial), []).append(index)
     fleets: list[Fleet] = []
     for indices in groups.values():
         # A fleet computes neighbours with equal activations together.
@@ -73,7 +73,7 @@ def _without_batches(run: Run) -> Trial:
     # skorch validates the network without training it, or raises an error
     settings = f"batch_size={run.batch_size} and drop_last={run.drop_last}"
     reason = f"{settings} give no batch from {len(run.rows)} training samples"
-    return Trial(alone=Alone.NEEDS_SKORCH, reason_alone=reason)
+    return Trial(alone=ReasonAlone.NEEDS_SKORCH, reason_alone=reason)
 
 
 def _split(
@@ -88,7 +88,7 @@ def _split(
         yield Fleet(part, trial.layer_by_layer, trial.alone, trial.reason_alone, stored)
 
 
-def _shared_settings(run: Run, trial: Trial) -> tuple[Any, ...]:
+def _make_fleet_key(run: Run, trial: Trial) -> tuple[Any, ...]:
     """Return the properties that the runs of a fleet share."""
 
     def count(indices: Any) -> int:

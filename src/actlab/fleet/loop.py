@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from actlab.errors import summarize_error
-from actlab.fleet.diagnostics import ROWS, summarize_records, try_saved_bytes
+from actlab.fleet.diagnostics import ROWS, measure_layers, try_saved_bytes
 from actlab.fleet.early_stopping import EarlyStopper
-from actlab.fleet.lr_schedule import LearningRate
+from actlab.fleet.lr_schedule import ScheduleStepper
 from actlab.fleet.module_state import StateChanged, StateWatch
 from actlab.fleet.optimizers import OPTIMIZERS
 from actlab.fleet.run import Epoch, FailureKind, Result, Rows, Run
@@ -31,7 +31,7 @@ _EVALUATED_NUMBERS = {
 
 
 @dataclass(frozen=True)
-class Data:
+class DeviceData:
     """The inputs and targets of all runs, on the device.
 
     Args:
@@ -54,7 +54,7 @@ class RunState:
     def __init__(self, run: Run) -> None:
         self.run, self.result = run, Result()
         self.orders = run.iterate_orders()
-        self.learning_rate = LearningRate(run) if run.schedule else None
+        self.learning_rate = ScheduleStepper(run) if run.schedule else None
         self.stopper = EarlyStopper(run.stopping) if run.stopping else None
         self.best_weights: dict[str, Tensor] = {}  # to restore at the end
 
@@ -87,7 +87,9 @@ class Loop:
         draws: Whether the network, the only one of the fleet, draws random numbers during training.
     """
 
-    def __init__(self, runs: Sequence[Run], layer_by_layer: bool, data: Data, draws: bool = False) -> None:
+    def __init__(
+        self, runs: Sequence[Run], layer_by_layer: bool, data: DeviceData, draws: bool = False
+    ) -> None:
         self.first, self.data, self.draws = runs[0], data, draws
         self.device, self.diagnostic_epochs = data.X.device, runs[0].diagnostic_epochs
         self.states = [RunState(run) for run in runs]
@@ -160,7 +162,7 @@ class Loop:
         """Train one epoch and validate; return losses and accuracies of the active runs."""
         run, order = self.first, self._draw_order()
         samples = min(order.shape[1], run.steps * run.batch_size)
-        self._set_learning_rates()
+        self._apply_schedules()
         self.loss_sums.zero_()
         for indices in torch.split(order[:, :samples], run.batch_size, 1):
             x, targets = self.data.batch(indices)
@@ -170,7 +172,7 @@ class Loop:
                 for state in self.active:
                     assert state.learning_rate is not None
                     state.learning_rate.end_batch()
-                self._set_learning_rates()
+                self._apply_schedules()
         metrics = {"train_loss": self.loss_sums / samples}
         if run.valid is not None:
             metrics |= self._evaluate("valid")
@@ -188,7 +190,7 @@ class Loop:
             self.order = torch.stack([next(state.orders) for state in self.active]).to(self.device)
         return self.order
 
-    def _set_learning_rates(self) -> None:
+    def _apply_schedules(self) -> None:
         if self.first.schedule:
             numbers = [state.learning_rate.numbers() for state in self.active if state.learning_rate]
             for name in numbers[0]:
@@ -238,7 +240,7 @@ class Loop:
         samples = [(run.rows if run.valid is None else run.valid)[:ROWS] for run in runs]
         records = self.step.diagnose(*self.data.batch(self._stack_indices(samples)))
         grads = {name: grad for name, grad in self.step.stack.grad_views.items() if grad.ndim > 2}
-        diagnostics = summarize_records(len(runs), epoch, records, grads)
+        diagnostics = measure_layers(len(runs), epoch, records, grads)
         for state, rows in zip(self.active, diagnostics, strict=True):
             if not state.result.failure:
                 state.result.diagnostics += rows

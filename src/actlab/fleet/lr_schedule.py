@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 
-from actlab.fleet.run import Epoch, Optimizer, Run
+from actlab.fleet.optimizers import make_torch_arguments
+from actlab.fleet.run import Epoch, Run
 
 
-class LearningRate:
+class ScheduleStepper:
     """The learning rate of one run, from torch's scheduler on an optimizer with one dummy parameter.
 
     Args:
@@ -23,7 +22,7 @@ class LearningRate:
         self.schedule = run.schedule
         parameters = [torch.zeros((), requires_grad=True)]
         optimizer_class = getattr(torch.optim, run.optimizer.name)
-        self.optimizer = optimizer_class(parameters, **torch_optim_arguments(run.optimizer))
+        self.optimizer = optimizer_class(parameters, **make_torch_arguments(run.optimizer))
         self.scheduler = run.schedule.policy(self.optimizer, **run.schedule.options)
 
     def numbers(self) -> dict[str, float]:
@@ -57,11 +56,3 @@ class LearningRate:
             # The scheduler would warn because its optimizer makes no steps.
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
             self.scheduler.step(*score)
-
-
-def torch_optim_arguments(optimizer: Optimizer) -> Mapping[str, Any]:
-    """Return the arguments of the class in torch.optim."""
-    arguments: dict[str, Any] = {**optimizer.numbers, **dict.fromkeys(optimizer.flags, True)}
-    if "beta1" in arguments:
-        arguments["betas"] = (arguments.pop("beta1"), arguments.pop("beta2"))
-    return arguments

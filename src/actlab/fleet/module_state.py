@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from actlab.introspection import Definition, Walk, collect_variables, find_library_name
+from actlab.introspection import Definition, ValueDescriber, collect_variables, find_library_name
 
 _MAX_VALUES, _MAX_DEPTH = 20_000, 40  # limits of one snapshot
 _BARE_ATTRIBUTES = frozenset(vars(nn.Module()))  # attributes of every module, usually empty
@@ -59,7 +59,7 @@ class StateWatch:
         return f"the network changes {what} of {owner} while it trains; {_REQUIREMENT}"
 
     def _snapshot(self) -> Snapshot:
-        walk = _StateWalk(self.registered, self.libraries)
+        walk = _StateDescriber(self.registered, self.libraries)
         snapshot: Snapshot = {}
         for owner, part in self.parts:
             walk.make_reference(type(part), "")
@@ -80,7 +80,7 @@ def _describe_layout(module: nn.Module) -> Any:
     )
 
 
-class _StateWalk(Walk):
+class _StateDescriber(ValueDescriber):
     """Describe state by its values, and code by its identity."""
 
     def __init__(self, registered: set[int], libraries: dict[int, tuple[object, bool]]) -> None:

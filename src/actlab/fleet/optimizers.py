@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -152,3 +152,11 @@ OPTIMIZERS: Mapping[str, type[StackedOptimizer]] = {
     "AdamW": AdamW,
     "RMSprop": RMSprop,
 }
+
+
+def make_torch_arguments(optimizer: Optimizer) -> Mapping[str, Any]:
+    """Return the arguments of the class in torch.optim."""
+    arguments: dict[str, Any] = {**optimizer.numbers, **dict.fromkeys(optimizer.flags, True)}
+    if "beta1" in arguments:
+        arguments["betas"] = (arguments.pop("beta1"), arguments.pop("beta2"))
+    return arguments

@@ -60,28 +60,28 @@ def read_settings(device: str = "cpu") -> FleetSettings:
     )
 
 
-def variable_of(name: str) -> str:
+def get_variable_name(name: str) -> str:
     """Return the environment variable that overrides a setting."""
     return f"ACTLAB_{name.upper()}"
 
 
 def _read_integer(name: str, default: int, largest: int = 2**63 - 1) -> int:
-    text = os.environ.get(variable_of(name), "") or str(default)
+    text = os.environ.get(get_variable_name(name), "") or str(default)
     if not text.isdecimal() or not 1 <= int(text) <= largest:
         limits = f"from 1 to {largest}" if largest == _MAX_THREADS else ">= 1"
-        raise UsageError(f"{variable_of(name)} must be an integer {limits}, got {text!r}")
+        raise UsageError(f"{get_variable_name(name)} must be an integer {limits}, got {text!r}")
     return int(text)
 
 
 def _read_boolean(name: str, default: bool) -> bool:
-    text = os.environ.get(variable_of(name), "") or str(default)
+    text = os.environ.get(get_variable_name(name), "") or str(default)
     if text.lower() not in ("true", "false"):
-        raise UsageError(f"{variable_of(name)} must be true or false, got {text!r}")
+        raise UsageError(f"{get_variable_name(name)} must be true or false, got {text!r}")
     return text.lower() == "true"
 
 
 @contextlib.contextmanager
-def apply_settings(settings: FleetSettings) -> Iterator[None]:
+def use_settings(settings: FleetSettings) -> Iterator[None]:
     """Set the number of threads and full float32 precision of torch, and restore both after the block."""
     precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
     torch.set_float32_matmul_precision("highest")

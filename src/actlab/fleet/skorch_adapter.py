@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import functools
 import inspect
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -31,12 +30,11 @@ from torch.utils.data import DataLoader
 from actlab.errors import summarize_error
 from actlab.fleet import run as fleet_run
 from actlab.fleet.losses import find_loss_problem, has_explicit_gradient
-from actlab.fleet.lr_schedule import torch_optim_arguments
-from actlab.fleet.optimizers import OPTIMIZERS
-from actlab.fleet.run import Optimizer, Result, Rows, Run, Schedule
+from actlab.fleet.optimizers import OPTIMIZERS, make_torch_arguments
+from actlab.fleet.run import Optimizer, Result, Run, Schedule
 from actlab.fleet.stacked_weights import load_module_state
 from actlab.models.networks import new_activation
-from actlab.models.random_streams import HOLDOUT, WEIGHTS, derive_seed, seeded_numpy, seeded_torch
+from actlab.models.random_streams import WEIGHTS, seeded_torch
 
 _CLASSES = (
     skorch.NeuralNet,
@@ -108,19 +106,6 @@ def read_run(net: skorch.NeuralNet, X: Any, y: Any) -> Run:
         **batches,
         **_read_callbacks(net),
     )
-
-
-def split_validation(
-    net: skorch.NeuralNet, rows: Rows, y: npt.NDArray[Any], seed: int, fold: int
-) -> tuple[Rows, Rows | None]:
-    """Return the indices (n,) of training samples and of validation samples, as skorch splits them."""
-    if net.train_split is None:
-        return rows, None
-    with seeded_numpy(derive_seed(seed, fold, HOLDOUT)), warnings.catch_warnings():
-        # skorch spreads classes with fewer than five samples as evenly as possible.
-        warnings.filterwarnings("ignore", message="The least populated class in y", category=UserWarning)
-        train, valid = copy.deepcopy(net.train_split)(rows, y[rows])
-    return rows[train.indices], rows[valid.indices]
 
 
 def restore_net(net: skorch.NeuralNet, run: Run, result: Result, X: Any, y: Any) -> skorch.NeuralNet:
@@ -249,7 +234,7 @@ def _read_optimizer(net: skorch.NeuralNet) -> Optimizer:
         numbers["beta1"], numbers["beta2"] = numbers.pop("betas")
     optimizer = Optimizer(name, {name: float(number) for name, number in numbers.items()}, flags)
     try:
-        net.optimizer([torch.zeros(1)], **torch_optim_arguments(optimizer))
+        net.optimizer([torch.zeros(1)], **make_torch_arguments(optimizer))
     except ValueError as error:  # torch raises the same error when the model is fitted
         raise NeedsSkorch(f"the optimizer rejects its arguments: {summarize_error(error)}") from error
     return optimizer
@@ -323,7 +308,7 @@ def is_equal(a: Any, b: Any) -> bool:
     return isinstance(a, str | int | float | bool | set) and bool(a == b)
 
 
-def share_factory(run: Run, factories: list[Any]) -> Run:
+def reuse_equal_factory(run: Run, factories: list[Any]) -> Run:
     """Return the run with the factory of an equal earlier run, so that both train together.
 
     Args:

@@ -29,7 +29,7 @@ _DRAWS = (
 )
 
 
-class Alone(enum.Enum):
+class ReasonAlone(enum.Enum):
     """Why a run does not share its fleet with others."""
 
     FAILS = "its network cannot be built or run"
@@ -58,12 +58,12 @@ class Trial:
     layers: Any = None
     activations: tuple[str, ...] = ()
     layer_by_layer: bool = False
-    alone: Alone | None = None
+    alone: ReasonAlone | None = None
     reason_alone: str = ""
     network: nn.Module | None = None
 
 
-def try_run(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> Trial:
+def try_in_fleet(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> Trial:
     """Try to train the network of a run alone; then, if a fleet calls its modules, with a copy of itself.
 
     Args:
@@ -76,31 +76,31 @@ def try_run(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> Trial:
         network = run.build()
     except Exception as error:  # raised by the user's module, which raises it again in training
         reason = f"the network cannot be built: {summarize_error(error)}"
-        return Trial(alone=Alone.FAILS, reason_alone=reason)
+        return Trial(alone=ReasonAlone.FAILS, reason_alone=reason)
     has_lazy = not isinstance(network, nn.Module) or any(map(is_lazy, network.parameters()))
     buffers = {} if has_lazy else {name: value.clone() for name, value in network.named_buffers()}
     try:
         with run.seed_noise():
             state = torch.get_rng_state()
             if problem := find_fleet_problem(run, network, x, y):
-                return Trial(alone=Alone.NEEDS_SKORCH, reason_alone=problem)
+                return Trial(alone=ReasonAlone.NEEDS_SKORCH, reason_alone=problem)
             draws = not torch.equal(state, torch.get_rng_state())
             layers = trace_layers(network) if settings.layer_by_layer else None
             problem = _find_step_problem([network], layers, run, x, y)
             if problem and layers is not None:  # a layer without explicit steps, such as an embedding
                 layers, problem = None, _find_step_problem([network], None, run, x, y)
     except Exception as error:  # too little memory, which may be available in training
-        return Trial(alone=Alone.FAILS, reason_alone=summarize_error(error))
+        return Trial(alone=ReasonAlone.FAILS, reason_alone=summarize_error(error))
     if problem:
         reason = f"a fleet cannot train the network: {problem}"
-        return Trial(alone=Alone.NEEDS_SKORCH, reason_alone=reason)
+        return Trial(alone=ReasonAlone.NEEDS_SKORCH, reason_alone=reason)
     is_sequential = layers is not None
     if draws:
-        return Trial(layer_by_layer=is_sequential, alone=Alone.DRAWS, reason_alone=_DRAWS)
+        return Trial(layer_by_layer=is_sequential, alone=ReasonAlone.DRAWS, reason_alone=_DRAWS)
     is_explicit = layers is not None and all(layer.kind in _EXPLICIT for layer in layers)
     if not is_explicit and (problem := _find_step_problem([network, network], layers, run, x, y)):
         reason = f"torch.vmap cannot run the network: {problem}"
-        return Trial(layer_by_layer=is_sequential, alone=Alone.NO_VMAP, reason_alone=reason)
+        return Trial(layer_by_layer=is_sequential, alone=ReasonAlone.NO_VMAP, reason_alone=reason)
     with torch.no_grad():
         for name, value in network.named_buffers():
             value.copy_(buffers.get(name, value))
@@ -184,7 +184,9 @@ def _find_fleet_problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> st
             )
         for name, value in _constant_tensors(module).items():
             if not torch.equal(value, before[name]) and not value.isnan().any():
-                return f"the network changes {name} when it is called in {mode} mode; a fleet does not"
+                return (
+                    f"the network changes {name} when it is called in {mode} mode; a fleet keeps it constant"
+                )
     return ""
 
 

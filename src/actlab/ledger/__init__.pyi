@@ -1,2 +1,2 @@
 from .ledger import Ledger as Ledger
-from .records import Entry as Entry
+from .records import StoredRun as StoredRun

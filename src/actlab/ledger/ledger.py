@@ -18,11 +18,11 @@ import pandas as pd
 
 from actlab.errors import UsageError
 from actlab.fleet.run import Result
-from actlab.ledger.owner import Process
+from actlab.ledger.owner import ClaimOwner
 from actlab.ledger.records import (
     RUN_COLUMNS,
     STORED_COLUMNS,
-    Entry,
+    StoredRun,
     describe_difference,
     dumps,
     find_differences,
@@ -38,7 +38,7 @@ from actlab.ledger.records import (
 from actlab.ledger.run_key import hash_description
 from actlab.ledger.sqlite import open_file, transaction, translate_errors
 
-__all__ = ["LEASE", "RUN_COLUMNS", "Entry", "Ledger"]
+__all__ = ["LEASE", "RUN_COLUMNS", "Ledger", "StoredRun"]
 
 log = logging.getLogger("actlab")
 
@@ -63,7 +63,7 @@ class Ledger:
         >>> settings = {"activation": "relu", "seed": 0, "fold": 1}
         >>> with TemporaryDirectory() as folder, Ledger(f"{folder}/runs.db") as ledger:
         ...     claimed = ledger.claim(["3f2a"])
-        ...     ledger.record([Entry("3f2a", settings, Result(test_acc=0.5))])
+        ...     ledger.record([StoredRun("3f2a", settings, Result(test_acc=0.5))])
         ...     ledger.runs()[["activation", "test_acc"]].values.tolist()
         []
         [['relu', 0.5]]
@@ -113,7 +113,7 @@ class Ledger:
         with self._transaction() as connection:
             others = f"SELECT token, expires, {_PROCESS} FROM owner WHERE token != ?"
             for token, expires, *process in connection.execute(others, [self._token]).fetchall():
-                if expires <= now or Process(*process).has_ended():
+                if expires <= now or ClaimOwner(*process).has_ended():
                     connection.execute("DELETE FROM owner WHERE token = ?", [token])
             unfinished = frozenset(keys) - self._finished(keys)
             claimed = "SELECT 1 FROM claim WHERE key = ? AND owner != ?"
@@ -123,7 +123,7 @@ class Ledger:
                 connection.execute(
                     "INSERT INTO owner VALUES (?, ?, ?, ?, ?)"
                     " ON CONFLICT (token) DO UPDATE SET expires = excluded.expires",
-                    [self._token, now + LEASE, *astuple(Process.current())],
+                    [self._token, now + LEASE, *astuple(ClaimOwner.current())],
                 )
                 claims = [(key, self._token) for key in unfinished]
                 connection.executemany("INSERT OR IGNORE INTO claim VALUES (?, ?)", claims)
@@ -139,7 +139,7 @@ class Ledger:
         query = f"SELECT {_PROCESS} FROM owner WHERE token IN (SELECT owner FROM claim WHERE key = ?)"
         with self._transaction("DEFERRED") as connection:
             owners = {row for key in keys for row in connection.execute(query, [key])}
-        return any(Process(*owner).has_ended() for owner in owners)
+        return any(ClaimOwner(*owner).has_ended() for owner in owners)
 
     def renew(self) -> None:
         """Extend all claims to :data:`LEASE` seconds from now."""
@@ -174,14 +174,14 @@ class Ledger:
         now, rows = time.time(), []
         with self._transaction("DEFERRED") as connection:
             for runs, expires, *columns in connection.execute(query):
-                process = Process(*columns)
+                process = ClaimOwner(*columns)
                 if expires > now and not process.has_ended():
                     rows.append((process.host, process.pid, runs, expires - now))
         return pd.DataFrame(rows, columns=["host", "pid", "runs", "seconds"])
 
     # -- runs -------------------------------------------------------------------------------------------
 
-    def record(self, entries: Sequence[Entry]) -> list[str]:
+    def record(self, entries: Sequence[StoredRun]) -> list[str]:
         """Record finished runs, all or none, and end the claims on them.
 
         The first result of a run stays. A second one is compared with it, and differences that rounding does
@@ -349,7 +349,7 @@ class Ledger:
         with self._lock, translate_errors(self.path), transaction(self._connection, kind):
             yield self._connection
 
-    def _store(self, entries: Sequence[Entry]) -> tuple[int, list[str]]:
+    def _store(self, entries: Sequence[StoredRun]) -> tuple[int, list[str]]:
         """Insert runs; return how many are new, and the discrepancies of the others."""
         max_bytes = self._connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH) - 1000  # for the other columns
         states = [
@@ -371,7 +371,7 @@ class Ledger:
             log.warning("%s", sentence)
         return new, sentences
 
-    def _compare(self, entry: Entry) -> list[str]:
+    def _compare(self, entry: StoredRun) -> list[str]:
         """Record how a second result differs from the first."""
         first = self._read(entry.key, weights=False)
         assert first is not None
@@ -390,7 +390,7 @@ class Ledger:
         query = "SELECT 1 FROM run WHERE key = ?"
         return frozenset(key for key in keys if self._connection.execute(query, [key]).fetchone())
 
-    def _read(self, key: str, weights: bool = True) -> Entry | None:
+    def _read(self, key: str, weights: bool = True) -> StoredRun | None:
         with report_damage(self.path, key):
             return read_entry(self._connection, key, weights)
 

@@ -11,7 +11,7 @@ import psutil
 
 
 @dataclass(frozen=True)
-class Process:
+class ClaimOwner:
     """A process of a host. Its start time distinguishes it from a later process with the same number.
 
     Args:

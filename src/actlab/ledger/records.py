@@ -37,7 +37,7 @@ RUN_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredRun:
     """A finished run as the ledger stores it.
 
     Args:
@@ -57,7 +57,7 @@ class Entry:
     finished: str = ""
 
 
-def insert_entry(connection: sqlite3.Connection, entry: Entry) -> bool:
+def insert_entry(connection: sqlite3.Connection, entry: StoredRun) -> bool:
     """Insert a run with its history; return whether it is new."""
     result = entry.result
     row = [
@@ -82,7 +82,7 @@ def insert_entry(connection: sqlite3.Connection, entry: Entry) -> bool:
     return bool(inserted)
 
 
-def read_entry(connection: sqlite3.Connection, key: str, weights: bool = True) -> Entry | None:
+def read_entry(connection: sqlite3.Connection, key: str, weights: bool = True) -> StoredRun | None:
     """Return a run, or None if it is not there. Call it within :func:`report_damage`."""
     query = f"SELECT id, {', '.join(STORED_COLUMNS)} FROM run WHERE key = ?"
     row = connection.execute(query, [key]).fetchone()
@@ -108,7 +108,7 @@ def read_entry(connection: sqlite3.Connection, key: str, weights: bool = True) -
         diagnostics=loads(diagnostics[0][0])["records"] if diagnostics else [],
         saved_bytes=saved,
     )
-    return Entry(key, loads(settings), result, *rest)
+    return StoredRun(key, loads(settings), result, *rest)
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ from actlab.fleet.skorch_adapter import build_module
 from actlab.introspection import (
     Definition,
     Indescribable,
-    Walk,
+    ValueDescriber,
     collect_variables,
     find_library,
     find_library_name,
@@ -44,7 +44,7 @@ from actlab.introspection import (
 from actlab.models.random_streams import WEIGHTS, seeded_numpy, seeded_torch
 from actlab.spec import ResolvedActivation
 
-__all__ = ["Indescribable", "describe", "describe_runs", "hash_description"]
+__all__ = ["Indescribable", "describe", "hash_description", "list_key_settings"]
 
 _FOLDER = re.compile(r"^.*[/\\](?=[^/\\:]+\.py:)")
 _MAX_TEXT = 20_000  # characters of a part of a run's settings; a longer part is replaced by its hash
@@ -95,7 +95,7 @@ def hash_description(description: Any) -> str:
     return hashlib.sha256(to_json(description).encode()).hexdigest()
 
 
-class _KeyWalk(Walk):
+class _KeyWalk(ValueDescriber):
     """Describe values, and collect the code that they refer to."""
 
     def __init__(self) -> None:
@@ -218,7 +218,7 @@ def _index_code(text: str, flags: int) -> dict[CodeType, int]:
 # -- runs -----------------------------------------------------------------------------------------------
 
 
-def describe_runs(runs: Sequence[Run], fingerprint: str) -> list[dict[str, Any]]:
+def list_key_settings(runs: Sequence[Run], fingerprint: str) -> list[dict[str, Any]]:
     """Return everything that decides the result of each run; :func:`hash_description` makes a key of it.
 
     Args:

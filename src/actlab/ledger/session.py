@@ -11,8 +11,8 @@ from pathlib import Path
 
 from actlab.errors import UsageError
 from actlab.fleet.run import Result, Run
-from actlab.ledger.ledger import LEASE, Entry, Ledger
-from actlab.ledger.run_key import Indescribable, describe_runs, hash_description
+from actlab.ledger.ledger import LEASE, Ledger, StoredRun
+from actlab.ledger.run_key import Indescribable, hash_description, list_key_settings
 
 log = logging.getLogger("actlab")
 LedgerLike = Ledger | str | os.PathLike[str]
@@ -42,7 +42,7 @@ class LedgerSession:
     def __init__(self, ledger: Ledger, runs: Sequence[Run], fingerprint: str, weights: bool) -> None:
         self.ledger, self.weights = ledger, weights
         try:
-            self.settings = describe_runs(runs, fingerprint)
+            self.settings = list_key_settings(runs, fingerprint)
         except Indescribable as error:
             raise UsageError(f"a ledger cannot record these runs: {error}") from error
         self.keys = [hash_description(settings) for settings in self.settings]
@@ -54,7 +54,7 @@ class LedgerSession:
         """Return how many of the runs are in the ledger."""
         return len(self.ledger.finished(self.keys))
 
-    def claim(self, indices: Sequence[int]) -> dict[int, Result] | None:
+    def claim_or_restore(self, indices: Sequence[int]) -> dict[int, Result] | None:
         """Claim runs to train them together.
 
         Args:
@@ -79,7 +79,7 @@ class LedgerSession:
     def record(self, indices: Sequence[int], results: Sequence[Result], attempts: int) -> None:
         """Record the results of claimed runs, except those that may succeed when they are retried."""
         entries = [
-            Entry(self.keys[index], self.settings[index], result, attempts)
+            StoredRun(self.keys[index], self.settings[index], result, attempts)
             for index, result in zip(indices, results, strict=True)
             if not result.passing
         ]

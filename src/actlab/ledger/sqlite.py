@@ -191,7 +191,7 @@ def _open_to_read(path: Path, resolved: Path) -> sqlite3.Connection:
         if os.access(resolved.parent, os.W_OK):
             raise
         if _has_side_file(resolved):
-            problem = "has changes in a side file (-wal); copy both files to a folder that can be written"
+            problem = "has changes in a side file (-wal); copy both files to a writable folder"
             raise UsageError(f"ledger {str(path)!r} {problem}") from error
         connection, is_empty = _connect(path, resolved, "mode=ro&immutable=1")
     if is_empty:
@@ -327,8 +327,8 @@ def _describe_error(error: Exception, path: Path) -> str:
         sqlite3.SQLITE_FULL: "cannot be written: the disk is full; finished runs are recorded, "
         "and the same command resumes when there is space",
         sqlite3.SQLITE_BUSY: f"has been locked by another process for {PATIENCE:g} seconds; try again later",
-        sqlite3.SQLITE_READONLY: "cannot be written: it is opened read-only, "
-        "or it or a side file (-wal, -shm) belongs to another user",
+        sqlite3.SQLITE_READONLY: "cannot be written: it was opened read-only, "
+        "or the file or a side file (-wal, -shm) belongs to another user",
         sqlite3.SQLITE_CANTOPEN: "cannot be opened; check the permissions of the file and of its folder",
         sqlite3.SQLITE_IOERR: f"cannot be read or written ({error}); check the disk",
     }

@@ -239,7 +239,7 @@ def _run_first_samples(
 
 
 def _is_known_activation(value: Any) -> bool:
-    """Whether a value is an activation of the catalogue or of torch, a formula, or ``"file.py:Name"``."""
+    """Whether a value is an activation in the catalogue or in torch, a formula, or ``"file.py:Name"``."""
     if isinstance(value, str):
         return ":" in value or value.partition("(")[0].strip() in catalogue
     kind = identify(value)

@@ -123,7 +123,7 @@ def is_activation_function(value: Any) -> bool:
 def find_sites(model: nn.Module) -> Iterator[Site]:
     """Yield the modules of a model, owners first, and the activation functions in its attributes.
 
-    Functions inside a module that is itself an activation of the catalogue are not yielded.
+    Functions inside a module that is itself an activation in the catalogue are not yielded.
     """
     for path, owner in model.named_modules(remove_duplicate=False):
         functions = {name: value for name, value in vars(owner).items() if is_activation_function(value)}
@@ -170,7 +170,7 @@ def _may_be_activation(module: nn.Module) -> bool:
 
 
 def _recognise(module: nn.Module) -> tuple[Activation[...] | None, bool]:
-    """Return which activation of the catalogue a module computes, and whether it is an activation at all.
+    """Return which activation in the catalogue a module computes, and whether it is an activation at all.
 
     It is one if it computes a non-linear function of each element. Its values are compared with those of
     the activations that it calls, and of the catalogue with default parameters. A module with parameters is

@@ -231,7 +231,7 @@ class _Reader(ast.NodeVisitor):
         file = os.path.basename(self.method.function.__code__.co_filename)
         where = f"{'<swapped>' if file.startswith('<swapped') else file}:{self.method.offset + node.lineno}"
         keywords = node.keywords if isinstance(node, ast.Call) else []
-        problem = "it has the argument out; remove it" if any(k.arg == "out" for k in keywords) else ""
+        problem = "it has the argument 'out'; remove it" if any(k.arg == "out" for k in keywords) else ""
         self.calls.append(Call(kind, where, self.problem or problem, self.method, node, argument))
 
     def _is_module_attribute(self, node: ast.expr) -> bool:
@@ -277,7 +277,7 @@ class _Reader(ast.NodeVisitor):
 # -- replacing calls ----------------------------------------------------------------------------------------
 
 
-def replace_calls(module: nn.Module, activations: Mapping[Call, nn.Module]) -> Callable[[], None]:
+def prepare_call_replacement(module: nn.Module, activations: Mapping[Call, nn.Module]) -> Callable[[], None]:
     """Prepare the replacement of calls in the methods of a module.
 
     Args:

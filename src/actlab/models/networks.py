@@ -129,7 +129,7 @@ def _resolve_image_shape(shape: tuple[int, int, int] | None, num_features: int) 
         if side * side != num_features:
             raise ValueError(
                 f"num_features must be a square number, got {num_features!r}; "
-                f"otherwise pass image_shape=(channels, height, width)"
+                f"for other images, pass image_shape=(channels, height, width)"
             )
         return 1, side, side
     if len(shape) != 3 or min(shape) < 1 or math.prod(shape) != num_features:

@@ -12,7 +12,7 @@ from torch import nn
 from actlab.errors import UsageError, did_you_mean, summarize_error
 from actlab.functions import catalogue
 from actlab.models.activation_sites import FunctionModule, Kind, Site, find_sites, identify, identify_module
-from actlab.models.forward_calls import Call, find_activation_calls, replace_calls
+from actlab.models.forward_calls import Call, find_activation_calls, prepare_call_replacement
 from actlab.models.lazy_layers import copy_module
 from actlab.models.networks import ActivationLike, new_activation
 
@@ -230,15 +230,17 @@ class _Plan:
             self.used.update(itertools.chain(*keys.values()))
             if any(keys.values()):
                 wanted = {call: matching[0] for call, matching in keys.items() if matching}
-                self.changes.append(self._replace_calls(path, module, wanted))
+                self.changes.append(self._prepare_call_replacement(path, module, wanted))
 
-    def _replace_calls(self, path: str, module: nn.Module, keys: Mapping[Call, Key]) -> Callable[[], None]:
+    def _prepare_call_replacement(
+        self, path: str, module: nn.Module, keys: Mapping[Call, Key]
+    ) -> Callable[[], None]:
         new = {call: _make_module(self.model, self.replacements, key, module) for call, key in keys.items()}
         refused = next((call for call in keys if call.problem), None)
         call, problem = refused or next(iter(keys)), refused.problem if refused else ""
         try:
             if not problem:
-                return replace_calls(module, new)
+                return prepare_call_replacement(module, new)
         except Exception as error:  # a decorator that needs names of its class, or a class without subclasses
             problem = f"{summarize_error(error)}; make it a separate module"
         name = f"{_format_title(path, module)} calls {call.kind.text} ({call.where})"

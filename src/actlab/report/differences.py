@@ -97,7 +97,7 @@ class ForestRow:
     Attributes:
         name: The activation.
         series: Its place in the ranking.
-        difference: Its difference to the first row, in units of the axis.
+        difference: Its difference from the first row, in units of the axis.
         text: The difference and its interval.
     """
 
@@ -151,7 +151,7 @@ def make_forest(
         rows.append(ForestRow(name, series, _scale(one, 100.0 if points else 1.0), text))
     half = (100.0 if points else 1.0) * float(about.get("region", math.nan))
     region = half if math.isfinite(half) else None
-    axis = f"difference in {about.get('metric', 'score')} to {labels[names[0]]}{', pp' if points else ''}"
+    axis = f"difference in {about.get('metric', 'score')} from {labels[names[0]]}{', pp' if points else ''}"
     return Forest(rows, region, _choose_limit(rows[1:], region or 0.0), axis)
 
 

@@ -51,14 +51,14 @@ def shorten_names(names: Sequence[str], max_length: int = _MAX_LABEL) -> dict[st
             text = f"{text[: max_length // 2]}…{text[2 - max_length // 2 :]}"
         same = sum(label == text or label.startswith(f"{text} (") for label in labels.values())
         labels[name] = f"{text} ({same + 1})" if same else text
-    return {name: isolate_direction(label) for name, label in labels.items()}
+    return {name: protect_text_direction(label) for name, label in labels.items()}
 
 
-def isolate_direction(name: str) -> str:
+def protect_text_direction(name: str) -> str:
     """Return a name that does not reverse the text around it if it is written from right to left.
 
     Examples:
-        >>> [isolate_direction(name) for name in ("relu", "\u05d0")]
+        >>> [protect_text_direction(name) for name in ("relu", "\u05d0")]
         ['relu', '\u2068\u05d0\u2069']
     """
     return f"\u2068{name}\u2069" if {unicodedata.bidirectional(c) for c in name} & _RIGHT_TO_LEFT else name
@@ -226,7 +226,7 @@ def make_mean_line(
     return Line(name, series, [int(x) for x in means.index], y, low, high, mark=mark)
 
 
-def limit_points(lines: int, max_points: int, max_total: int = _MAX_POINTS) -> int:
+def choose_point_count(lines: int, max_points: int, max_total: int = _MAX_POINTS) -> int:
     """Return the number of points that each of several lines may have."""
     return min(max_points, max_total // max(lines, 1))
 
@@ -241,7 +241,7 @@ def make_learning_panels(history: pd.DataFrame, names: Sequence[str]) -> dict[st
     Returns:
         Panels by metric; a metric without finite values has none.
     """
-    count = limit_points(len(names), 200)
+    count = choose_point_count(len(names), 200)
     panels = {}
     for metric, title in METRICS.items():
         lines = [
@@ -258,7 +258,7 @@ def make_learning_panels(history: pd.DataFrame, names: Sequence[str]) -> dict[st
 
 def make_loss_panels(history: pd.DataFrame, names: Sequence[str], labels: Labels) -> dict[str, Panel]:
     """Return a panel for each activation with its training loss (solid) and validation loss (dashed)."""
-    count = limit_points(len(names), 60)
+    count = choose_point_count(len(names), 60)
     panels = {}
     for series, name in enumerate(names):
         lines = [
@@ -299,7 +299,7 @@ def make_function_panels(names: Sequence[str], curves: pd.DataFrame) -> tuple[li
     modules, own, missing = {}, {}, {}
     for name in names:
         try:
-            modules[name] = resolve_drawable(name)
+            modules[name] = resolve_module_to_draw(name)
         except UsageError as error:
             rows = select_curve(name, curves)
             if len(rows):
@@ -325,7 +325,7 @@ def make_function_panels(names: Sequence[str], curves: pd.DataFrame) -> tuple[li
 def _make_function_panel(
     title: str, names: Sequence[str], values: Mapping[str, Any], column: int, widest: tuple[float, float]
 ) -> Panel:
-    step = math.ceil(241 / limit_points(len(values), 241, 10_000))
+    step = math.ceil(241 / choose_point_count(len(values), 241, 10_000))
     lines = []
     for series, name in enumerate(names):
         if name in values:
@@ -342,7 +342,7 @@ def select_curve(name: str, curves: pd.DataFrame) -> pd.DataFrame:
     return curves[curves["activation"] == name] if set(curves) >= _CURVE_COLUMNS else curves[:0]
 
 
-def resolve_drawable(spec: str) -> tuple[torch.nn.Module, float]:
+def resolve_module_to_draw(spec: str) -> tuple[torch.nn.Module, float]:
     """Return the module of a spec in double precision, and the largest x that is worth drawing.
 
     Raises:
@@ -350,7 +350,7 @@ def resolve_drawable(spec: str) -> tuple[torch.nn.Module, float]:
     """
     name, _, _ = split_spec(spec)
     if is_import_path(name):
-        raise UsageError("it is a user module, and its curve was not saved")
+        raise UsageError("it is a user-defined module, and its curve was not saved")
     if name not in catalogue and not is_formula(name):
         raise UsageError("it is not in the catalogue")
     definition = find_definition(name)

@@ -34,7 +34,7 @@ def describe_report(comparison: Comparison) -> list[str]:
     if means.notna().sum() < 2:
         return ["Fewer than two activations have a mean score."]
     best = str(comparison.ranking["activation"].iloc[int(means.argmax())])
-    return [f"Highest mean: {best}.", "The folder does not have the settings of the comparison."]
+    return [f"Highest mean: {best}.", "The folder does not contain the settings of the comparison."]
 
 
 # -- verdicts -------------------------------------------------------------------------------------
@@ -155,7 +155,8 @@ def _describe_runs(about: Any) -> list[str]:
     if test := about.get("sequential_test"):
         rounds = f"{test['interim_analyses']} round{'s' * (test['interim_analyses'] > 1)}"
         sentences.append(
-            f"Sequential test: {trained} runs in {rounds} with up to {about['seeds']} seeds; {test['ended']}."
+            f"Sequential test: {trained} runs in {rounds} with up to {about['seeds']} seeds; "
+            f"{test['stop_reason']}."
         )
     return sentences
 

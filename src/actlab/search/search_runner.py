@@ -27,12 +27,12 @@ from actlab.fleet.skorch_adapter import (
     iterate_slices,
     read_run,
     restore_net,
-    share_factory,
-    split_validation,
+    reuse_equal_factory,
 )
 from actlab.fleet.skorch_training import RunFailed, fit_with_skorch
 from actlab.ledger.session import LedgerSession, open_session
 from actlab.models.activation_arguments import ActivationArguments
+from actlab.training.validation_split import split_validation
 
 log = logging.getLogger("actlab")
 _COLUMNS = ["candidate", "fold", "seed", "how", "reason_alone", "failure", "seconds"]
@@ -77,7 +77,7 @@ class SearchRunner:
         self.activations = ActivationArguments(self.candidates)
         self.runs: list[SearchRun] = []
         self._remaining: Iterator[SearchRun] = iter(())
-        self._holdouts: dict[Any, tuple[Rows, Rows | None]] = {}  # of each fold, for all candidates
+        self._validation_splits: dict[Any, tuple[Rows, Rows | None]] = {}  # of each fold, for all candidates
         self._scored: skorch.NeuralNet | None = None  # the model that scikit-learn scores now
 
     def make_estimator(self) -> skorch.NeuralNet:
@@ -152,7 +152,7 @@ class SearchRunner:
             self.activations.adapt(net, X, fit_params)
             template = self._read_template(net, X, y, fit_params)
             if isinstance(template, Run):
-                template = share_factory(template, factories)
+                template = reuse_equal_factory(template, factories)
             for seed in self.splits.seeds:
                 for fold, (rows, _) in enumerate(self.splits.folds):
                     runs.append(run := SearchRun(candidate, fold, seed))
@@ -180,12 +180,14 @@ class SearchRunner:
             return
         key = (run.seed, run.fold, repr(net.train_split))
         try:
-            if key not in self._holdouts:
-                self._holdouts[key] = split_validation(net, np.arange(len(X))[rows], y, run.seed, run.fold)
+            if key not in self._validation_splits:
+                self._validation_splits[key] = split_validation(
+                    net, np.arange(len(X))[rows], y, run.seed, run.fold
+                )
         except Exception as error:  # the user's split
             run.reason_alone = f"train_split raised {summarize_error(error)}"
             return
-        train, valid = self._holdouts[key]
+        train, valid = self._validation_splits[key]
         run.run = dataclasses.replace(template, rows=train, valid=valid, seed=run.seed, fold=run.fold)
 
     def _train(self, planned: Sequence[SearchRun], X: Any, y: Any) -> None:

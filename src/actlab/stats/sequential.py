@@ -52,7 +52,7 @@ class SequentialTest:
         >>> test.next_seeds, test.remaining
         (2, ['relu', 'tanh'])
         >>> test.stop("the budget is spent")
-        >>> test.ended
+        >>> test.stop_reason
         'the budget is spent'
     """
 
@@ -69,7 +69,7 @@ class SequentialTest:
         self.decided: dict[Pair, int] = {}
         self.dropped: dict[str, str] = {}
         self.remaining = list(names)
-        self.analyses, self.seeds, self.ended = 0, 0, ""
+        self.analyses, self.seeds, self.stop_reason = 0, 0, ""
 
     @property
     def next_seeds(self) -> int:
@@ -78,9 +78,9 @@ class SequentialTest:
 
     def stop(self, reason: str) -> None:
         """End the test before its next analysis."""
-        self.ended = reason
+        self.stop_reason = reason
 
-    def update(self, verdicts: Mapping[Pair, Verdict | None], failures: Mapping[str, str]) -> None:
+    def record_analysis(self, verdicts: Mapping[Pair, Verdict | None], failures: Mapping[str, str]) -> None:
         """Record the verdicts of an analysis.
 
         Args:
@@ -104,11 +104,13 @@ class SequentialTest:
         undecided = [p for p in self.verdicts if p not in self.decided and not self.dropped.keys() & set(p)]
         self.remaining = [name for name in self.remaining if any(name in pair for pair in undecided)]
         if not undecided:
-            self.ended = "all pairs are decided" if self.decided else "fewer than two activations are left"
+            self.stop_reason = (
+                "all pairs are decided" if self.decided else "fewer than two activations are left"
+            )
         elif self.analyses >= _SURE and not any((v := self.verdicts[p]) and v.more_seeds for p in undecided):
-            self.ended = "more seeds would not decide the remaining pairs"
+            self.stop_reason = "more seeds would not decide the remaining pairs"
         elif self.analyses == len(ANALYSES):
-            self.ended = f"the maximum of {ANALYSES[-1]} seeds is reached"
+            self.stop_reason = f"the maximum of {ANALYSES[-1]} seeds is reached"
 
 
 @functools.cache

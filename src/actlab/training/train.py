@@ -27,18 +27,18 @@ from actlab.errors import UsageError, raise_problems, summarize_error
 from actlab.execution.scheduler import SchedulerState, Watcher, train_runs
 from actlab.fleet.diagnostics import choose_diagnostic_epochs
 from actlab.fleet.run import Result, Run
-from actlab.fleet.skorch_adapter import build_module, read_run, restore_net, split_validation
+from actlab.fleet.skorch_adapter import build_module, read_run, restore_net
 from actlab.fleet.skorch_training import fit_with_skorch, list_epochs
 from actlab.models.lazy_layers import initialize_lazy_layers, list_lazy_parameters
 from actlab.models.networks import ActivationLike, NeuralNet
 from actlab.spec import ResolvedActivation, resolve
+from actlab.training.validation_split import HELD_OUT, find_holdout_problem, split_validation
 
 HISTORY_COLUMNS = (
     *("epoch", "train_loss", "train_loss_best", "valid_acc", "valid_acc_best"),
     *("valid_loss", "valid_loss_best", "dur"),
 )
 PRECISIONS = ("float32", "bf16")
-HELD_OUT = 5  # one sample in five, 20 %, is held out for validation
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def make_net(dataset: Dataset, activation: ActivationLike, settings: TrainSettin
     )
 
 
-def try_network(
+def try_forward(
     net: skorch.NeuralNet, activation: ActivationLike, dataset: Dataset, *, any_output: bool = False
 ) -> Any:
     """Build the network of a net and call it with two samples; return what builds it.
@@ -287,7 +287,7 @@ def plan_training(
     try:
         activation = resolve(activation) if isinstance(activation, str) else activation
         net = make_net(dataset, activation, settings)
-        net.set_params(module=try_network(net, activation, dataset))
+        net.set_params(module=try_forward(net, activation, dataset))
     except UsageError as error:
         problems.insert(0, str(error))
     raise_problems(problems)
@@ -338,22 +338,6 @@ def _make_live_table(sink: Callable[[str], None]) -> Watcher:
             log.on_epoch_end(so_far)
 
     return watch
-
-
-def find_holdout_problem(y: npt.NDArray[Any], folds: int = 1) -> str:
-    """Return why a fifth of the training samples cannot be held out; an empty text if it can.
-
-    Args:
-        y: The targets: labels (n,), int64, or numbers (n, 1), float32.
-        folds: The number of folds, of which all but one are training folds; 1 for no folds.
-    """
-    numbers = y.dtype.kind == "f"
-    most = len(y) if numbers else int(np.bincount(y).max())
-    count = most - math.ceil(most / folds) if folds > 1 else most
-    if count >= HELD_OUT:
-        return ""
-    few = "the training set has" if numbers else "the largest class has"
-    return f"one sample in {HELD_OUT} is held out for validation, but {few} only {count} samples: add data"
 
 
 def history_frame(net: skorch.NeuralNet) -> pd.DataFrame:

@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from actlab.errors import raise_problems
     from actlab.execution.processes import count_processes
-    from actlab.fleet.settings import processor_name, read_settings, variable_of
+    from actlab.fleet.settings import get_variable_name, processor_name, read_settings
     from actlab.models.networks import NeuralNet
     from actlab.training.train import find_device_problem
 
@@ -46,12 +46,13 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps({**values, "runs_per_fleet": runs}))
         return SUCCESS
     changes = {
-        name: f"change: {variable_of(name)}" for name in ("threads", "weights_per_fleet", "layer_by_layer")
+        name: f"set with {get_variable_name(name)}"
+        for name in ("threads", "weights_per_fleet", "layer_by_layer")
     }
-    changes["processes"] = "change: --jobs N, or n_jobs=N in Python"
+    changes["processes"] = "set with --jobs N, or n_jobs=N in Python"
     for name, value in values.items():
         print(f"{name:<20}{value!s:<12}{changes.get(name, '')}".rstrip())
     for name, number in runs.items():
         together = f"{number} networks" if number > 1 else "1 network"
-        print(f"{name:<20}{together} of actlab in one fleet")
+        print(f"{name:<20}{together} (actlab.NeuralNet) in one fleet")
     return SUCCESS

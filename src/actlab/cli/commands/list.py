@@ -1,4 +1,4 @@
-"""``actlab list``: the activations of the catalogue."""
+"""``actlab list``: the activations in the catalogue."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 from actlab.cli.options import JSON, Parser
 from actlab.cli.output import SUCCESS, WIDTH
 
-SUMMARY = "list the activations of the catalogue"
+SUMMARY = "list the activations in the catalogue"
 EXAMPLES = ("actlab list", "actlab list | grep tanh", "actlab list --json > catalogue.json")
 
 

@@ -59,7 +59,7 @@ def mul(u: Jet, v: Jet) -> Jet:
 
 
 def power(u: Jet, n: Any) -> Jet:
-    """Return a power by a constant."""
+    """Return a power with a constant exponent."""
     a = u[0]
     if not (u[1] or u[2] or u[3]):
         if not a and n <= 0:

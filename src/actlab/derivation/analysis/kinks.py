@@ -70,7 +70,7 @@ def find_kinks(
             continue
         if abs(left - right) <= 1e-12 * max(abs(left), abs(right)):
             if point in at:
-                raise NoKink(f"at contains {point:g}, but the derivative does not jump there")
+                raise NoKink(f"'at' contains {point:g}, but the derivative does not jump there")
             continue
         wanted = float(at.get(point, 0.0 if 0 in (left, right) else own))
         chosen[point] = wanted
@@ -87,10 +87,10 @@ def find_kinks(
 
 
 def _compute_slope(tree: Tree, point: float, parameters: Mapping[str, float], side: int) -> float | None:
-    """Return the derivative at a point of the piece there (side 0) or very near to it on one side."""
+    """Return the derivative of the piece at a point (side 0), or very close to it on one side."""
     try:
         with mpmath.workprec(300):
-            # A border that is no float64 is off its point by less than one.
+            # A border may lie between two float64 numbers, less than one ulp from the point.
             x = mpmath.mpf(point) + side * mpmath.mpf(max(2 * math.ulp(point), 2.0**-120))
             leaf, _ = reference_values.select_piece(tree, reference_values.bind_symbols(x, parameters))
         return float(reference_values.evaluate_exactly(leaf, point, parameters)[0][1])

@@ -41,7 +41,7 @@ class TooManyPieces(UsageError):
 
     def __init__(self) -> None:
         super().__init__(
-            f"the formula has more than {MOST_PIECES} pieces; use fewer of abs, min, max and where"
+            f"the formula has more than {MOST_PIECES} pieces; use abs, min, max and where less often"
         )
 
 
@@ -82,7 +82,7 @@ def iterate_conditions(tree: Tree) -> Iterator[Any]:
 
 
 def find_ramp(tree: Tree, number: int = 0) -> tuple[Leaf, int, Any, Any] | None:
-    """Return a rising line that is constant below or above some values, if a tree is one.
+    """Return the ramp that a tree describes: a rising line that is constant below or above a value.
 
     Args:
         tree: The tree.
@@ -143,7 +143,7 @@ def _split(expression: Any, decided: dict[Any, bool], interval: Interval, count:
 
 
 def _split_choice(node: Any) -> tuple[Any, Expr, Expr]:
-    """Return a condition, and what a node is where the condition holds and where it does not."""
+    """Return a condition, and the value of a node where it holds and where it does not."""
     if isinstance(node, sympy.Abs):
         u = node.args[0]
         return u > 0, u, -u
@@ -170,7 +170,7 @@ def _find_bound(condition: Any) -> tuple[bool, Any] | None:
 
 
 def _solve_for_x(condition: Any) -> Any:
-    """Solve a condition on x alone for x: deciding it then rounds nothing."""
+    """Solve a condition on x alone for x: evaluating it then involves no rounding."""
     bound = _find_bound(condition)
     if bound is None or (condition.lhs == X and condition.rhs.is_number):
         return condition

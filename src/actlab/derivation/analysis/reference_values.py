@@ -1,7 +1,7 @@
 """Reference values of a formula: its value and three derivatives at a point, in as many digits as needed.
 
-Nothing here depends on how a program computes. Every point is evaluated in two precisions, and in more until
-two of them agree.
+Nothing here depends on how a program computes. Every point is evaluated in two precisions, and in higher ones
+until two of them agree.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def evaluate_exactly(tree: Tree, x: Any, parameters: Mapping[str, float]) -> tup
         Undefined: The formula has no real value there, or no precision suffices.
     """
     size = abs(float(x))
-    # Both of two low precisions lose what a sum absorbs: far out the first one must already hold 1 + exp(-x).
+    # Two low precisions may both lose a small term of a sum: far out, the first must hold 1 + exp(-x).
     first = (160, 200) if size < 6 else (500, 600) if size < 20 else ()
     before: tuple[list[Any], int] | None = None
     failures = 0
@@ -192,7 +192,7 @@ def _agree(a: Any, b: Any, bits: int) -> bool:
 
 def find_piece(tree: Tree, x: float, parameters: Mapping[str, float]) -> int:
     """Return the number of the piece at a point."""
-    # Near 0 a small exponential needs so many bits.
+    # Near 0, a small exponential needs this many bits.
     return evaluate_rounded(tree, x, parameters, _HIGH_PRECISIONS[0])[1]
 
 
@@ -213,7 +213,7 @@ class ReferenceValues:
     piece: Array
 
     def merge(self, other: ReferenceValues) -> ReferenceValues:
-        """Return the values at the points of both."""
+        """Return the values at the points of both objects, in order."""
         points = np.concatenate([self.points, other.points])
         order = np.argsort(points)
         return ReferenceValues(

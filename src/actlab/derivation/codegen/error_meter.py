@@ -88,7 +88,7 @@ class ErrorMeter:
             moved = np.nan_to_num(np.abs(x * known.high[order + 1]), nan=0.0, posinf=0.0)
             scale = np.maximum(np.maximum(np.abs(true), moved), info.tiny * 1000)
             if line:
-                # What the output alone can give: its rounding moves f' and f'' by so much.
+                # The output allows no more: rounding it changes f' and f'' by this much.
                 scale = np.maximum(scale, max(map(_find_largest, known.high[1 : order + 1])))
             error = np.abs((value - true) - known.low[order]) / (info.eps * scale)
             beyond = np.abs(true) >= info.max * (1 - info.eps)

@@ -1,6 +1,7 @@
 """Select the cheapest accurate form of an expression, interval by interval.
 
-Herbie (Panchekha et al., PLDI 2015) does this for programs; here numbers decide among the forms of a formula.
+Herbie (Panchekha et al., PLDI 2015) does this for programs; here measured errors decide among the forms of
+a formula.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ FAIR = 0.75  # of the bound: for one form instead of several, or for a derivativ
 _ONE_FORM = ((FAIR, 1.0), (1.0, 0.5))
 _MOST_INTERVALS = 4
 _NAN_PENALTY = 1e6
-# Of a derivative with more operations, or more different functions, SymPy's work is bounded: two seconds.
+# SymPy spends two seconds at most on a derivative with more operations, or more different functions.
 _HARD, _MANY = 90, 6
 _MOST_CALLS, _FEW_CALLS = 4_000_000, 20_000
 _CHEAP = 12
@@ -72,7 +73,7 @@ class SmoothPiece:
 def measure_errors(
     meter: ErrorMeter, made: Program, order: int, values: tuple[float, ...], share: float = 1.0
 ) -> Array:
-    """Return the errors of a program: the greater of eager mode and kernel.
+    """Return the errors of a program: the larger of those in eager mode and in a kernel.
 
     ``share`` scales the error of the kernel: below 1 it counts less than the error of eager mode.
     """
@@ -109,7 +110,7 @@ class FormSelector:
         scored, texts = [], set()
         for form in self._yield_until_failure(candidates):
             made = lower_form(form, list(self.parameters), self.traced)
-            if (text := "\n".join(made.to_lines())) not in texts:
+            if (text := "\n".join(made.to_python())) not in texts:
                 texts.add(text)
                 error = measure_errors(self.meter, made, self.order, values, SAFE).max(0)
                 scored.append(
@@ -118,7 +119,7 @@ class FormSelector:
         return scored
 
     def _yield_until_failure(self, candidates: Iterable[ExprForm]) -> Iterator[ExprForm]:
-        """Yield forms until SymPy fails, as it may in many ways; there are other forms."""
+        """Yield forms until SymPy fails, which may happen in many ways; other forms remain."""
         work = iter(candidates)
         with contextlib.suppress(BudgetExceeded, Exception):
             while (form := self._take_next(work)) is not None:
@@ -134,7 +135,7 @@ class FormSelector:
                 self._calls = calls_left()
 
     def _penalize_nan(self, made: Program) -> Array | float:
-        """Return a large error where autograd gets NaN out of a program.
+        """Return a large error where autograd computes NaN.
 
         Far out every form may fail: there the input is clamped once the program is complete.
         """
@@ -206,7 +207,7 @@ class FormSelector:
         if whole is not None:
             return lowering.add_form(whole.form)
         parts = self._cover_parts(leaf, here, known)
-        # One form is better than several that differ in their roundings only.
+        # One form is better than several that differ only in rounding.
         cost = self._measure_cost(leaf, *parts)
         for bound, share in _ONE_FORM:
             met = [k for k in known if k.cost < share * cost and (k.error[here] <= bound).all()]
@@ -251,7 +252,7 @@ class FormSelector:
         outward = np.flatnonzero(mask)[np.argsort(np.abs(self.x[mask]), kind="stable")]
         one = _find_cheapest(known, mask)
         if one is None and not leaf.derivative.free_symbols - {X}:
-            # Whether a clamped input serves is known for the default parameters only.
+            # Whether a clamped input works is known only for the default parameters.
             known = known + self._clamp_forms(known, outward, self._ends)
             one = _find_cheapest(known, mask)
         if one is not None:
@@ -328,7 +329,7 @@ def _cover(known: list[ScoredForm], outward: Array, sizes: Array, safe: float = 
     while start < count and len(starts) < _MOST_INTERVALS:
         reach = np.array([_find_first_bad(row, start) for row in good])
         if len(starts) == _MOST_INTERVALS - 1 and reach.max() < count:
-            # The last form must serve to the end, at as many points as possible.
+            # The last form must reach to the end, at as many points as possible.
             bad = (errors[:, start:] > 1).sum(1)
             reach = np.where(bad == bad.min(), count, -1)
         longest = np.flatnonzero(reach == reach.max())
@@ -362,7 +363,7 @@ def _use_cheapest(
 
 
 def _find_first_bad(good: Array, start: int) -> int:
-    """Return the first index from a start on that is not good."""
+    """Return the first index, from a start on, at which a mask is not set."""
     bad = np.flatnonzero(~good[start:])
     return start + int(bad[0]) if len(bad) else len(good)
 

@@ -136,7 +136,7 @@ class Lowering:
     def _add_sum(self, node: sympy.Add) -> Operand:
         plus: list[Expr] = []
         minus: list[Expr] = []
-        # Terms of parameters only are added first: their sum may be exactly 0.
+        # Terms that contain only parameters are added first: their sum may be exactly 0.
         fixed = [t for t in node.args if t.free_symbols and self._is_fixed(t)]
         if fixed and len(fixed) < len(node.args):
             fixed += [t for t in node.args if t.is_number]

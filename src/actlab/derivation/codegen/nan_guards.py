@@ -1,7 +1,7 @@
-"""Keep the sides that a choice does not take finite: autograd multiplies their derivatives by 0.
+"""Keep the unselected sides of a choice finite: autograd multiplies their derivatives by 0.
 
-If the exponential on a side not taken overflows, that product is NaN. So every side gets the input where it
-is taken, and a point of its own elsewhere.
+If the exponential on an unselected side overflows, that product is NaN. So every side gets the input where it
+is selected, and elsewhere a safe point at which it would be selected.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Derive the derivative as a function of the output, where it is one.
+"""Express the derivative as a function of the output, where possible.
 
 Backward then saves the output, which the next layer saves anyway. The derivative of a sigmoid is y (1 - y),
-that of an exponential y. Reference values tell which of a few such laws holds on a piece, and whether the law
+that of an exponential y. Reference values show which of a few such laws holds on a piece, and whether the law
 loses digits; if it does, the input is saved.
 """
 
@@ -91,7 +91,7 @@ _FINITE = Within(X, -(sympy.Integer(10) ** 18), sympy.Integer(10) ** 18)
 
 # f, f', f'' and f''' at a point.
 Values = tuple[Any, Any, Any, Any]
-# Of a law: its coefficients by a point's values, which must be the same at all points; and the law itself.
+# A law: a function that computes its coefficients from a point's values, and the law itself.
 Law = tuple[Callable[[Values], tuple[Any, ...]], Callable[..., Expr]]
 
 
@@ -166,7 +166,7 @@ def _is_constant(column: tuple[Any, ...]) -> bool:
 
 
 def _shorten(value: Any) -> Expr:
-    """Return a coefficient as the short fraction that it is, or as it is."""
+    """Return a coefficient as a short fraction if it is one, otherwise unchanged."""
     near = Fraction(float(value)).limit_denominator(_LARGEST_DENOMINATOR)
     if abs(value - mpmath.mpf(near.numerator) / near.denominator) < 1e-14:
         return sympy.Rational(near.numerator, near.denominator)
@@ -177,9 +177,9 @@ def _shorten(value: Any) -> Expr:
 
 
 def _find_laws(meter: ErrorMeter, kinks: Kinks, borders: Sequence[float], closed: bool) -> Tree | None:
-    """Return the laws of all pieces, chosen by the output; None where the output does not tell the piece.
+    """Return the laws of all pieces, chosen by the output; None if it does not determine the piece.
 
-    ``closed`` tells whether the output at a border without a kink belongs to the upper piece.
+    ``closed`` states whether the output at a border without a kink belongs to the upper piece.
     """
     reference = meter.reference
     values = reference.high[0]
@@ -214,7 +214,7 @@ def _sample_piece(meter: ErrorMeter, piece: Array) -> Iterator[Values]:
     indices = (inner if len(inner) else piece).tolist()
     step = max(1, len(indices) // (_SAMPLES + 1))
     for i in indices[step::step] or indices:
-        # Very near to 0 a law may not be seen in the digits.
+        # Very close to 0, the digits may not show the law.
         if abs(reference.points[i]) > 1e-3 or len(indices) < _SAMPLES:
             high, low = reference.high[:, i].tolist(), reference.low[:, i].tolist()
             with mpmath.workprec(_BITS):
@@ -296,7 +296,7 @@ def _measure(
 
 
 def _is_near(meter: ErrorMeter, places: Sequence[float], step: float) -> Array:
-    """Return whether points, and both ends, are within a step of some places."""
+    """Return whether points, and both ends, are within a step of one of some places."""
     x = np.concatenate([meter.reference.points, [-math.inf, math.inf]])
     return np.any([np.zeros(len(x), dtype=bool), *(np.abs(x - place) <= step for place in places)], axis=0)
 

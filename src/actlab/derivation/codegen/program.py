@@ -29,7 +29,7 @@ class Operation:
     run: Callable[..., Any]
     text: str
     cost: int = 1
-    compiled_form: bool = False  # whether kernels compute it in another way
+    compiled_form: bool = False  # whether kernels compute it differently
 
 
 _BINARY = {
@@ -87,7 +87,7 @@ OPERATIONS: Mapping[str, Operation] = {**_BINARY, **_OTHERS}
 _IN_PLACE = frozenset("add sub mul div neg abs sqrt exp log log1p sin cos clamp clamp_min clamp_max".split())
 # The ends of a clamp that an operation sets: 0 is the lower one, 1 the upper one.
 _CLAMP_ENDS = {"clamp": (0, 1), "clamp_min": (0,), "clamp_max": (1,)}
-_ATOM, _LONG = 9, 80  # precedence of what needs no brackets; characters of a line
+_ATOM, _LONG = 9, 80  # precedence of text that needs no brackets; characters of a line
 _PRECEDENCE = {
     **dict.fromkeys(("add", "sub", "lift", "spread"), 5),
     **dict.fromkeys(("mul", "div"), 6),
@@ -138,7 +138,7 @@ class Program:
         >>> program = Program(("x",), (Step("mul", (0, 0)), Step("add", (1, 2.0))))
         >>> program(torch.tensor([3.0]))
         tensor([11.])
-        >>> program.to_lines()
+        >>> program.to_python()
         ['return x * x + 2.0']
     """
 
@@ -187,7 +187,7 @@ class Program:
 
     @property
     def has_compiled_forms(self) -> bool:
-        """Return whether kernels compute some step in another way."""
+        """Return whether kernels compute some step differently."""
         return any(
             step.operation in OPERATIONS and OPERATIONS[step.operation].compiled_form for step in self.steps
         )
@@ -197,7 +197,7 @@ class Program:
         """Return the cost in additions."""
         return sum(step.cost for step in self.steps)
 
-    def to_lines(self) -> list[str]:
+    def to_python(self) -> list[str]:
         """Return the program as Python statements, the last one a ``return``.
 
         Returns:
@@ -208,7 +208,7 @@ class Program:
         for step in self.steps:
             for operand in step.operands:
                 if type(operand) is int:
-                    uses[operand] += 2 if step.operation == "size" else 1  # whose text has it more than once
+                    uses[operand] += 2 if step.operation == "size" else 1  # its text repeats the operand
         named: list[str] = []
 
         def name(number: int) -> None:
@@ -330,7 +330,7 @@ class ProgramBuilder:
         return self("lift", 0, value)
 
     def finish(self, value: Operand) -> Program:
-        """Return the program that computes a value, with the steps it needs only."""
+        """Return the program that computes a value, with only the steps that it needs."""
         if not self.follows_input(value):
             value = self("spread", 0, value)
         if value == 0:

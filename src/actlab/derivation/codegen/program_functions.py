@@ -1,4 +1,4 @@
-"""Functions that programs have and SymPy lacks, and how to write an expression in them."""
+"""Functions that programs have and SymPy lacks, and how to express formulas with them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sympy import Add, Expr, Function, Pow, exp, log, pi, sqrt
 
 
 class Known(Function):
-    """A real function of one real number that programs compute by an operation of their own.
+    """A real function of one real number for which programs have a dedicated operation.
 
     Attributes:
         operation: The operation's name in a program.
@@ -75,7 +75,7 @@ _KNOWN = {sympy.tanh: Tanh, sympy.asinh: Asinh, sympy.acosh: Acosh, sympy.atanh:
 
 
 def recognize_functions(expression: Expr) -> Expr:
-    """Write an expression in accurate functions wherever it contains their formulas."""
+    """Replace formulas in an expression by the accurate functions that compute them."""
     known: dict[Expr, Expr] = {}
     expression = expression.replace(lambda n: n.is_Mul and n.has(exp), _recognize_tanh)
 

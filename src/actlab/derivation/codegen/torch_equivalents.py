@@ -1,4 +1,4 @@
-"""Find the operation of torch that is a formula, as a whole and to the last bit."""
+"""Find the torch operation that computes a whole formula, to the last bit."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _is_same(
     values: tuple[float, ...],
     borders: list[Expr],
 ) -> bool:
-    """Return whether an operation and its derivatives by autograd have the same bits as programs."""
+    """Return whether an operation and its derivatives by autograd are bitwise equal to those of programs."""
     places = torch.from_numpy(make_points(tuple(map(float, borders))))
     forward, derivative, second = programs
     for dtype in DTYPES:

@@ -55,7 +55,7 @@ def list_argument_names(name: str) -> list[str]:
     return [parameter.name for parameter in parameters if parameter.default is parameter.empty][1:]
 
 
-def find_entry(name: str) -> Activation[Any] | None:
+def find_catalogue_function(name: str) -> Activation[Any] | None:
     """Return the catalogue's entry of that name, or None."""
     from actlab.functions import catalogue  # slow to import, and few formulas need it
 

@@ -74,7 +74,7 @@ def _check_point(
 
 
 def _is_certain(point: PointEvaluator) -> bool:
-    """Return whether a formula is undefined in many more digits too: ``1 + exp(-x)`` may round to 1."""
+    """Return whether a formula is undefined with many more digits too: ``1 + exp(-x)`` may round to 1."""
     with mpmath.workdps(_MANY_DIGITS):
         try:
             point.value(point.parsed.tree)

@@ -14,7 +14,7 @@ from actlab.derivation.syntax.builtin_functions import (
     STEP_FUNCTIONS,
     SYNONYMS,
     WHERE,
-    find_entry,
+    find_catalogue_function,
     is_number,
     list_argument_names,
     list_function_names,
@@ -63,7 +63,7 @@ def parse_formula(text: str, names: Collection[str] | None = None) -> ParsedForm
 
     Args:
         text: Arithmetic in real variables with the usual functions, ``where(x > 0, a, b)``, ``pi``, and
-            functions of the catalogue.
+            functions in the catalogue.
         names: The variables that it may use (default: any).
 
     Returns:
@@ -78,7 +78,7 @@ def parse_formula(text: str, names: Collection[str] | None = None) -> ParsedForm
         tree = ast.parse(line, mode="eval").body
     except SyntaxError as error:
         start = min(max((error.offset or 1) - 1, 0), len(line) - 1)
-        raise make_error_at("formula: cannot be read here", line, start, start + 1) from None
+        raise make_error_at("formula: cannot be parsed here", line, start, start + 1) from None
     except (RecursionError, MemoryError):
         raise make_error_at(f"formula: {_TOO_DEEP}", line, 0, len(line)) from None
     parsed = ParsedFormula(line, tree)
@@ -167,7 +167,7 @@ def _check_call(
     assert isinstance(node.func, ast.expr)
     if name in FUNCTIONS and count == len(list_argument_names(name)):
         return
-    entry = find_entry(name)
+    entry = find_catalogue_function(name)
     if entry is not None and not entry.facts.gated:
         takes = list(_list_numbers(entry))
         least = 1 + sum(
@@ -192,7 +192,7 @@ def _check_call(
     parsed.refuse(node, f"{name} got {count} argument{plural}; write {name}({', '.join(wanted)})")
 
 
-def expand_entry(
+def expand_catalogue_call(
     name: str, values: list[Any], number: Callable[[str], Any]
 ) -> tuple[ParsedFormula, dict[str, Any]]:
     """Return the formula of a catalogue entry that another formula calls, and the values of its names.
@@ -202,7 +202,7 @@ def expand_entry(
         values: The arguments of the call: ``x`` and parameters in order.
         number: Converts the text of a number.
     """
-    entry = find_entry(name)
+    entry = find_catalogue_function(name)
     assert entry is not None
     defaults = _list_numbers(entry)
     known = {parameter: number(repr(value)) for parameter, value in defaults.items()}

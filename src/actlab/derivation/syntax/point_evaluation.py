@@ -11,7 +11,7 @@ from typing import Any
 import mpmath
 
 from actlab.derivation.syntax.builtin_functions import FUNCTIONS, WHERE, list_argument_names
-from actlab.derivation.syntax.parser import ParsedFormula, expand_entry
+from actlab.derivation.syntax.parser import ParsedFormula, expand_catalogue_call
 
 DIGITS = 30
 _FAR = 1e6  # an argument of exp beyond it, or a power of 2
@@ -132,7 +132,7 @@ class PointEvaluator:
                     self._record_denominator(node, mpmath.cos(_check_size(values[0])))
                 found = FUNCTIONS[name](_MPMATH, *values)
             else:
-                inner, given = expand_entry(name, values, mpmath.mpf)
+                inner, given = expand_catalogue_call(name, values, mpmath.mpf)
                 found = PointEvaluator(inner, given).value(inner.tree)
         except (_NotReal, UndefinedPart):
             raise UndefinedPart(node) from None

@@ -9,14 +9,14 @@ from typing import Any, NoReturn
 import sympy
 
 from actlab.derivation.syntax.builtin_functions import FUNCTIONS, list_argument_names
-from actlab.derivation.syntax.parser import TOO_LONG, ParsedFormula, expand_entry, parse_formula
+from actlab.derivation.syntax.parser import TOO_LONG, ParsedFormula, expand_catalogue_call, parse_formula
 from actlab.derivation.syntax.point_evaluation import check_constants
 from actlab.derivation.syntax.sympy_budget import BudgetExceeded, limit_calls
 from actlab.errors import UsageError
 
 X = sympy.Symbol("x", real=True)  # the input of a formula
 
-_MOST_NODES = 600  # of an expression, with all functions of the catalogue expanded
+_MOST_NODES = 600  # of an expression, with all functions in the catalogue expanded
 _MOST_COMPARED = 150  # nodes in min or max: SymPy compares them with each other at length
 _LARGEST_EXPONENT = 100
 _MOST_BITS = 4096  # of a number
@@ -42,7 +42,7 @@ def read_formula(text: str, names: Collection[str] | None = None) -> sympy.Expr:
 
     Args:
         text: Arithmetic in real variables with the usual functions, ``where(x > 0, a, b)``, ``pi``, and
-            functions of the catalogue.
+            functions in the catalogue.
         names: The variables that it may use (default: any).
 
     Returns:
@@ -148,7 +148,7 @@ class _Converter:
             )
         if name in FUNCTIONS and len(values) == len(list_argument_names(name)):
             return FUNCTIONS[name](sympy, *values)
-        inner, given = expand_entry(name, values, sympy.Rational)
+        inner, given = expand_catalogue_call(name, values, sympy.Rational)
         try:
             return _Converter(inner, given).convert(inner.tree)
         except UsageError as error:

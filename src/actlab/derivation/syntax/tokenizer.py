@@ -1,6 +1,6 @@
 """Split a formula into tokens, and refuse what is not allowed before Python's parser sees it.
 
-Python's parser is slow or fails on nested brackets, warns of numbers and letters run together, and reports
+Python's parser is slow or fails on nested brackets, warns about numbers and letters run together, and reports
 only "invalid syntax" for ``2x``, ``x^2`` or ``x²``.
 """
 
@@ -17,7 +17,7 @@ from actlab.derivation.syntax.error_position import make_error_at
 from actlab.errors import UsageError
 
 LONGEST = 2000  # characters
-_DEEPEST = 40  # brackets inside each other
+_DEEPEST = 40  # nesting depth of brackets
 _MOST_DIGITS = 60
 _TOKEN = re.compile(
     r"(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[A-Za-z_]\w*)"
@@ -71,12 +71,14 @@ def to_one_line(text: object) -> str:
         UsageError: The text is not a string, empty or too long.
     """
     if not isinstance(text, str):
-        raise UsageError(f"formula: must be a string such as 'x * tanh(x)', got {type(text).__name__}")
+        raise UsageError(
+            f"formula: the text must be a string such as 'x * tanh(x)', got {type(text).__name__}"
+        )
     line = re.sub(r"[\t\r\n]", " ", text[: 2 * LONGEST]).strip(" ")
     if not line:
         raise UsageError("formula: the text is empty; write 'x * tanh(x)', for example")
     if len(line) > LONGEST or len(text) > 2 * LONGEST:
-        problem = f"formula: has {len(text)} characters; the maximum is {LONGEST}"
+        problem = f"formula: the text has {len(text)} characters; the maximum is {LONGEST}"
         raise make_error_at(problem, line[:LONGEST], min(len(line), LONGEST) - 1, LONGEST)
     return line
 

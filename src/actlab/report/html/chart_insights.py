@@ -20,7 +20,7 @@ from actlab.errors import UsageError
 from actlab.report.html.diagnostic_charts import compute_gradient_ratio, select_last_epochs, select_rows
 from actlab.report.html.tables import TUNING_COLUMNS, average_by_activation, choose_memory_unit, to_numeric
 from actlab.report.insights import Floats, count_finite_epochs, find_last_improvement, find_overfitting
-from actlab.report.panels import Labels, resolve_drawable, select_curve
+from actlab.report.panels import Labels, resolve_module_to_draw, select_curve
 from actlab.spec import find_definition, split_spec
 
 _MAX_LISTED = 5  # activations in a sentence; charts and tables show all
@@ -107,7 +107,7 @@ def describe_units(diagnostics: pd.DataFrame, names: Sequence[str], labels: Labe
     worst = worst[worst["dead"] >= _MANY_DEAD]
     sentences = [
         f"{format_percent(row['dead'])} of {labels[row['activation']]}'s units in layer {row['layer']} "
-        "have a slope below 0.001 on every sample: they hardly train."
+        "have a slope below 0.001 on every sample: they hardly learn."
         for row in worst[:3].to_dict("records")
     ]
     if len(dead) and worst.empty:
@@ -232,7 +232,7 @@ def describe_functions(names: Sequence[str], curves: pd.DataFrame, labels: Label
         "Slope above 1 somewhere": [],
         "Slope of exactly 0 in an interval, where the gradient vanishes": [],
         "Not monotonic": [],
-        "Evaluated from −6 to 6 only, before training": [],
+        "Evaluated only from −6 to 6, before training": [],
     }
     gentle, steep, flat, turning, sampled = groups.values()
     for name in names:
@@ -256,7 +256,7 @@ def describe_functions(names: Sequence[str], curves: pd.DataFrame, labels: Label
 def _compute_slopes(name: str, curves: pd.DataFrame) -> tuple[Floats, Floats, bool] | None:
     """Return coordinates, slopes and whether they are from a saved curve; None if there are none."""
     try:
-        module, _ = resolve_drawable(name)
+        module, _ = resolve_module_to_draw(name)
     except UsageError:
         rows = select_curve(name, curves)
         x, slope = to_numeric(rows, "x").to_numpy(float), to_numeric(rows, "f1").to_numpy(float)

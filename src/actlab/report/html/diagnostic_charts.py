@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from actlab.report.html.tables import Table, format_cell, format_figures, to_numeric
-from actlab.report.panels import Line, Panel, limit_points, make_mean_line, round_values
+from actlab.report.panels import Line, Panel, choose_point_count, make_mean_line, round_values
 
 LAYERS = 4  # of a deeper network, charts and tables have the first layer, the last and two between
 _PERCENTILES = {"low": 0.05, "median": 0.5, "high": 0.95}
@@ -100,7 +100,7 @@ def compute_gradient_ratio(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _make_mean_lines(rows: pd.DataFrame, x: str, names: Sequence[str], *, log: bool = False) -> list[Line]:
-    count = limit_points(len(names), 100, _MAX_POINTS)
+    count = choose_point_count(len(names), 100, _MAX_POINTS)
     lines = []
     for series, name in enumerate(names):
         own = rows[rows["activation"] == name]
@@ -120,7 +120,7 @@ def make_distribution_panels(diagnostics: pd.DataFrame, names: Sequence[str]) ->
         values = rows[["activation", "layer", "epoch"]].join(read_percentiles(rows, kind))
         values = values.dropna(subset="median")
         means = values.groupby(["activation", "layer", "epoch"]).mean().reset_index("epoch")
-        step = math.ceil(values["epoch"].nunique() / limit_points(len(names), 100, _MAX_POINTS))
+        step = math.ceil(values["epoch"].nunique() / choose_point_count(len(names), 100, _MAX_POINTS))
         for layer in choose_layers(sorted(values["layer"].unique()), LAYERS):
             lines = [
                 _make_distribution_line(

@@ -21,10 +21,10 @@ from actlab.report.panels import (
     METRICS,
     Labels,
     Panel,
-    isolate_direction,
     make_function_panels,
     make_learning_panels,
     make_loss_panels,
+    protect_text_direction,
     shorten_names,
 )
 from actlab.report.sentences import describe_report
@@ -117,7 +117,7 @@ def _hash(script: str) -> str:
 def _make_header(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
     about, sentences = comparison.about, describe_report(comparison)
     for name in names:
-        if (isolated := isolate_direction(name)) != name:
+        if (isolated := protect_text_direction(name)) != name:
             sentences = [sentence.replace(name, isolated) for sentence in sentences]
     return {
         "title": f"{', '.join(labels.values())}: {about.get('data', 'comparison')}"[:120],
@@ -230,7 +230,7 @@ def _make_reproduction(comparison: Comparison, names: Sequence[str]) -> dict[str
     # The results have the activations in the order of the call.
     in_order = dict.fromkeys([*map(str, comparison.results.get("activation", [])), *names])
     command = about.get("command") or reproduce.write_call(list(in_order), about)
-    return {"command": command, "facts": reproduce.list_facts(about)}
+    return {"command": command, "facts": reproduce.list_settings(about)}
 
 
 # -- figures --------------------------------------------------------------------------------------

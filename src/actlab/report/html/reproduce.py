@@ -20,15 +20,15 @@ _DEFAULT_METRICS = ("accuracy", "r2")
 _DEFAULT_MODULE = "NeuralNet"
 
 
-def list_facts(about: Mapping[str, Any]) -> list[tuple[str, str]]:
+def list_settings(about: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return settings, seeds, versions and hardware as names and texts."""
     settings, test = about.get("settings") or {}, about.get("sequential_test") or {}
     rows = {name: value for name, value in about.items() if name not in _SHOWN_ELSEWHERE}
     if (seeds := about.get("seeds", 1)) > 1:
         first = settings.get("seed", 0)
         rows["seeds"] = f"{seeds}: {first} to {first + seeds - 1}"
-    if test.get("ended"):
-        rows["sequential_test"] = test["ended"]
+    if test.get("stop_reason"):
+        rows["sequential_test"] = test["stop_reason"]
     if about.get("tuned"):
         rows["tuned"] = json.dumps(about["tuned"])
     named = [*rows.items(), *((name, value) for name, value in settings.items() if name != "seed")]
@@ -65,7 +65,7 @@ def write_call(names: Sequence[str], about: Mapping[str, Any]) -> str:
         module = "module=module"
     if (metric := about.get("metric", "accuracy")) not in _DEFAULT_METRICS:
         scoring = f"scoring={metric!r}"
-    if "budget" in (ended := (about.get("sequential_test") or {}).get("ended") or ""):
+    if "budget" in (ended := (about.get("sequential_test") or {}).get("stop_reason") or ""):
         comments.append(f"# the test ended: {_join_lines(ended)}\n")
     keywords = _format_keywords({**_list_design(about), **changed})
     arguments = [repr(list(names)), repr(data), module, keywords, scoring]

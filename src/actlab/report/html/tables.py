@@ -90,7 +90,7 @@ def make_ranking_table(ranking: pd.DataFrame, pairs: Pairs, points: bool, labels
         rows.append([*cells, format_cell(row.get("status")), *(format_cell(row[name]) for name in folds)])
     reference = "the first" if name_reference(ranking) == "the first" or not top else labels[top]
     columns = [(name, name != "activation") for name in statistics]
-    columns += [(f"difference to {reference}{', pp' if points else ''}", True)]
+    columns += [(f"difference from {reference}{', pp' if points else ''}", True)]
     columns += [("verdict", False), ("status", False), *((name.replace("_", " "), True) for name in folds)]
     return Table(columns, rows)
 

@@ -139,7 +139,7 @@ def set_literal_text(text: Text, content: str) -> None:
 def check_drawable(activation: Activation[Any]) -> None:
     """Raise UsageError for an activation that has no curve."""
     if activation.facts.gated:
-        raise UsageError(f"{activation.name}: takes two halves of a tensor, so it has no curve to draw")
+        raise UsageError(f"{activation.name} takes two halves of a tensor, so it has no curve to draw")
 
 
 def write_figure(activation: Activation[Any], path: Path) -> None:

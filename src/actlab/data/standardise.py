@@ -1,0 +1,86 @@
+"""Standardise features and the targets of a regression, in float64 and with exact sums."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from actlab.data.readers import Array
+from actlab.errors import UsageError
+
+_BLOCK = 1 << 20  # elements per step, which limits temporary arrays to a few MiB
+
+
+def standardise_targets(y: Array, name: str) -> npt.NDArray[np.float32]:
+    """Standardise the targets (n,) of a regression, to (n, 1)."""
+    y = _to_float64(y)
+    if (bad := ~np.isfinite(y)).any():
+        first = f"the first is y[{bad.argmax()}] = {y[bad.argmax()]}"
+        raise UsageError(f"{name}: {bad.sum()} of {len(y)} targets are missing, NaN or infinite, {first}")
+    if (low := y.min()) == y.max():
+        raise UsageError(f"{name}: every target is {low}; at least two different numbers are needed")
+    _rescale(y)
+    y -= y.min()  # exact if the numbers are close together; their mean then keeps more digits
+    mean, std = _compute_float_moments(y)
+    return ((y - mean) / std).astype(np.float32).reshape(-1, 1)
+
+
+def _to_float64(values: Array) -> Array:
+    """Return a copy in float64; larger numbers become infinite, which a later check refuses."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float64, order="C")
+
+
+def _rescale(values: Array) -> None:
+    """Divide by a power of two, which is exact, so that no value exceeds 1 and squares do not overflow."""
+    np.ldexp(values, -math.frexp(max(abs(values.min()), abs(values.max())))[1], out=values)
+
+
+def standardise_features(X: Array, columns: Sequence[str] | None, name: str) -> npt.NDArray[np.float32]:
+    """Standardise X (n, d) in float64, block by block, without a float64 copy of all images."""
+    is_bytes = X.dtype == np.uint8
+    if not is_bytes:
+        X = _to_float64(X)
+        _refuse_not_finite(X, columns, name)
+    if (low := X.min()) == X.max():
+        raise UsageError(f"{name}: X is constant (every value is {low}); it cannot be standardised")
+    if not is_bytes:
+        _rescale(X)
+    mean, std = _compute_byte_moments(X) if is_bytes else _compute_float_moments(X)
+    standardised = np.empty(X.shape, np.float32)
+    for block, out in zip(_split_into_blocks(X), _split_into_blocks(standardised), strict=True):
+        out[:] = (block.astype(np.float64) - mean) / std
+    return standardised
+
+
+def _compute_byte_moments(X: Array) -> tuple[float, float]:
+    """Return mean and standard deviation of bytes, from exact integer sums of their histogram."""
+    counts = np.sum([np.bincount(block, minlength=256) for block in _split_into_blocks(X)], axis=0).tolist()
+    total = sum(value * count for value, count in enumerate(counts))
+    squares = sum(value * value * count for value, count in enumerate(counts))
+    return total / X.size, math.sqrt((X.size * squares - total * total) / (X.size * (X.size - 1)))
+
+
+def _compute_float_moments(X: Array) -> tuple[float, float]:
+    # BLAS sums in an order that depends on its threads, so a dot product would change the fingerprint.
+    mean = math.fsum(float(block.sum()) for block in _split_into_blocks(X)) / X.size
+    squares = math.fsum(float(np.square(block - mean).sum()) for block in _split_into_blocks(X))
+    return mean, math.sqrt(squares / (X.size - 1))
+
+
+def _split_into_blocks(X: Array) -> list[Array]:
+    return [X.reshape(-1)[start : start + _BLOCK] for start in range(0, X.size, _BLOCK)]
+
+
+def _refuse_not_finite(X: Array, columns: Sequence[str] | None, name: str) -> None:
+    if (bad := ~np.isfinite(X)).any():
+        row, column = divmod(int(bad.argmax()), X.shape[1])
+        count = f"{bad.sum()} of {X.size} values of X are missing, NaN or infinite"
+        where = f"X[{row}, {column}] = {X[row, column]}"
+        if columns:
+            where += f" (column {columns[column]!r}{'; it contains no number' * bool(bad[:, column].all())})"
+        advice = f"fill them in, or drop these samples{' or columns' * bool(columns)}"
+        raise UsageError(f"{name}: {count}, the first is {where}; {advice}")
