@@ -36,6 +36,18 @@ def test_show_prints_formula_values_and_kinks(capsys):
     assert "in torch.nn    torch.nn.LeakyReLU" in out
 
 
+def test_show_prints_gain_and_critical_point(capsys):
+    assert main(["show", "tanh", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["at z ~ N(0, 1)"] == "mean 0, variance 0.3943, mean squared slope 0.4644"
+    assert (shown["gain"], shown["critical point"]) == ("1.59254", "sigma_w = 1.467, sigma_b = 0.3885")
+    assert main(["show", "sigmoid"]) == main(["show", "swiglu"]) == main(["show", "formula:exp(x**2)"]) == 0
+    out = capsys.readouterr().out
+    assert "critical point none" in out
+    assert "gain           1.67653" in out
+    assert "gain           none: activation 'exp_x_2' has no finite E[f(z)^2]: f(" in out
+
+
 def test_show_out_writes_the_picture(capsys, tmp_path):
     assert main(["show", "tanh", "--out", str(tmp_path / "new"), "--json"]) == 0
     output = json.loads(capsys.readouterr().out)
