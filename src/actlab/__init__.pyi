@@ -18,6 +18,7 @@ from .errors import UsageError as UsageError
 from .functions import catalogue as catalogue
 from .models import NeuralNet as NeuralNet
 from .models import gain as gain
+from .models import init_ as init_
 from .models import swap as swap
 from .report.plots import plot_comparison as plot_comparison
 from .report.plots import plot_function as plot_function
