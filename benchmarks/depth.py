@@ -10,7 +10,6 @@ import itertools
 import math
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 import actlab
@@ -18,16 +17,14 @@ from actlab.models.networks import ActivationLike, new_activation
 from benchmarks.measuring import machine
 
 PAGE = Path(__file__).parent.parent / "docs" / "depth.md"
-_POINTS = 4001
 
 
 class DeepNet(nn.Module):
     """A perceptron of many layers, initialised for its activation.
 
-    Weights are drawn from a normal distribution with variance ``gain^2 / fan_in``. ``gain^2`` is one over the
-    mean of ``f(z)^2`` for a standard normal z, so that layers keep the variance of their input (K. He et al.,
-    "Delving deep into rectifiers", 2015, where ``gain^2`` is 2 for ReLU). Networks with the same seed and
-    different activations start from the same random numbers.
+    Weights are drawn from a normal distribution with variance ``actlab.gain(activation)**2 / fan_in``, so
+    that layers keep the variance of their input. Networks with the same seed and different activations start
+    from the same random numbers.
 
     Args:
         activation: Activation, as in :class:`actlab.NeuralNet`.
@@ -47,7 +44,7 @@ class DeepNet(nn.Module):
     ) -> None:
         super().__init__()
         widths = [num_features, *[num_units] * (depth - 1), num_classes]
-        gain = _gain(activation)
+        gain = actlab.gain(activation)
         layers: list[nn.Module] = []
         for index, (wide, narrow) in enumerate(itertools.pairwise(widths)):
             linear = nn.Linear(wide, narrow)
@@ -59,14 +56,6 @@ class DeepNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (n, num_classes) of ``x`` (n, num_features)."""
         return self.layers(x)  # type: ignore[no-any-return]
-
-
-def _gain(activation: ActivationLike) -> float:
-    """Return one over the root mean square of an activation for standard normal input."""
-    z = torch.linspace(-8, 8, _POINTS)
-    density = torch.softmax(-z * z / 2, 0)
-    with torch.no_grad():
-        return float((new_activation(activation)(z) ** 2 * density).sum()) ** -0.5
 
 
 def page(epochs: int) -> str:
