@@ -106,7 +106,7 @@ def test_compare_uses_channels_only_for_the_datasets_that_have_them(capsys):
         (["--channels", "last"], "channels 'last' is not used with 'digits'; omit it"),
         (
             ["--data", "grey.npz", "--channels", "last"],
-            "grey.npz: X has shape (60, 5, 4), not (n, c, h, w) or",
+            "grey.npz: X has shape (60, 5, 4), but channels needs images (n, c, h, w) or",
         ),
     ],
 )
