@@ -88,8 +88,8 @@ python -m benchmarks.depth
 ```
 
 This command compares the three activations on scikit-learn's digits, in a perceptron with 30 layers of
-64 units that is initialised for its activation. It trains {epochs} epochs with three folds and four seeds
-({machine}).
+64 units that is initialised for its activation. It trains each network for {epochs} epochs, with three folds
+and four seeds ({machine}).
 
 {tables}
 

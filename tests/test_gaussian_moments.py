@@ -92,6 +92,13 @@ def test_gain_equals_closed_forms(activation, expected):
     assert actlab.gain(activation) == pytest.approx(expected, rel=1e-6 if expected == 1.0 else 1e-8)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_gain_does_not_depend_on_the_grad_mode(mode):
+    with mode():
+        assert gaussian_moments("tanh") == gaussian_moments(nn.Tanh()) == gaussian_moments(torch.tanh)
+    assert gaussian_moments("tanh").slope == pytest.approx(0.4644, abs=1e-4)
+
+
 def test_gain_leaves_the_module_unchanged():
     module = nn.Sequential(nn.BatchNorm1d(1), nn.PReLU()).train()
     with pytest.raises(actlab.UsageError):

@@ -205,16 +205,16 @@ def _check_elementwise(function: Function, name: str) -> float:
 
 def _integrands(function: Function, z: Array, scale: float, name: str) -> Array:
     """Return f, f^2, f'^2 and z^2 f^2 at points (n,), for f / scale, times the normal density (n, 4)."""
-    x = torch.from_numpy(z).requires_grad_()
-    with torch.enable_grad():
+    slopes = np.zeros_like(z)
+    with torch.inference_mode(False), torch.enable_grad():
+        x = torch.from_numpy(z).requires_grad_()
         y = function(x.clone())  # it may work in place
+        if y.requires_grad:
+            slopes = torch.autograd.grad(y.sum(), x, materialize_grads=True)[0].numpy()
     values = y.detach().double().numpy()
     if not np.isfinite(values).all():
         first = int(np.argmin(np.isfinite(values)))
         raise UsageError(f"activation {name} has no finite E[f(z)^2]: f({z[first]:g}) is {values[first]}")
-    slopes = np.zeros_like(z)
-    if y.requires_grad:
-        slopes = torch.autograd.grad(y.sum(), x, materialize_grads=True)[0].numpy()
     density = np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
     values, slopes = values / scale, slopes / scale
     columns = (values, values**2, slopes**2, (z * values) ** 2)
