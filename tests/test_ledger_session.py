@@ -223,7 +223,7 @@ def test_train_runs_waits_for_runs_claimed_by_others(tmp_path, trained_runs):
 
     runs = [run(seed=seed) for seed in range(3)]
     with open_session(tmp_path / "a", runs[:1], DATA.fingerprint) as other_session:
-        assert other_session.claim([0]) == {}
+        assert other_session.claim_or_restore([0]) == {}
         results = []
         waiting_thread = threading.Thread(
             target=lambda: results.extend(train_with_ledger(runs, tmp_path / "a", weights=False))

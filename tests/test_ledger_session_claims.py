@@ -30,8 +30,8 @@ def session_of(ledger, **options):
 def test_session_releases_runs_that_were_not_recorded(path):
     with Ledger(path) as ledger, Ledger(path) as other:
         with session_of(ledger) as session:
-            assert session.claim([0, 1]) == {}
-            assert session.claim([2]) == {}
+            assert session.claim_or_restore([0, 1]) == {}
+            assert session.claim_or_restore([2]) == {}
             session.record([0], [Result(test_acc=0.5)], 1)
             assert session.claimed == set(session.keys[1:3])
             assert other.claims()["runs"].tolist() == [2]
@@ -43,7 +43,7 @@ def test_session_releases_runs_that_were_not_recorded(path):
 def test_session_claims_all_runs_or_none(path):
     with Ledger(path) as ledger, Ledger(path) as other, session_of(ledger) as session:
         other.claim([session.keys[1]])
-        assert session.claim([0, 1]) is None
+        assert session.claim_or_restore([0, 1]) is None
         assert (session.claimed, session.restored) == (set(), 0)
         assert other.claims()["runs"].tolist() == [1]
 
@@ -54,10 +54,12 @@ def test_session_counts_restored_and_finished_runs(path):
             session.record([1, 3], [Result(test_acc=0.25), Result(test_acc=0.75)], 1)
             assert (session.restored, session.count_finished()) == (0, 2)
         with session_of(ledger) as session:
-            restored = session.claim([3, 0])
+            restored = session.claim_or_restore([3, 0])
             assert {index: result.test_acc for index, result in restored.items()} == {3: 0.75}
             assert (session.restored, session.claimed) == (1, {session.keys[0]})
-            assert {index: result.test_acc for index, result in session.claim([1]).items()} == {1: 0.25}
+            assert {index: result.test_acc for index, result in session.claim_or_restore([1]).items()} == {
+                1: 0.25
+            }
             assert session.restored == 2
 
 
@@ -66,11 +68,11 @@ def test_session_with_weights_restores_only_failures_without_weights(path):
     with Ledger(path, weights=True) as ledger:
         with session_of(ledger) as session:
             session.record([0, 1, 2], results, 1)
-            assert set(session.claim([0, 1, 2])) == {0, 1, 2}
+            assert set(session.claim_or_restore([0, 1, 2])) == {0, 1, 2}
         with session_of(ledger, weights=True) as session:
-            assert {index: restored.failure for index, restored in session.claim([0, 1, 2]).items()} == {
-                1: "diverged"
-            }
+            assert {
+                index: restored.failure for index, restored in session.claim_or_restore([0, 1, 2]).items()
+            } == {1: "diverged"}
             assert session.restored == 1
 
 
@@ -84,7 +86,7 @@ def test_session_with_weights_rejects_a_ledger_without_weights(path):
 def test_session_record_stores_attempts_and_omits_temporary_failures(path):
     with Ledger(path) as ledger:
         with session_of(ledger) as session:
-            session.claim([0, 1])
+            session.claim_or_restore([0, 1])
             session.record([0, 1], [Result(test_acc=0.5), Result(failure="no memory", passing=True)], 3)
             assert session.claimed == {session.keys[1]}
         assert ledger.runs()[["key", "attempts"]].values.tolist() == [[session.keys[0], 3]]
@@ -100,7 +102,7 @@ def test_session_renews_its_claims_and_continues_after_a_lock(path, monkeypatch,
             return file.execute("SELECT max(expires) FROM owner").fetchone()[0]
 
         with session_of(ledger) as session:
-            session.claim([0])
+            session.claim_or_restore([0])
             before = read_expiry()
             assert wait_until(lambda: read_expiry() > before)
             file.execute("BEGIN IMMEDIATE")
@@ -130,7 +132,7 @@ def test_session_ends_if_its_claims_cannot_be_released(path, monkeypatch):
     monkeypatch.setattr(sqlite, "PATIENCE", 0.05)
     with Ledger(path) as ledger, open_sqlite(path) as file:
         with session_of(ledger) as session:
-            session.claim([0])
+            session.claim_or_restore([0])
             file.execute("BEGIN IMMEDIATE")
         file.execute("ROLLBACK")
         assert ledger.claims()["runs"].tolist() == [1]  # until the lease ends
