@@ -72,8 +72,8 @@ ADVICE = "which a formula spec cannot express completely; put it into a file and
         (make_local_module(), "an instance of Inner; pass its name: 'my_layers.py:Inner'"),
         (halve, "the function halve; pass its name: "
          f"'{__name__}:halve' or 'my_layers.py:Name'"),
-        (lambda x: x, "a lambda; write it as a function into a file and pass its name: 'my_layers.py:name'"),
-        (torch.tanh, "a builtin_function_or_method; write it as a function into a file and pass its name: "
+        (lambda x: x, "a lambda; write it as a function in a file and pass its name: 'my_layers.py:name'"),
+        (torch.tanh, "a builtin_function_or_method; write it as a function in a file and pass its name: "
          "'my_layers.py:name'"),
         (None, "None, not a spec such as 'relu'"),
         (actlab.formula("x*tanh(x)", name="mine"),

@@ -45,8 +45,9 @@ def test_compare_moves_channels_to_the_front_and_prints_one_note(capsys):
     process = actlab(*call, "--data", "last.npz")
     assert process.returncode == 0
     assert [line for line in process.stderr.splitlines() if "note" in line] == [
-        "actlab: note: last.npz: X has shape (60, 8, 6, 3); its last axis was taken as the channels and "
-        "moved to the front; if its first axis is the channels, set channels='first' (--channels first)"
+        "actlab: note: last.npz: X has shape (60, 8, 6, 3); the last axis of an image was taken as "
+        "its channels and moved to the front; if the first axis is the channels, set "
+        "channels='first' (--channels first)"
     ]
     assert main([*call, "--data", "first.npz"]) == 0
     out, err = capsys.readouterr()
@@ -75,8 +76,9 @@ def test_ambiguous_images_are_rejected_with_the_channels_option(tmp_path, capsys
     save_images("images.npz", 4, 6, 3)
     message = refused(capsys, verb, *["relu"] * (verb == "compare"), "--data", "images.npz", *SHORT)
     assert message == (
-        "actlab: error: images.npz: X has shape (60, 4, 6, 3); the channels can be its first or its last "
-        "axis; set channels='first' or 'last' in load_data (--channels first, --channels last)\n"
+        "actlab: error: images.npz: X has shape (60, 4, 6, 3); the first or the last axis of an "
+        "image can be its channels; set channels='first' or 'last' in load_data (--channels first, "
+        "--channels last)\n"
     )
     assert list_names(tmp_path) == ["images.npz"]
 
@@ -173,6 +175,6 @@ def test_compare_rejects_a_broken_csv_file_without_traceback(tmp_path):
     assert (process.returncode, process.stdout) == (2, "")
     assert process.stderr == (
         "actlab: error: a.csv: feature column 'size' must be numeric, but contains '1,234' in row 0 "
-        "(counted from 0); write numbers as 1234.5, or read it with pandas.read_csv(decimal=..., "
+        "(counted from 0); write numbers as 1234.5, or read the file with pandas.read_csv(decimal=..., "
         "thousands=...) and pass the DataFrame to load_data\n"
     )

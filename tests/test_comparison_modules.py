@@ -226,7 +226,7 @@ def test_compare_verb_exits_with_1_if_every_run_diverges(own, capsys):
         ("--module own.py:Network --replace mish", "mish"),
         ("--replace relu", "replace needs a module"),
         ("--tune lr", "--tune 'lr' is not NAME=VALUE,VALUE"),
-        ("--tune lr=0.1 --tune lr=0.2", "names it twice"),
+        ("--tune lr=0.1 --tune lr=0.2", "repeats 'lr'"),
         ("--tune lr=fast", "tune needs learning rates > 0, got lr='fast'"),
         ("--scoring acuracy", "did you mean 'accuracy'"),
         ("--rope -1", "rope must be a number >= 0"),

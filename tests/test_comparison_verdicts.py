@@ -180,7 +180,7 @@ def test_compare_until_decided_keeps_its_budget(dataset):
     comparison = compare(["relu", "tanh"], dataset, until_decided=True, budget=30, rope=0.0, **SHORT)
     assert comparison.about["trained"] <= 30
     assert "the budget of 30 runs" in comparison.about["sequential_test"]["stop_reason"]
-    with pytest.raises(UsageError, match="budget must be >= 12 runs, the first round, got 11"):
+    with pytest.raises(UsageError, match="budget must be >= 12 runs, the size of the first round, got 11"):
         compare(["relu", "tanh"], dataset, until_decided=True, budget=11, **SHORT)
 
 

@@ -44,8 +44,8 @@ def test_load_data_moves_the_channels_of_images_to_the_front(tmp_path, shape, dt
     height, width, channels = shape
     assert none == []
     assert notes == [
-        f"arrays.npz: X has shape (5, {height}, {width}, {channels}); its last axis was taken as the "
-        "channels and moved to the front; if its first axis is the channels, "
+        f"arrays.npz: X has shape (5, {height}, {width}, {channels}); the last axis of an image was "
+        "taken as its channels and moved to the front; if the first axis is the channels, "
         "set channels='first' (--channels first)"
     ]
 
@@ -63,9 +63,9 @@ def test_load_data_with_ambiguous_channels_names_the_option(tmp_path, shape):
     X = images(*shape)
     path = write_npz(tmp_path, X=X, y=LABELS)
     refused(
-        rf"arrays.npz: X has shape \(5, {shape[0]}, {shape[1]}, {shape[2]}\); the channels can be its "
-        r"first or its last axis; set channels='first' or 'last' in load_data \(--channels first, "
-        r"--channels last\)$",
+        rf"arrays.npz: X has shape \(5, {shape[0]}, {shape[1]}, {shape[2]}\); the first or the last "
+        r"axis of an image can be its channels; set channels='first' or 'last' in load_data "
+        r"\(--channels first, --channels last\)$",
         path,
     )
     first, last = (load_with_warnings(path, channels=channels) for channels in ("first", "last"))
@@ -126,7 +126,10 @@ def test_load_data_moves_the_channels_of_arrays_and_tensors(tmp_path, pair):
     assert (data.name, data.shape, len(notes)) == ("arrays", (3, 6, 5), 1)
     np.testing.assert_allclose(data.X, saved.X, rtol=1e-6)
     np.testing.assert_array_equal(data.y, LABELS)
-    refused("arrays: X has shape .* the channels can be its first or its last", pair(images(3, 5, 4)))
+    refused(
+        "arrays: X has shape .* the first or the last axis of an image can be its channels",
+        pair(images(3, 5, 4)),
+    )
 
 
 def test_conv_net_receives_images_in_the_right_layout():
@@ -220,11 +223,16 @@ def test_dataset_rejects_shapes_that_do_not_fit(arguments, message):
 @pytest.mark.parametrize(
     ("X", "y", "classes", "message"),
     [
-        (np.zeros((5, 2)), LABELS, (0, 1), "X is a ndarray, dtype float64; .* of float32; load_data"),
-        (torch.zeros(5, 2), LABELS, (0, 1), "X is a Tensor, dtype torch.float32; it must be a NumPy array"),
-        ([[0.0]] * 5, LABELS, (0, 1), "X is a list, dtype None"),
-        (np.zeros((5, 2), np.float32), LABELS.astype(np.int32), (0, 1), "y is a ndarray, dtype int32"),
-        (np.zeros((5, 2), np.float32), LABELS, (), "y is a ndarray, dtype int64; .* array of float32"),
+        (np.zeros((5, 2)), LABELS, (0, 1), "X has type ndarray and dtype float64; .* of float32; load_data"),
+        (
+            torch.zeros(5, 2),
+            LABELS,
+            (0, 1),
+            "X has type Tensor and dtype torch.float32; it must be a NumPy array",
+        ),
+        ([[0.0]] * 5, LABELS, (0, 1), "X has type list and dtype None"),
+        (np.zeros((5, 2), np.float32), LABELS.astype(np.int32), (0, 1), "y has type ndarray and dtype int32"),
+        (np.zeros((5, 2), np.float32), LABELS, (), "y has type ndarray and dtype int64; .* array of float32"),
         (np.zeros((5, 2), np.float32), LABELS + 1, (0, 1), r"y must have labels \(n,\) from 0 to 1"),
         (np.zeros((5, 2), np.float32), LABELS[:, None], (0, 1), r"y must have labels \(n,\) from 0 to 1"),
     ],

@@ -113,11 +113,11 @@ ONE_NAN = np.where(np.arange(6).reshape(3, 2) == 3, np.nan, 1.0)
         ({"X": np.full((3, 2), 0.1), "y": [0, 1, 0]}, "X is constant .every value is 0.1."),
         (
             {"X": ONE_NAN, "y": [0, 1, 0]},
-            r"1 of 6 values .*, the first is X\[1, 1\] = nan; fill them in, or drop these samples$",
+            r"1 of 6 values .*; the first is X\[1, 1\] = nan; fill them in, or drop these samples$",
         ),
         (
             {"X": [[1, 2], [np.inf, -np.inf]], "y": [0, 1]},
-            r"2 of 4 .* infinite, .* X\[1, 0\] = inf; fill",
+            r"2 of 4 .* infinite; .* X\[1, 0\] = inf; fill",
         ),
         ({"X": THREE, "y": ["a", "a", "a"]}, "arrays.npz: every label is 'a'; at least two classes"),
         ({"X": THREE, "y": np.zeros(3)}, "every label is 0; at least two"),
@@ -236,7 +236,7 @@ def test_load_data_reads_csv_booleans_as_features(tmp_path):
         ("", "cannot read '.*flowers.csv' as CSV: it is empty; write a header line, then a line for each"),
         ("a,kind\n", r"flowers.csv: X has shape \(0, 1\); at least one sample"),
         ("kind\nx\ny\n", r"X has shape \(2, 0\); at least one sample and one feature"),
-        ("a,kind\n1,x\n2,\n3,\n", r"the label column 'kind' is empty in 2 of 3 rows, the first is y\[1\]"),
+        ("a,kind\n1,x\n2,\n3,\n", r"the label column 'kind' is empty in 2 of 3 rows; the first is y\[1\]"),
         ("a,b,kind\n1,2,x\n1,,y\n", r"1 of 4 values .*missing.*X\[1, 1\] = nan .column 'b'."),
         ("a,b,kind\n1,2,x\n1,1e999,y\n", r"1 of 4 values .*X\[1, 1\] = inf .column 'b'."),
         ("a,kind\n1,x\n2,x\n", "flowers.csv: every label is 'x'; at least two classes"),

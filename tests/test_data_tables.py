@@ -103,7 +103,9 @@ def test_load_data_reads_booleans_and_large_integers_as_numbers(tmp_path):
 
 # ---- invalid CSV files -------------------------------------------------------------------------------------
 
-NUMBERS = r"; write numbers as 1234.5, or read it with pandas.read_csv\(decimal=..., thousands=...\) and pass"
+NUMBERS = (
+    r"; write numbers as 1234.5, or read the file with pandas.read_csv\(decimal=..., thousands=...\) and pass"
+)
 ENCODE = "; encode categories and dates as numbers, or drop the column$"
 
 
@@ -142,9 +144,12 @@ ENCODE = "; encode categories and dates as numbers, or drop the column$"
             "a,,kind\n1,2,x\n1,3,y\n",
             "flowers.csv: column 2 has no name in the header; name it, or remove it$",
         ),
-        ("a,kind\n1,x,\n1,y,\n", "more fields than the header line, a, kind; name every column, or remove"),
+        (
+            "a,kind\n1,x,\n1,y,\n",
+            r"more fields than the header line \(a, kind\); name every column, or remove",
+        ),
         ("a b kind\n1 2 x\n", "one of a b kind; separate fields by commas, semicolons or tabs$"),
-        ("a,kind\n1,x\n2,\n", r"'kind' is empty in 1 of 2 rows, the first is y\[1\]; fill it in, or drop"),
+        ("a,kind\n1,x\n2,\n", r"'kind' is empty in 1 of 2 rows; the first is y\[1\]; fill it in, or drop"),
         ("\n \n\t\n", "cannot read '.*flowers.csv' as CSV: it is empty"),
         ("a,kind\n", r"X has shape \(0, 1\); at least one sample"),
         ("a,kind\n1,x\n2,x\n", "every label is 'x'; at least two classes are needed"),
@@ -303,7 +308,7 @@ def test_load_data_reads_a_dataframe_with_numbered_columns():
         ),
         (FRAME.assign(width=pd.array([1, None, 2], "Int64")), r"1 of 6 .* X\[1, 0\] = nan .column 'width'."),
         (FRAME.assign(width=pd.array([True, None, False], "boolean")), r"1 of 6 values of X are missing"),
-        (FRAME.assign(kind=["a", None, "b"]), r"the label column 'kind' is empty in 1 of 3 rows, .* y\[1\]"),
+        (FRAME.assign(kind=["a", None, "b"]), r"the label column 'kind' is empty in 1 of 3 rows; .* y\[1\]"),
         (FRAME.set_axis(["kind", "kind", "x"], axis=1), "DataFrame: several columns have the name 'kind'"),
         (FRAME.iloc[:0], r"DataFrame: X has shape \(0, 2\); at least one sample"),
         (FRAME[["kind"]], r"DataFrame: X has shape \(3, 0\); at least one sample and one feature"),
@@ -334,24 +339,27 @@ def test_load_data_accepts_arrays_with_text_labels(labels):
         ((FEATURES, [0, np.nan, 1]), "arrays: y contains nan; labels must be integers or strings"),
         (
             (FEATURES, [0, None, 1]),
-            r"arrays: y is a list that cannot be converted to an array \(value 1 is missing\); pass an",
+            r"arrays: y of type list cannot be converted to an array \(value 1 is missing\); pass an",
         ),
         (
             (FEATURES, ["a", np.nan, "b"]),
-            r"y is a list that cannot be converted to an array \(value 1 is missing\)",
+            r"y of type list cannot be converted to an array \(value 1 is missing\)",
         ),
         (
             (FEATURES, pd.Series(["a", "b", None])),
-            r"y is a Series that cannot be converted to an array \(value 2 is missing\)",
+            r"y of type Series cannot be converted to an array \(value 2 is missing\)",
         ),
-        ((FEATURES, pd.Categorical([None, "b", "a"])), r"y is a Categorical .* \(value 0 is missing\)"),
-        ((np.ma.masked_less(FEATURES, 0), [0, 1, 0]), "X is a MaskedArray .* .some values are masked.; pass"),
+        ((FEATURES, pd.Categorical([None, "b", "a"])), r"y of type Categorical .* \(value 0 is missing\)"),
+        (
+            (np.ma.masked_less(FEATURES, 0), [0, 1, 0]),
+            "X of type MaskedArray .* .some values are masked.; pass",
+        ),
         ((FEATURES, [1, 1, 1]), "arrays: every label is 1; at least two classes are needed"),
         (
             ([[1, 2], [3]], [0, 1]),
-            "arrays: X is a list that cannot be converted to an array .*; pass an array without",
+            "arrays: X of type list cannot be converted to an array .*; pass an array without",
         ),
-        ((FEATURES, [[0], [1, 2], 3]), "arrays: y is a list that cannot be converted to an array"),
+        ((FEATURES, [[0], [1, 2], 3]), "arrays: y of type list cannot be converted to an array"),
         ((FEATURES.astype(str), [0, 1, 0]), "arrays: X has dtype <U"),
         ((FEATURES,), "cannot load data of type tuple; pass a name, a file, a DataFrame and its target, or"),
         (FEATURES, "cannot load data of type ndarray; pass a name"),
@@ -373,5 +381,5 @@ def test_load_data_of_plain_files_gives_no_warning(tmp_path):
 
 def test_load_data_refuses_integers_that_float64_cannot_hold(tmp_path):
     path = write_bytes(tmp_path, b"width,kind\n1," + b"a\n2,b\n" + b"9" * 400 + b",a\n")
-    message = r"1 of 3 values of X are missing, NaN or infinite, the first is X\[2, 0\] = inf"
+    message = r"1 of 3 values of X are missing, NaN or infinite; the first is X\[2, 0\] = inf"
     refused(message, path, target="kind")

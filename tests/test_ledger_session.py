@@ -138,7 +138,9 @@ def test_compare_resumes_after_an_interrupt(tmp_path, monkeypatch, trained_runs)
 
     with monkeypatch.context() as patch:
         patch.setattr(SGD, "step", interrupt)
-        with pytest.raises(Interrupted, match=r"of 6 runs were trained; run it again to resume$") as caught:
+        with pytest.raises(
+            Interrupted, match=r"of 6 runs were trained; run the comparison again to resume$"
+        ) as caught:
             compare_small(ledger=tmp_path / "ledger.sqlite", batch_size=8)
     finished = len(caught.value.results)
     assert 0 < finished < 6

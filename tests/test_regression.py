@@ -115,8 +115,8 @@ def test_load_data_reads_a_regression_target_from_csv(tmp_path):
         (["1", "2,5", "3"], "cannot read .*flowers.csv' as CSV"),
         (["1", '"2,500"', "3"], "target column 'price' must be numeric, but contains '2,500' in row 1"),
         (["1", "nan", "3"], "target column 'price' must be numeric, but contains 'nan' in row 1"),
-        (["1", "", "3"], r"the target column 'price' is empty in 1 of 3 rows, the first is y\[1\]"),
-        (["1", "1e999", "-inf"], r"2 of 3 targets are missing, NaN or infinite, the first is y\[1\] = inf"),
+        (["1", "", "3"], r"the target column 'price' is empty in 1 of 3 rows; the first is y\[1\]"),
+        (["1", "1e999", "-inf"], r"2 of 3 targets are missing, NaN or infinite; the first is y\[1\] = inf"),
     ],
 )
 def test_load_data_rejects_invalid_regression_targets_in_csv(tmp_path, cells, message):
@@ -136,7 +136,7 @@ def test_load_data_of_csv_without_regression_target_lists_the_columns(tmp_path):
     ("y", "message"),
     [
         (np.full(3, 0.5), "arrays.npz: every target is 0.5; at least two different numbers are needed"),
-        ([1, np.nan, np.inf], r"2 of 3 targets are missing, NaN or infinite, the first is y\[1\] = nan"),
+        ([1, np.nan, np.inf], r"2 of 3 targets are missing, NaN or infinite; the first is y\[1\] = nan"),
         (["1", "2", "3"], "y <U1; X must be numeric, and so must y"),
         ([1, 2j, 3], "y complex128; X must be numeric, and so must y"),
         (

@@ -116,7 +116,7 @@ def test_interrupted_compare_counts_its_runs(tmp_path):
     assert (trial["status"], trial["again"], trial["restored"]) == (130, 0, trial["recorded"])
     (message,) = trial["messages"]
     counted = re.fullmatch(
-        r"actlab: interrupted: (\d) of 9 runs were trained; run it again to resume", message
+        r"actlab: interrupted: (\d) of 9 runs were trained; run the comparison again to resume", message
     )
     assert 1 <= int(counted[1]) <= trial["recorded"]
 

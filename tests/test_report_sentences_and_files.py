@@ -74,12 +74,12 @@ def test_history_insights_report_divergence_first():
     ]
     first = history_insights(history([1.0, 1.0], [float("inf"), 1.0], [0.5, 0.6]))
     assert first[0] == "Training diverged at epoch 1 of 2: the validation loss is inf."
-    assert first[1] == "No epoch with a finite loss: too few to describe the run."
+    assert first[1] == "Too few epochs with a finite loss to describe the run: at least 2 are needed, got 0."
 
 
 def test_history_insights_of_one_epoch():
     assert history_insights(history([1.0], [1.0], [0.5])) == [
-        "1 epoch with a finite loss: too few to describe the run."
+        "Too few epochs with a finite loss to describe the run: at least 2 are needed, got 1."
     ]
 
 

@@ -430,7 +430,7 @@ def _describe_problem(value: Any) -> str:
         return f"the function {value.__name__}; pass its name: {_suggest_import_names(value)}"
     if callable(value):
         kind = "lambda" if isinstance(value, FunctionType) else type(value).__name__
-        return f"a {kind}; write it as a function into a file and pass its name: '{_EXAMPLE_FILE}:name'"
+        return f"a {kind}; write it as a function in a file and pass its name: '{_EXAMPLE_FILE}:name'"
     return f"{value!r}, not a spec such as 'relu'"
 
 

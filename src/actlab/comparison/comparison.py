@@ -92,7 +92,7 @@ class Comparison:
             ``f2``, the function and its derivatives before training.
         about: Settings and environment: ``data``, ``fingerprint``, ``metric``, ``region`` (half its width),
             ``region_is``, ``folds``, ``seeds``, ``level``, ``trained`` (the number of runs),
-            ``sequential_test`` (number of ``interim_analyses``, why it ``ended``, and the activations that
+            ``sequential_test`` (number of ``interim_analyses``, its ``stop_reason``, and the activations that
             were ``dropped``), ``settings``, ``net``, versions, ``processor``, ``date`` and ``command``.
     """
 
@@ -156,7 +156,7 @@ class Interrupted(KeyboardInterrupt):
     """
 
     def __init__(self, results: pd.DataFrame, history: pd.DataFrame, total: int, resumable: bool) -> None:
-        hint = "; run it again to resume" if resumable else ""
+        hint = "; run the comparison again to resume" if resumable else ""
         super().__init__(f": {len(results)} of {total} runs were trained{hint}")
         self.results, self.history = results, history
 
@@ -341,7 +341,7 @@ def _train_until_decided(
         if verbose:
             pairs = len(test.verdicts)
             undecided = f"{pairs - len(test.decided)} of {pairs} pairs are undecided"
-            print(f"actlab: after {test.seeds} seeds {undecided}", file=sys.stderr)
+            print(f"actlab: after {test.seeds} seeds, {undecided}", file=sys.stderr)
     return test, region
 
 

@@ -53,7 +53,8 @@ class ComparisonPlan:
         self.candidates = [dict(sorted(one.items())) for one in ParameterGrid(_grid(config.tune, self.net))]
         first_round = ANALYSES[0] * config.folds * len(self.candidates) * len(config.names)
         if config.until_decided and first_round > parse_budget(config.budget).runs:
-            raise UsageError(f"budget must be >= {first_round} runs, the first round, got {config.budget}")
+            size = f"{first_round} runs, the size of the first round"
+            raise UsageError(f"budget must be >= {size}, got {config.budget}")
         self.y = dataset.y
         if isinstance(self.net, skorch.NeuralNetBinaryClassifier):  # its loss takes numbers
             self.y = dataset.y.astype(np.float32)

@@ -125,7 +125,7 @@ def make_verdict_table(
             row["reason"] = "; ".join(f"{name} {failures[name]}" for name in (a, b) if name in failures)
         else:
             row.update(_list_verdict_columns(verdict, folds))
-            why = "; ".join(f"{name} is {dropped[name]}" for name in (a, b) if name in dropped)
+            why = "; ".join(f"{name} was dropped: {dropped[name]}" for name in (a, b) if name in dropped)
             row["reason"] = _explain_undecided(verdict, why) if verdict.outcome == "undecided" else ""
         rows.append(row)
     frame = pd.DataFrame(rows, columns=VERDICTS)
@@ -156,7 +156,7 @@ def _list_verdict_columns(verdict: Verdict, folds: int) -> dict[str, Any]:
 
 def _explain_undecided(verdict: Verdict, dropped: str) -> str:
     if dropped:
-        return f"{dropped}: dropped"
+        return dropped
     if not verdict.summary.within_df:
         return "one seed cannot separate the variance of the seed from that of the fold: add seeds"
     if verdict.more_seeds is None:

@@ -177,7 +177,8 @@ def _find_kind(module: nn.Module, replace: Replaced | None, name: str) -> Replac
     if len(kinds) == 1:
         return next(iter(kinds))
     if not kinds:
-        raise UsageError(f"module {name} has no known activation; name its path or class with replace")
+        advice = "set replace to the path or class of the module to replace"
+        raise UsageError(f"module {name} has no known activation; {advice}")
     raise UsageError(f"module {name} has {', '.join(sorted(kinds))}; name one of them with replace")
 
 

@@ -69,9 +69,9 @@ class Dataset:
         for name, dtype in dtypes.items():
             values = getattr(self, name)
             if not isinstance(values, np.ndarray) or values.dtype != dtype:
-                kind = f"a {type(values).__name__}, dtype {getattr(values, 'dtype', None)}"
+                kind = f"type {type(values).__name__} and dtype {getattr(values, 'dtype', None)}"
                 right = f"it must be a NumPy array of {dtype}; load_data((X, y)) converts arrays and tensors"
-                raise UsageError(f"{self.name}: {name} is {kind}; {right}")
+                raise UsageError(f"{self.name}: {name} has {kind}; {right}")
         shapes = f"{self.name}: X has shape {self.X.shape} and y {self.y.shape}"
         if self.X.ndim != 2 or len(self.X) != len(self.y):
             raise UsageError(
@@ -272,12 +272,12 @@ def _move_channels_first(X: Array, channels: str | None, name: str) -> Array:
     axes = [channels] if channels else _find_channel_axes(X.shape[1:])
     if len(axes) > 1:
         advice = "set channels='first' or 'last' in load_data (--channels first, --channels last)"
-        raise UsageError(f"{problem}; the channels can be its first or its last axis; {advice}")
+        raise UsageError(f"{problem}; the first or the last axis of an image can be its channels; {advice}")
     if axes != ["last"]:
         return X
     if channels is None:
-        choice = "its last axis was taken as the channels and moved to the front"
-        advice = "if its first axis is the channels, set channels='first' (--channels first)"
+        choice = "the last axis of an image was taken as its channels and moved to the front"
+        advice = "if the first axis is the channels, set channels='first' (--channels first)"
         warnings.warn(f"{problem}; {choice}; {advice}", DataWarning, stacklevel=3)
     return np.moveaxis(X, 3, 1)
 

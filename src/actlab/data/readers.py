@@ -68,7 +68,7 @@ def read_csv(path: Path, target: str | None, regression: bool) -> tuple[Array, A
     if not isinstance(frame.index, pd.RangeIndex) or len(names) != len(frame.columns):
         advice = "name every column, or remove separators at the ends of lines"
         raise UsageError(
-            f"{path.name}: the rows have more fields than the header line, {_format_names(names)}; {advice}"
+            f"{path.name}: the rows have more fields than the header line ({_format_names(names)}); {advice}"
         )
     numeric = [column for column in frame if regression or column != target]
     if any(_has_decimal_commas(frame[column]) for column in numeric):
@@ -108,7 +108,7 @@ def convert_frame(
         raise UsageError(f"{name}: {problem}; the {kind} column is one of {_format_names(columns)}{hint}")
     labels = frame.pop(str(target))
     if len(missing := np.flatnonzero(labels.isna())):
-        where = f"{len(missing)} of {len(frame)} rows, the first is y[{missing[0]}]"
+        where = f"{len(missing)} of {len(frame)} rows; the first is y[{missing[0]}]"
         advice = "fill it in, or drop these rows"
         raise UsageError(f"{name}: the {kind} column {target!r} is empty in {where}; {advice}")
     y = _convert_numbers(labels, f"target column {target!r}", name) if regression else _convert_labels(labels)
@@ -214,7 +214,9 @@ def _convert_numbers(values: pd.Series[Any], what: str, name: str) -> Array:
         advice = "encode categories and dates as numbers, or drop the column"
         if _SEPARATED.fullmatch(value):
             how = "pandas.read_csv(decimal=..., thousands=...)"
-            advice = f"write numbers as 1234.5, or read it with {how} and pass the DataFrame to load_data"
+            advice = (
+                f"write numbers as 1234.5, or read the file with {how} and pass the DataFrame to load_data"
+            )
         raise UsageError(f"{name}: {problem}; {advice}")
     return numbers.to_numpy(np.float64, na_value=np.nan)
 
@@ -244,7 +246,7 @@ def convert_arrays(X: Any, y: Any, regression: bool, name: str) -> tuple[Array, 
             arrays.append(_to_array(values))
         except (TypeError, ValueError, RuntimeError) as error:
             kind = type(values).__name__
-            problem = f"{letter} is a {kind} that cannot be converted to an array ({_format_reason(error)})"
+            problem = f"{letter} of type {kind} cannot be converted to an array ({_format_reason(error)})"
             raise UsageError(f"{name}: {problem}; pass an array without missing values") from error
     return _check_dtypes(arrays[0], arrays[1], regression, name)
 

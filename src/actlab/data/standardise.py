@@ -19,7 +19,7 @@ def standardise_targets(y: Array, name: str) -> npt.NDArray[np.float32]:
     y = _to_float64(y)
     if (bad := ~np.isfinite(y)).any():
         first = f"the first is y[{bad.argmax()}] = {y[bad.argmax()]}"
-        raise UsageError(f"{name}: {bad.sum()} of {len(y)} targets are missing, NaN or infinite, {first}")
+        raise UsageError(f"{name}: {bad.sum()} of {len(y)} targets are missing, NaN or infinite; {first}")
     if (low := y.min()) == y.max():
         raise UsageError(f"{name}: every target is {low}; at least two different numbers are needed")
     _rescale(y)
@@ -83,4 +83,4 @@ def _refuse_not_finite(X: Array, columns: Sequence[str] | None, name: str) -> No
         if columns:
             where += f" (column {columns[column]!r}{'; it contains no number' * bool(bad[:, column].all())})"
         advice = f"fill them in, or drop these samples{' or columns' * bool(columns)}"
-        raise UsageError(f"{name}: {count}, the first is {where}; {advice}")
+        raise UsageError(f"{name}: {count}; the first is {where}; {advice}")

@@ -38,7 +38,8 @@ def history_insights(history: pd.DataFrame) -> list[str]:
     count = count_finite_epochs(history)
     sentences = [] if count == len(history) else [_describe_divergence(history.iloc[count], len(history))]
     if count < 2:
-        return [*sentences, f"{count or 'No'} epoch with a finite loss: too few to describe the run."]
+        needed = f"at least 2 are needed, got {count}"
+        return [*sentences, f"Too few epochs with a finite loss to describe the run: {needed}."]
     history = history[:count]
     train, valid = history[list(_LOSSES)].to_numpy(np.float64).T
     epochs = [int(epoch) for epoch in history["epoch"]]

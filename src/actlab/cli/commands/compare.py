@@ -59,7 +59,7 @@ def add_options(parser: Parser) -> None:
     add = parser.add_argument_group("statistics").add_argument
     add("--folds", type=int, default=3, metavar="N", help="number of cross-validation folds")
     add("--seeds", type=int, default=1, metavar="N", help="number of seeds per fold")
-    add("--until-decided", action="store_true", help="add seeds, up to 32, until every verdict is decided")
+    add("--until-decided", action="store_true", help="add seeds, up to 32, until every pair is decided")
     add("--budget", metavar="N|Nm", help="limit of --until-decided: N runs, or N minutes (20m)")
     add("--scoring", metavar="NAME", help="scikit-learn scorer (default: accuracy or r2)")
     rope = "differences up to X are practically equivalent (default: set by the scorer)"
@@ -153,7 +153,7 @@ def _parse_tune(texts: list[str]) -> dict[str, list[Any]]:
     for text in texts:
         name, equals, values = text.partition("=")
         if not equals or not values or name in tuned:
-            wrong = "names it twice" if name in tuned else "is not NAME=VALUE,VALUE"
+            wrong = f"repeats {name!r}" if name in tuned else "is not NAME=VALUE,VALUE"
             raise UsageError(f"--tune {text!r} {wrong}; write lr=0.003,0.01,0.03, for example")
         tuned[name] = [_parse_value(value.strip()) for value in values.split(",")]
     return tuned

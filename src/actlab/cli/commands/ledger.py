@@ -31,7 +31,7 @@ def add_options(parser: Parser) -> None:
     """Add the commands below ``actlab ledger``."""
     commands = parser.add_subparsers()
     table = {
-        "show": ("print the finished runs and the processes that are training others", show),
+        "show": ("print the finished runs and the processes that are still training", show),
         "verify": ("verify that the file is complete and consistent", verify),
         "export": ("write the tables as CSV and JSON files", export),
         "merge": ("copy the runs of other ledgers into one, each run once", merge),
