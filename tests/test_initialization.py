@@ -93,6 +93,35 @@ def test_init_scales_residual_and_shared_layers():
     assert not model.first._forward_hooks
 
 
+class TakesDictionary(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 3)
+
+    def forward(self, inputs):
+        return self.layer(inputs["x"])
+
+
+@pytest.mark.parametrize(
+    ("model", "x"),
+    [
+        (nn.Linear(64, 3), X.double().numpy()),
+        (nn.Linear(64, 3), X.tolist()),
+        (nn.Linear(64, 3).double(), X.numpy()),
+        (TakesDictionary(), {"x": X}),
+        (nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 2)), [[1, 2], [3, 8]]),
+    ],
+)
+def test_init_accepts_arrays_and_what_the_model_takes(model, x):
+    sizes = []
+    layer = next(part for part in model.modules() if isinstance(part, nn.Linear))
+    actlab.init_(model, x)
+    layer.register_forward_hook(lambda part, args, output: sizes.append(output.square().mean().item()))
+    dtype = layer.weight.dtype
+    model(x if isinstance(x, dict) else torch.as_tensor(x, dtype=dtype if "Lin" in repr(model)[:3] else None))
+    assert sizes == [pytest.approx(1, rel=1e-4)]
+
+
 def test_init_scales_convolutions():
     model = actlab.init_(ConvNet(activation="tanh", num_features=64), X)
     assert model(X).square().mean().item() == pytest.approx(1, rel=1e-4)

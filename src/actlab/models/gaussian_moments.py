@@ -175,7 +175,7 @@ def list_moments(activation: Activation[...]) -> list[tuple[str, str]]:
 def _name(activation: Any) -> str:
     if isinstance(activation, Activation):
         return repr(activation.name)
-    return repr(getattr(activation, "__name__", activation))
+    return " ".join(repr(getattr(activation, "__name__", activation)).split())
 
 
 def _in_float64(activation: ActivationLike | Activation[...]) -> tuple[Function, bool]:

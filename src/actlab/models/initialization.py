@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +26,8 @@ def init_(model: nn.Module, x: Any) -> nn.Module:
 
     Args:
         model: The model. Its mode, buffers and other parameters do not change.
-        x: Samples (n, ...), such as a batch of training samples.
+        x: Samples (n, ...), such as a batch of training samples: an array, which is converted to the dtype of
+            the model, or anything that the model takes.
 
     Returns:
         The same model.
@@ -68,7 +70,7 @@ def init_(model: nn.Module, x: Any) -> nn.Module:
             for layer in layers:
                 if layer.bias is not None:
                     layer.bias.zero_()
-            model.eval()(torch.as_tensor(x))
+            model.eval()(_convert_samples(model, x))
     except Exception as error:
         with torch.no_grad():
             for parameter, value in saved.items():
@@ -82,6 +84,14 @@ def init_(model: nn.Module, x: Any) -> nn.Module:
         for part, mode in before.items():
             part.training = mode
     return model
+
+
+def _convert_samples(model: nn.Module, x: Any) -> Any:
+    if not isinstance(x, np.ndarray | list):
+        return x
+    samples = torch.as_tensor(x)
+    dtype = next((p.dtype for p in model.parameters()), torch.float32)
+    return samples.to(dtype) if samples.is_floating_point() else samples
 
 
 def _is_initialized(part: nn.Module) -> bool:
