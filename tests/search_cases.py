@@ -101,7 +101,7 @@ CASES = {
     "arrays": Case(),
     "float64 arrays of a float64 module": Case({"module": lambda: make_mlp().double()}, X=X.astype(float)),
     "features in Fortran order": Case(X=np.asfortranarray(X)),
-    "token numbers": Case({"module": Tokens}, ALONE, X=(X > 0).astype(np.int64)),
+    "token numbers": Case({"module": Tokens}, "any", X=(X > 0).astype(np.int64)),
     "tensors": Case(how=ALONE, X=TENSOR(X), y=TENSOR(Y)),
     "tensor features": Case(how=ALONE, X=TENSOR(X)),
     "a frame": Case({"module": Columns}, ALONE, X=pd.DataFrame(X, columns=list("abcd"))),

@@ -112,7 +112,7 @@ class Counted(Network):
         self.register_buffer("saved_bytes", torch.arange(3), persistent=False)
 
     def forward(self, X):
-        return self.scale * super().forward(X) + self.kept
+        return self.scale * super().forward(X) + self.saved_bytes
 
 
 class Recurrent(nn.Module):
