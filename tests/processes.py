@@ -1,4 +1,4 @@
-"""WorkerPool that tests start: with default signals, for a limited time, and always ended."""
+"""Processes that tests start: with default signals, for a limited time, and always ended."""
 
 from __future__ import annotations
 

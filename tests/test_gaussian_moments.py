@@ -99,6 +99,15 @@ def test_gain_does_not_depend_on_the_grad_mode(mode):
     assert gaussian_moments("tanh").slope == pytest.approx(0.4644, abs=1e-4)
 
 
+@pytest.mark.parametrize("power", [0.3, 0.45, 0.5])
+def test_slope_is_nan_if_it_is_not_finite(power):
+    moments = gaussian_moments(lambda x: x.abs() ** power)
+    expected = 2**power * math.gamma(power + 0.5) / math.sqrt(math.pi)
+    assert moments.second == pytest.approx(expected, rel=1e-7)
+    assert math.isnan(moments.slope)
+    assert moments.critical_point is None
+
+
 def test_gain_leaves_the_module_unchanged():
     module = nn.Sequential(nn.BatchNorm1d(1), nn.PReLU()).train()
     with pytest.raises(actlab.UsageError):

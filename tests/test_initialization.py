@@ -128,6 +128,16 @@ def test_init_scales_convolutions():
     assert model.conv1.weight.std().item() > 0
 
 
+def test_init_leaves_layers_unchanged_that_the_model_does_not_call():
+    torch.manual_seed(0)
+    model = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    nn.init.ones_(model.self_attn.out_proj.bias)  # attention uses the tensors of this layer without a call
+    before = copy.deepcopy(model.state_dict())
+    actlab.init_(model, torch.randn(30, 5, 16))
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"linear1.weight", "linear1.bias", "linear2.weight", "linear2.bias"}
+
+
 def test_init_leaves_frozen_layers_and_other_parameters_unchanged():
     model = nn.Sequential(nn.Linear(64, 8), nn.PReLU(), nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 2))
     model[0].requires_grad_(False)
@@ -142,6 +152,23 @@ def make_dead():
     model = nn.Sequential(nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 8))
     nn.init.zeros_(model[2].weight)
     return model
+
+
+class Interrupting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 8)
+
+    def forward(self, x):
+        raise KeyboardInterrupt(self.layer(x))
+
+
+def test_init_restores_the_model_after_an_interrupt():
+    model = Interrupting()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(KeyboardInterrupt):
+        actlab.init_(model, X)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 class Broken(nn.Module):

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -75,3 +77,11 @@ def test_get_refuses_a_file_that_imports_itself(call, tmp_path):
         actlab.get(f"{file}:f")
     file.write_text("import actlab\nf = actlab.functional.relu\n")
     assert repr(actlab.get(f"{file}:f")) == "ReLU()"
+
+
+def test_get_imports_a_file_in_several_threads_at_once(tmp_path):
+    file = tmp_path / "slow_file.py"
+    file.write_text("import time, actlab\ntime.sleep(0.3)\nf = actlab.functional.relu\n")
+    with ThreadPoolExecutor(4) as executor:
+        modules = list(executor.map(actlab.get, [f"{file}:f"] * 4))
+    assert {repr(module) for module in modules} == {"ReLU()"}

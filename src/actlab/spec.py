@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from actlab.errors import UsageError, did_you_mean, raise_problems, summarize_er
 from actlab.functions import catalogue
 
 _EXAMPLE_FILE = "my_layers.py"  # stands for a file of the user
-_loading: set[Path] = set()  # files that are being imported
+_loading: set[tuple[int, Path]] = set()  # the files that each thread is importing
 
 
 class _SelfImportError(UsageError):
@@ -298,7 +299,7 @@ def _import_module(what: str, path: str) -> ModuleType:
 
 
 def _load_file(path: Path) -> ModuleType:
-    if path.resolve() in _loading:
+    if (this := (threading.get_ident(), path.resolve())) in _loading:
         advice = "put the activation into another file, or call actlab under `if __name__ == '__main__':`"
         problem = f"{path.name} imports itself, because it calls actlab when it is imported"
         raise _SelfImportError(f"{problem}; {advice}")
@@ -310,14 +311,14 @@ def _load_file(path: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # objects that it defines can then be pickled
-    _loading.add(path.resolve())
+    _loading.add(this)
     try:
         spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
     finally:
-        _loading.remove(path.resolve())
+        _loading.remove(this)
     return module
 
 

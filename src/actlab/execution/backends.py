@@ -133,7 +133,7 @@ class InProcessBackend:
 
 
 class ExecutorBackend:
-    """WorkerPool of this machine or of others, which have their own memory."""
+    """Processes of this machine or of others, which have their own memory."""
 
     together = False
 

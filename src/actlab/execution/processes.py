@@ -292,5 +292,5 @@ def create_shared_folder(needed: int) -> Iterator[Path]:
         yield folder
     finally:
         with contextlib.suppress(FileNotFoundError):
-            # WorkerPool may still write; after the renaming they cannot add files while it is deleted.
+            # Processes may still write; after the renaming they cannot add files while it is deleted.
             shutil.rmtree(folder.rename(f"{folder}-gone"), ignore_errors=True)

@@ -64,9 +64,8 @@ def _train_or_split(
     notes: list[str] = []
     try:
         loops = ready or [Loop(runs, fleet.layer_by_layer, data, fleet.alone is ReasonAlone.DRAWS)]
-        return FleetOutcome(
-            loops.pop().train(report, notes), notes
-        )  # the last reference: its memory is freed if it fails
+        # `pop` leaves no other reference, so the memory of a loop that fails is freed.
+        return FleetOutcome(loops.pop().train(report, notes), notes)
     except StateChanged as change:
         return FleetOutcome([Result(reason_alone=str(change), passing=True) for _ in runs], notes)
     except Exception as error:  # a user's module may raise anything

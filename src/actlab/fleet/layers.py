@@ -54,6 +54,11 @@ class TracedLayer:
     activation: str = ""
     function: Callable[[Tensor], Tensor] | None = None
 
+    @property
+    def is_explicit(self) -> bool:
+        """Whether a fleet computes the layer without a call of the user's module or function."""
+        return self.kind in ("linear", "formula")
+
 
 class LinearLayer:
     """A matrix product and a bias.

@@ -143,9 +143,8 @@ class Loop:
         """Train an epoch and record it in the histories; return which runs end."""
         start = time.perf_counter()
         metrics = self.train_epoch()
-        if (
-            epoch & (epoch - 1) == 0 or epoch == self.first.epochs
-        ):  # 1, 2, 4, ...: it can take 1 % of an epoch
+        is_power_of_two = epoch & (epoch - 1) == 0  # a check can take 1 % of an epoch
+        if is_power_of_two or epoch == self.first.epochs:
             self._check_state()
         seconds = (time.perf_counter() - start) / len(self.active)
         ended = [state.end_epoch(row, seconds) for state, row in zip(self.active, metrics, strict=True)]

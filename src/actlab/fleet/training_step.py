@@ -97,7 +97,7 @@ class SequentialStep(TrainingStep):
         device: str,
         bfloat16: bool,
     ) -> None:
-        self.calls_modules = any(layer.kind not in ("linear", "formula") for layer in layers)
+        self.calls_modules = not all(layer.is_explicit for layer in layers)
         linear = [layer.name for layer in layers if layer.kind == "linear"]
         weights = {f"{name}weight": modules[0].get_submodule(name[:-1]).weight for name in linear}
         is_single = len(modules) == 1

@@ -23,7 +23,6 @@ from actlab.fleet.settings import FleetSettings
 from actlab.fleet.trace import is_stateless, trace_layers
 from actlab.fleet.training_step import create_step
 
-_EXPLICIT = ("linear", "formula")  # layers that a fleet computes without a call of the module
 _DRAWS = (
     "the network draws random numbers during training; in a fleet, they would depend on the other networks"
 )
@@ -97,7 +96,7 @@ def try_in_fleet(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> Tri
     is_sequential = layers is not None
     if draws:
         return Trial(layer_by_layer=is_sequential, alone=ReasonAlone.DRAWS, reason_alone=_DRAWS)
-    is_explicit = layers is not None and all(layer.kind in _EXPLICIT for layer in layers)
+    is_explicit = layers is not None and all(layer.is_explicit for layer in layers)
     if not is_explicit and (problem := _find_step_problem([network, network], layers, run, x, y)):
         reason = f"torch.vmap cannot run the network: {problem}"
         return Trial(layer_by_layer=is_sequential, alone=ReasonAlone.NO_VMAP, reason_alone=reason)

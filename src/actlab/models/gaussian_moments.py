@@ -35,7 +35,7 @@ class GaussianMoments:
     Attributes:
         mean: E[f(z)].
         second: E[f(z)^2].
-        slope: E[f'(z)^2]; NaN for a gated unit.
+        slope: E[f'(z)^2]; NaN for a gated unit, and if it is not finite.
         variance_slope: The derivative of E[f(s z)^2] / E[f(z)^2] with respect to the variance s^2, at 1. If
             it is below 1, layers with the gain bring signals back to variance 1. At 1, the variance keeps its
             value. Above 1, differences from variance 1 grow from layer to layer. NaN for a gated unit.
@@ -127,28 +127,23 @@ def gaussian_moments(activation: ActivationLike | Activation[...]) -> GaussianMo
     try:
         function, is_gated = _in_float64(activation)
         scale = _check_elementwise(function, name)
-        result: Any = cubature(
-            lambda z: _integrands(function, z[:, 0], scale, name),  # type: ignore[misc]
-            [-_LARGEST],
-            [_LARGEST],
-            rule="gk21",
-            rtol=_TOLERANCE,
-            atol=_TOLERANCE,
-            max_subdivisions=_MAX_SUBDIVISIONS,
-            points=[np.zeros(1)],
-        )
-        tails = _integrands(function, np.array([-_LARGEST, _LARGEST]), scale, name)
+        moments, errors = _integrate(lambda z: _evaluate_values(function, z, scale, name))
+        ends = np.array([-_LARGEST, _LARGEST])
+        tails = _evaluate_values(function, ends, scale, name)[:, 1] * _compute_density(ends)
+        (slope,), (slope_error,) = _integrate(lambda z: _evaluate_slopes(function, z, scale))
     except UsageError:
         raise
     except Exception as error:  # raised by the user's function
         raise UsageError(f"activation {name} cannot be evaluated: {summarize_error(error)}") from error
-    mean, second, slope, spread = map(float, result.estimate)
-    if not tails[:, 1].max() * _LARGEST <= _MAX_ERROR * second:
+    mean, second, spread = moments
+    if not tails.max() * _LARGEST <= _MAX_ERROR * second:
         raise UsageError(f"activation {name} has no finite E[f(z)^2] for z ~ N(0, 1): it grows too fast")
-    if result.error[1] > _MAX_ERROR * second:
+    if errors[1] > _MAX_ERROR * second:
         raise UsageError(f"E[f(z)^2] of activation {name} cannot be computed to {_MAX_ERROR:g}")
     if is_gated:
         return GaussianMoments(0.0, second * scale**2, math.nan, math.nan)
+    if not (math.isfinite(slope) and slope_error <= _MAX_ERROR * slope):
+        slope = math.nan
     mean = 0.0 if abs(mean) < _TOLERANCE * math.sqrt(second) else mean  # an odd function
     variance_slope = (spread / second - 1) / 2 if second else math.nan
     return GaussianMoments(mean * scale, second * scale**2, slope * scale**2, variance_slope)
@@ -162,11 +157,12 @@ def list_moments(activation: Activation[...]) -> list[tuple[str, str]]:
         return [("gain", f"none: {error}")]
     if activation.facts.gated:
         return [("gain", f"{moments.gain:.6g}")]
-    sizes = f"mean {moments.mean:.4g}, variance {moments.variance:.4g}"
+    slope = "not finite" if math.isnan(moments.slope) else f"{moments.slope:.4g}"
+    sizes = f"mean {moments.mean:.4g}, variance {moments.variance:.4g}, mean squared slope {slope}"
     point = moments.critical_point
     critical = f"sigma_w = {point[0]:.4g}, sigma_b = {point[1]:.4g}" if point else "none"
     return [
-        ("at z ~ N(0, 1)", f"{sizes}, mean squared slope {moments.slope:.4g}"),
+        ("at z ~ N(0, 1)", sizes),
         ("gain", f"{moments.gain:.6g}" if moments.second else "none: it is zero"),
         ("critical point", critical),
     ]
@@ -203,19 +199,44 @@ def _check_elementwise(function: Function, name: str) -> float:
     return float(y.detach().square().mean().sqrt()) or 1.0
 
 
-def _integrands(function: Function, z: Array, scale: float, name: str) -> Array:
-    """Return f, f^2, f'^2 and z^2 f^2 at points (n,), for f / scale, times the normal density (n, 4)."""
-    slopes = np.zeros_like(z)
-    with torch.inference_mode(False), torch.enable_grad():
-        x = torch.from_numpy(z).requires_grad_()
-        y = function(x.clone())  # it may work in place
-        if y.requires_grad:
-            slopes = torch.autograd.grad(y.sum(), x, materialize_grads=True)[0].numpy()
-    values = y.detach().double().numpy()
+def _integrate(evaluate: Callable[[Array], Array]) -> tuple[list[float], list[float]]:
+    """Return the integrals of functions (n, k) of points (n,) times the normal density, and their errors."""
+
+    with np.errstate(invalid="ignore", over="ignore"):  # at a singularity of the slope
+        result: Any = cubature(
+            lambda z: evaluate(z[:, 0]) * _compute_density(z),  # type: ignore[misc]
+            [-_LARGEST],
+            [_LARGEST],
+            rule="gk21",
+            rtol=_TOLERANCE,
+            atol=_TOLERANCE,
+            max_subdivisions=_MAX_SUBDIVISIONS,
+            points=[np.zeros(1)],
+        )
+    return result.estimate.tolist(), result.error.tolist()
+
+
+def _compute_density(z: Array) -> Array:
+    return np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+
+def _evaluate_values(function: Function, z: Array, scale: float, name: str) -> Array:
+    """Return f, f^2 and z^2 f^2 (n, 3) at points (n,), for f / scale."""
+    with torch.no_grad():
+        values = function(torch.from_numpy(z.copy())).double().numpy()  # it may work in place
     if not np.isfinite(values).all():
         first = int(np.argmin(np.isfinite(values)))
         raise UsageError(f"activation {name} has no finite E[f(z)^2]: f({z[first]:g}) is {values[first]}")
-    density = np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-    values, slopes = values / scale, slopes / scale
-    columns = (values, values**2, slopes**2, (z * values) ** 2)
-    return np.stack([column * density for column in columns], 1)
+    values = values / scale
+    return np.stack([values, values**2, (z * values) ** 2], 1)
+
+
+def _evaluate_slopes(function: Function, z: Array, scale: float) -> Array:
+    """Return f'^2 (n, 1) at points (n,), for f / scale."""
+    with torch.inference_mode(False), torch.enable_grad():
+        x = torch.from_numpy(z).requires_grad_()
+        y = function(x.clone())
+        if not y.requires_grad:
+            return np.zeros((len(z), 1))
+        slopes: Array = torch.autograd.grad(y.sum(), x, materialize_grads=True)[0].numpy()
+    return (slopes / scale)[:, None] ** 2

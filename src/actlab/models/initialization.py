@@ -18,11 +18,11 @@ _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 def init_(model: nn.Module, x: Any) -> nn.Module:
     """Scale the weights of a model so that the outputs of each layer have the mean square 1, in place.
 
-    Applies to linear and convolutional layers with trained weights, in the order in which the model calls
-    them. Biases become 0. The weights keep their directions, so networks that differ in their activations
-    still start from the same random numbers. Because the sizes are measured, this works for every activation
-    and for residual connections. After an activation ``f``, the weights of wide layers get the standard
-    deviation ``actlab.gain(f) / sqrt(fan_in)``.
+    Applies to the linear and convolutional layers with trained weights that the model calls, in the order of
+    the calls. Their biases become 0. The weights keep their directions, so networks that differ in their
+    activations still start from the same random numbers. Because the sizes are measured, this works for every
+    activation and for residual connections. After an activation ``f``, the weights of wide layers get the
+    standard deviation ``actlab.gain(f) / sqrt(fan_in)``.
 
     Args:
         model: The model. Its mode, buffers and other parameters do not change.
@@ -50,9 +50,13 @@ def init_(model: nn.Module, x: Any) -> nn.Module:
     if lazy := list_lazy_parameters(model):
         raise UsageError(f"the parameter {lazy[0]} is lazy; call the model with samples before init_")
     layers = {part: name for name, part in model.named_modules() if _is_initialized(part)}
-    before = {part: part.training for part in model.modules()}
-    saved = {p: p.detach().clone() for layer in layers for p in layer.parameters(recurse=False)}
+    modes = {part: part.training for part in model.modules()}
+    before = {p: p.detach().clone() for layer in layers for p in layer.parameters(recurse=False)}
     scaled: set[nn.Module] = set()
+
+    def clear_bias(layer: nn.Module, args: Any) -> None:
+        if layer.bias is not None:
+            layer.bias.zero_()  # type: ignore[operator]
 
     def scale(layer: nn.Module, args: Any, output: Tensor) -> Tensor:
         if layer in scaled:  # a shared layer is scaled in its first call
@@ -64,24 +68,22 @@ def init_(model: nn.Module, x: Any) -> nn.Module:
         layer.weight.div_(size)  # type: ignore[operator]
         return output / size
 
-    handles = [layer.register_forward_hook(scale) for layer in layers]
+    handles = [layer.register_forward_pre_hook(clear_bias) for layer in layers]
+    handles += [layer.register_forward_hook(scale) for layer in layers]
     try:
         with torch.no_grad():
-            for layer in layers:
-                if layer.bias is not None:
-                    layer.bias.zero_()
             model.eval()(_convert_samples(model, x))
-    except Exception as error:
+    except BaseException as error:  # also Ctrl-C
         with torch.no_grad():
-            for parameter, value in saved.items():
+            for parameter, value in before.items():
                 parameter.copy_(value)
-        if isinstance(error, UsageError):
+        if isinstance(error, UsageError) or not isinstance(error, Exception):
             raise
         raise UsageError(f"the model fails on the samples: {summarize_error(error)}") from error
     finally:
         for handle in handles:
             handle.remove()
-        for part, mode in before.items():
+        for part, mode in modes.items():
             part.training = mode
     return model
 
