@@ -29,7 +29,7 @@ from actlab.fleet.loop import DeviceData, EpochCallback, Loop
 from actlab.fleet.run import Epoch, Run
 from actlab.fleet.settings import FleetSettings, use_settings
 from actlab.fleet.trial import ReasonAlone
-from actlab.introspection import unimportable_sources
+from actlab.introspection.user_code import unimportable_sources
 
 Array = npt.NDArray[Any]
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from actlab.introspection import Definition, ValueDescriber, collect_variables, find_library_name
+from actlab.introspection.user_code import Definition, collect_variables, find_library_name
+from actlab.introspection.value_description import ValueDescriber
 
 _MAX_VALUES, _MAX_DEPTH = 20_000, 40  # limits of one snapshot
 _BARE_ATTRIBUTES = frozenset(vars(nn.Module()))  # attributes of every module, usually empty

@@ -30,17 +30,14 @@ from actlab._version import __version__
 from actlab.activation.definition import Activation
 from actlab.fleet.run import Run
 from actlab.fleet.skorch_adapter import build_module
-from actlab.introspection import (
+from actlab.introspection.user_code import (
     Definition,
-    Indescribable,
-    ValueDescriber,
     collect_variables,
     find_library,
     find_library_name,
-    hash_array,
     is_user_code,
-    to_json,
 )
+from actlab.introspection.value_description import Indescribable, ValueDescriber, hash_array, to_json
 from actlab.models.random_streams import WEIGHTS, seeded_numpy, seeded_torch
 from actlab.spec import ResolvedActivation
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import fx, nn
 
-from actlab.introspection import read_source
+from actlab.introspection.user_code import read_source
 from actlab.models.activation_sites import CALLS, Kind, identify, identify_module
 
 _UNKNOWN = object()

@@ -1,0 +1,1 @@
+"""Describe what values and the user's code consist of."""
