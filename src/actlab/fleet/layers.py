@@ -54,11 +54,6 @@ class TracedLayer:
     activation: str = ""
     function: Callable[[Tensor], Tensor] | None = None
 
-    @property
-    def is_explicit(self) -> bool:
-        """Whether a fleet computes the layer without a call of the user's module or function."""
-        return self.kind in ("linear", "formula")
-
 
 class LinearLayer:
     """A matrix product and a bias.
@@ -251,6 +246,11 @@ class AutogradLayer:
             return None
         (slope,) = torch.autograd.grad(self.output, x, torch.ones_like(self.output), retain_graph=True)
         return slope
+
+
+def are_explicit(layers: Sequence[TracedLayer]) -> bool:
+    """Return whether a fleet computes the layers without calls of the user's modules and functions."""
+    return all(layer.kind in ("linear", "formula") for layer in layers)
 
 
 def create_layer(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from actlab.fleet.diagnostics import ActivationRecord, find_outermost_activations, record_calls
 from actlab.fleet.layers import (
     TracedLayer,
+    are_explicit,
     create_layer,
     is_stored_transposed,
     make_functional,
@@ -97,7 +98,7 @@ class SequentialStep(TrainingStep):
         device: str,
         bfloat16: bool,
     ) -> None:
-        self.calls_modules = not all(layer.is_explicit for layer in layers)
+        self.calls_modules = not are_explicit(layers)
         linear = [layer.name for layer in layers if layer.kind == "linear"]
         weights = {f"{name}weight": modules[0].get_submodule(name[:-1]).weight for name in linear}
         is_single = len(modules) == 1
