@@ -35,6 +35,9 @@ class Layer(Protocol):
         """Return the derivative of an activation at its last input; None for other layers."""
 
 
+EXPLICIT = ("linear", "formula")  # kinds of layers that a fleet computes without a call of their modules
+
+
 @dataclass(frozen=True)
 class TracedLayer:
     """One layer of a sequential network.
@@ -246,11 +249,6 @@ class AutogradLayer:
             return None
         (slope,) = torch.autograd.grad(self.output, x, torch.ones_like(self.output), retain_graph=True)
         return slope
-
-
-def are_explicit(layers: Sequence[TracedLayer]) -> bool:
-    """Return whether a fleet computes the layers without calls of the user's modules and functions."""
-    return all(layer.kind in ("linear", "formula") for layer in layers)
 
 
 def create_layer(

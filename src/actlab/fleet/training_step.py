@@ -10,13 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from actlab.fleet.diagnostics import ActivationRecord, find_outermost_activations, record_calls
-from actlab.fleet.layers import (
-    TracedLayer,
-    are_explicit,
-    create_layer,
-    is_stored_transposed,
-    make_functional,
-)
+from actlab.fleet.layers import EXPLICIT, TracedLayer, create_layer, is_stored_transposed, make_functional
 from actlab.fleet.losses import compute_loss, compute_loss_and_gradients, has_explicit_gradient
 from actlab.fleet.stacked_weights import Stack
 
@@ -98,7 +92,7 @@ class SequentialStep(TrainingStep):
         device: str,
         bfloat16: bool,
     ) -> None:
-        self.calls_modules = not are_explicit(layers)
+        self.calls_modules = any(layer.kind not in EXPLICIT for layer in layers)
         linear = [layer.name for layer in layers if layer.kind == "linear"]
         weights = {f"{name}weight": modules[0].get_submodule(name[:-1]).weight for name in linear}
         is_single = len(modules) == 1

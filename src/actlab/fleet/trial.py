@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from actlab.errors import summarize_error
-from actlab.fleet.layers import TracedLayer, are_explicit
+from actlab.fleet.layers import EXPLICIT, TracedLayer
 from actlab.fleet.losses import compute_loss
 from actlab.fleet.module_state import StateWatch, read_random_state
 from actlab.fleet.run import Run
@@ -96,7 +96,7 @@ def try_in_fleet(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> Tri
     is_sequential = layers is not None
     if draws:
         return Trial(layer_by_layer=is_sequential, alone=ReasonAlone.DRAWS, reason_alone=_DRAWS)
-    is_explicit = layers is not None and are_explicit(layers)
+    is_explicit = layers is not None and all(layer.kind in EXPLICIT for layer in layers)
     if not is_explicit and (problem := _find_step_problem([network, network], layers, run, x, y)):
         reason = f"torch.vmap cannot run the network: {problem}"
         return Trial(layer_by_layer=is_sequential, alone=ReasonAlone.NO_VMAP, reason_alone=reason)
