@@ -65,7 +65,7 @@ def executed(source: Path) -> NotebookNode:
     return notebook
 
 
-def kept(source: Path) -> NotebookNode | None:
+def load_outputs(source: Path) -> NotebookNode | None:
     """Return a lesson with its stored outputs, if they come from the same code."""
     path = source.with_suffix(".ipynb")
     if not path.exists():
@@ -145,7 +145,7 @@ def main() -> None:
     folder = SOURCES if beside else Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     for source in sorted(SOURCES.glob("[0-9]*.py")):
-        notebook = kept(source) if beside else None
+        notebook = load_outputs(source) if beside else None
         if notebook is None:
             notebook = executed(source)
             if beside:

@@ -33,7 +33,7 @@ def percentiles(rows, kind="values"):
     return diagnostic_charts.read_percentiles(rows, kind).to_numpy().tolist()
 
 
-def test_read_percentiles_are_interpolated():
+def test_read_percentiles_interpolates():
     rows = pd.DataFrame({"low": [0.0, -1.0], "high": [1.0, 3.0], "values": ["50 " * 20, "0 0 1 0"]})
     assert percentiles(rows) == [pytest.approx([0.05, 0.5, 0.95]), pytest.approx([1.05, 1.5, 1.95])]
 
@@ -56,13 +56,13 @@ def test_read_percentiles_of_equal_values_are_equal():
         {"low": "a"},
     ],
 )
-def test_make_distribution_panels_skip_invalid_histograms(changed):
+def test_make_distribution_panels_skips_invalid_histograms(changed):
     rows = one_layer(**changed).drop(columns="gradients")
     assert diagnostic_charts.make_distribution_panels(rows, ["relu"]) == []
     assert diagnostic_charts.make_distribution_panels(rows.drop(columns="values"), ["relu"]) == []
 
 
-def test_make_distribution_panels_show_means_over_runs():
+def test_make_distribution_panels_shows_means_over_runs():
     outputs = pd.DataFrame(
         {"activation": "relu", "part": "activation", "layer": 1, "epoch": [1, 1, 9], "fold": [1, 2, 1]}
         | {"low": [-1.0, -3.0, 0.0], "high": [1.0, 3.0, 8.0], "values": "1 1 1 1"}
@@ -73,7 +73,7 @@ def test_make_distribution_panels_show_means_over_runs():
     assert (line.low, line.high) == ([-1.8, 0.4], [1.8, 7.6])
 
 
-def test_make_distribution_panels_use_a_logarithmic_axis_for_gradients():
+def test_make_distribution_panels_uses_a_logarithmic_axis_for_gradients():
     frame = diagnostics_frame(("relu",), layers=1)
     outputs, gradients = diagnostic_charts.make_distribution_panels(frame, ["relu"])
     assert not outputs.log
@@ -81,7 +81,7 @@ def test_make_distribution_panels_use_a_logarithmic_axis_for_gradients():
     assert gradients.lines[0].y[0] == pytest.approx(1e-4, rel=0.3)
 
 
-def test_make_distribution_panels_thin_many_epochs():
+def test_make_distribution_panels_thins_many_epochs():
     many = pd.concat([one_layer()[:1].assign(epoch=epoch) for epoch in range(1, 301)])
     outputs, _ = diagnostic_charts.make_distribution_panels(many, ["relu"])
     assert len(outputs.lines[0].x) == 100
@@ -90,7 +90,7 @@ def test_make_distribution_panels_thin_many_epochs():
 # -- panels and tables ----------------------------------------------------------------------------
 
 
-def test_make_unit_panels_of_deep_networks_show_four_layers():
+def test_make_unit_panels_of_deep_networks_shows_four_layers():
     panels = diagnostic_charts.make_unit_panels(diagnostics_frame(("relu",), layers=30), ["relu"])
     assert [panel.title for panel in panels[:4]] == [
         f"dead units, layer {layer}, %" for layer in (1, 11, 20, 30)
@@ -98,7 +98,7 @@ def test_make_unit_panels_of_deep_networks_show_four_layers():
     assert len(panels) == 8
 
 
-def test_make_unit_panels_show_means_and_ranges_over_runs():
+def test_make_unit_panels_shows_means_and_ranges_over_runs():
     frame = diagnostics_frame(("relu",), epochs=(1, 2), layers=1)
     frame["dead"] = frame["dead"].where(frame["fold"] == 1, 0.5)
     line = diagnostic_charts.make_unit_panels(frame, ["relu"])[0].lines[0]
@@ -115,12 +115,11 @@ def test_compute_gradient_ratio_is_computed_per_run():
     )
     assert diagnostic_charts.compute_gradient_ratio(weights[weights["layer"] == 1]).empty
     missing = weights.assign(gradient=weights["gradient"].where(weights["layer"] > 1))
-    assert diagnostic_charts.compute_gradient_ratio(
-        missing
-    ).empty  # the second layer cannot replace the first
+    # The second layer cannot replace the first.
+    assert diagnostic_charts.compute_gradient_ratio(missing).empty
 
 
-def test_make_gradient_panels_use_a_logarithmic_scale_without_zeros():
+def test_make_gradient_panels_uses_a_logarithmic_scale_without_zeros():
     frame = diagnostics_frame(("a", "b"))
     frame["gradient"] = frame["gradient"].where((frame["activation"] == "a") | (frame["layer"] != 2), 0.0)
     ratio, layers = diagnostic_charts.make_gradient_panels(frame, ["a", "b"])

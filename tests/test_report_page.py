@@ -68,7 +68,7 @@ def test_render_has_the_verdict_as_headline_and_sections_in_order():
     assert "▼ worse" in message
 
 
-def test_collect_differences_contain_both_directions():
+def test_collect_differences_contains_both_directions():
     (cells,) = [
         row for row in re.findall(r"<tr>(.*?)</tr>", body(render(comparison())), re.S) if "better" in row
     ]
@@ -129,7 +129,7 @@ def test_render_isolates_right_to_left_names():
     assert f"relu and \u2068{HOSTILE[4]}\u2069: undecided" in text(page)
 
 
-def test_shorten_names_are_short_and_distinct():
+def test_shorten_names_returns_short_distinct_labels():
     result = shorten_names(["a" * 300, "a" * 200, "relu", "", "a  b"])
     assert result["relu"] == "relu"
     assert max(map(len, result.values())) <= 32
@@ -217,7 +217,7 @@ def test_render_names_activations_without_curve():
     assert "elu(alpha=0.5) has no curve" not in message
 
 
-def test_make_function_panels_use_the_arguments_of_a_spec():
+def test_make_function_panels_uses_the_arguments_of_a_spec():
     panels, missing = make_function_panels(["leaky_relu(negative_slope=0.25)"], pd.DataFrame())
     assert missing == {}
     line = panels[0].lines[0]
@@ -256,7 +256,7 @@ def test_forest_limits_large_differences():
     assert drawn.count('<path class="mark') == 1
 
 
-def test_make_learning_panels_use_a_logarithmic_scale_for_large_ranges():
+def test_make_learning_panels_uses_a_logarithmic_scale_for_large_ranges():
     history = comparison().history
     training, validation, accuracy = make_learning_panels(
         history.assign(train_loss=10.0 ** -history["epoch"]), ["relu"]

@@ -85,7 +85,7 @@ def test_render_of_an_unfinished_comparison_without_scores():
     assert "20 of 20 runs have no score." in text(page)
 
 
-def test_describe_progress_list_failures():
+def test_describe_progress_lists_failures():
     frame = pd.DataFrame(
         {"activation": ["a", "b"], "mean": [0.5, NAN], "status": ["", "diverged in 1 of 2 runs"]}
     )
@@ -93,7 +93,7 @@ def test_describe_progress_list_failures():
     assert message[1:] == ["Highest mean r2 so far: a, 0.5000.", "b: diverged in 1 of 2 runs."]
 
 
-def test_describe_progress_name_no_highest_mean_of_one_activation():
+def test_describe_progress_names_no_highest_mean_of_one_activation():
     frame = pd.DataFrame({"activation": ["a"], "mean": [0.5], "status": [""]})
     message = describe_progress({"done": 1, "planned": 3}, frame, "accuracy")
     assert message[1:] == ["Mean accuracy so far: a, 0.5000."]
@@ -102,11 +102,11 @@ def test_describe_progress_name_no_highest_mean_of_one_activation():
 # -- reproduce ------------------------------------------------------------------------------------
 
 
-def test_write_call_reproduces_the_comparison():
+def test_format_call_reproduces_the_comparison():
     whole = actlab.compare(
         ["tanh", "relu"], "digits", folds=2, epochs=1, tune={"lr": [0.01, 0.02]}, rope=0.02, seed=3
     )
-    command = reproduce.write_call(["tanh", "relu"], whole.about)
+    command = reproduce.format_call(["tanh", "relu"], whole.about)
     assert command == (
         "actlab.compare(['tanh', 'relu'], 'digits', folds=2, tune={'lr': [0.01, 0.02]}, rope=0.02, "
         "epochs=1, seed=3)"
@@ -119,13 +119,13 @@ def test_write_call_reproduces_the_comparison():
     assert command in text(render(whole))
 
 
-def test_write_call_of_a_sequential_test_comments_unknown_settings():
+def test_format_call_of_a_sequential_test_comments_unknown_settings():
     about = {**comparison().about, "settings": {}, "net": "Mine\nexec", "metric": "neg_log_loss"}
     about["sequential_test"] = {
         "interim_analyses": 3,
         "stop_reason": "the next round of 12 runs would exceed the budget of 40 runs: 36 have been trained",
     }
-    assert reproduce.write_call(["relu"], about) == (
+    assert reproduce.format_call(["relu"], about) == (
         "# module is Mine exec, your own network\n"
         "# the test ended: the next round of 12 runs would exceed the budget of 40 runs: "
         "36 have been trained\n"
@@ -133,14 +133,14 @@ def test_write_call_of_a_sequential_test_comments_unknown_settings():
     )
 
 
-def test_write_call_omits_defaults():
+def test_format_call_omits_defaults():
     about = {
         "data": "digits",
         "folds": 3,
         "seeds": 1,
         "settings": {"epochs": 25, "lr": 0.01, "device": "cpu"},
     }
-    assert reproduce.write_call(["relu"], about) == "actlab.compare(['relu'], 'digits')"
+    assert reproduce.format_call(["relu"], about) == "actlab.compare(['relu'], 'digits')"
 
 
 # -- memory ---------------------------------------------------------------------------------------

@@ -150,7 +150,7 @@ def load_dataset(
     return load_data(source, **{name: getattr(arguments, name) for name in only})
 
 
-def write_command(arguments: argparse.Namespace, command: str, *words: str) -> str:
+def format_command(arguments: argparse.Namespace, command: str, *words: str) -> str:
     """Return the command line that reproduces a result.
 
     Args:

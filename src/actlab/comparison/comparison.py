@@ -334,9 +334,8 @@ def _train_until_decided(
         runner.train(planned, about, test.analyses + 1)
         best = select_best(runner.runs, config.names, plan.candidates)
         if test.analyses == 0:
-            region = _choose_region(
-                plan, best
-            )  # the first round has all activations; every round has the same region
+            # The first round has all activations. Every round has the same region.
+            region = _choose_region(plan, best)
         test.record_analysis(judge_pairs(best, plan, region[0], test.level), count_failures(best))
         if verbose:
             pairs = len(test.verdicts)
@@ -365,11 +364,10 @@ def _make_comparison(
     best = select_best(runner.runs, config.names, plan.candidates)
     level, seeds, dropped = (test.level, test.seeds, test.dropped) if test else (LEVEL, config.seeds, {})
     pairs = test.verdicts if test else judge_pairs(best, plan, region[0], level)
-    sequential = (
-        {"interim_analyses": test.analyses, "stop_reason": test.stop_reason, "dropped": dropped}
-        if test
-        else {}
-    )
+    sequential = {}
+    if test:
+        summary = {"interim_analyses": test.analyses, "stop_reason": test.stop_reason, "dropped": dropped}
+        sequential["sequential_test"] = summary
     results = make_results_table(best, plan)
     verdicts = make_verdict_table(pairs, level, config.folds, count_failures(best), dropped)
     return Comparison(
@@ -390,6 +388,6 @@ def _make_comparison(
             "points": plan.scoring.are_shares([run.score for run in best]),
             "level": level,
             "seeds": seeds,
-            **({"sequential_test": sequential} if test else {}),
+            **sequential,
         },
     )

@@ -86,9 +86,8 @@ def _load_unfinished(
         message = f"ledger {str(ledger.path)!r}: its description of the comparison is damaged: {error!r}"
         raise UsageError(message) from error
     nothing = FinishedRun(RunLabels("", 0, 0, 0, {}), Result(), math.nan)  # defines the columns
-    rows = pd.DataFrame([{**list_result_columns(run), "key": run.key} for run in best or [nothing]])[
-        : len(best)
-    ]
+    columns = [{**list_result_columns(run), "key": run.key} for run in best or [nothing]]
+    rows = pd.DataFrame(columns)[: len(best)]
     unfinished = {"done": len(finished), "planned": len(planned)}
     seeds = len({labels.seed for labels in planned.values()})
     return Comparison(

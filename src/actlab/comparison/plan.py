@@ -126,7 +126,7 @@ class ComparisonPlan:
     def _make_templates(self) -> dict[tuple[str, int], tuple[skorch.NeuralNet, Run | str]]:
         """Return for each activation and candidate the net, and its run or why no fleet can train it."""
         own_loss = type(self.net) not in (skorch.NeuralNetClassifier, skorch.NeuralNetRegressor)
-        raise_problems(dict.fromkeys(_find_settings_problem(self.net, values) for values in self.candidates))
+        raise_problems(dict.fromkeys(_find_net_problem(self.net, values) for values in self.candidates))
         templates, problems = {}, []
         for activation in self.config.resolved:
             net = clone(self.net).set_params(module__activation=activation, **self.candidates[0])
@@ -161,16 +161,16 @@ def _template(config: ComparisonConfig) -> skorch.NeuralNet:
     return net if module is None else prepare_net(net, module, dataset, config.replace)
 
 
-def _find_settings_problem(net: skorch.NeuralNet, tuned: Mapping[str, Any]) -> str:
-    """Return the problem with the numbers of a net and a device; an empty text if there is none."""
-    values = {name: tuned.get(name, getattr(net, name)) for name in ("max_epochs", "batch_size", "device")}
-    device = values.pop("device")
-    problems = [
-        find_integer_problem(name, value, 1)
-        for name, value in values.items()
-        if (name, value) != ("batch_size", -1)  # all samples
-    ]
-    return next(filter(None, problems), "") or ("" if device is None else find_device_problem(device))
+def _find_net_problem(net: skorch.NeuralNet, tuned: Mapping[str, Any]) -> str:
+    """Return what is wrong with the epochs, the batch size or the device; an empty text if nothing is."""
+    names = ("max_epochs", "batch_size", "device")
+    epochs, batch_size, device = (tuned.get(name, getattr(net, name)) for name in names)
+    return (
+        find_integer_problem("max_epochs", epochs, 1)
+        or (batch_size != -1 and find_integer_problem("batch_size", batch_size, 1))  # -1: all samples
+        or (device is not None and find_device_problem(device))
+        or ""
+    )
 
 
 def _grid(tune: Mapping[str, Sequence[Any]] | None, net: skorch.NeuralNet) -> dict[str, list[Any]]:

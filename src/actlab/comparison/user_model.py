@@ -142,7 +142,7 @@ def _find_activation_arguments(module: Any) -> dict[str, Any]:
 def _build(module: ModuleLike, options: Mapping[str, Any]) -> nn.Module:
     factory, arguments, keywords = _find_factory(module)
     if isinstance(factory, nn.Module):
-        return new_activation(factory)  # type: ignore[return-value]
+        return new_activation(factory)  # type: ignore[return-value]  # it copies and resets any module
     try:
         built = factory(*arguments, **{**options, **keywords})
     except UsageError:
@@ -156,7 +156,9 @@ def _build(module: ModuleLike, options: Mapping[str, Any]) -> nn.Module:
 
 def _find_factory(module: Any) -> tuple[Any, list[Any], dict[str, Any]]:
     """Return what builds the module, and its arguments."""
-    factory, arguments, keywords = module, list[Any](), dict[str, Any]()
+    arguments: list[Any] = []
+    keywords: dict[str, Any] = {}
+    factory = module
     if isinstance(module, str):
         name, arguments, keywords = split_spec(module)
         if not is_import_path(name):

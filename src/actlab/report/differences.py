@@ -18,7 +18,7 @@ _FAR = 5.0  # a difference this many times the next smaller one is drawn at the 
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference of an activation to another one, with its interval and its verdict.
+    """The difference of an activation from another one, with its interval and its verdict.
 
     Attributes:
         value: Difference of the mean scores; None if there is none.
@@ -50,7 +50,7 @@ def format_difference(value: float | None, points: bool) -> str:
 
 
 def collect_differences(verdicts: pd.DataFrame) -> dict[tuple[str, str], Difference]:
-    """Return the difference of every activation to every other one.
+    """Return the difference of every activation from every other one.
 
     Args:
         verdicts: As in :attr:`actlab.Comparison.verdicts`.
@@ -109,7 +109,7 @@ class ForestRow:
 
 @dataclass(frozen=True)
 class Forest:
-    """A forest plot: the differences of all activations to the top row of the ranking.
+    """A forest plot: the differences of all activations from the top row of the ranking.
 
     Attributes:
         rows: One per activation, in the order of the ranking.

@@ -17,9 +17,9 @@ from actlab.cli.options import (
     add_data_options,
     add_output_options,
     add_training_options,
+    format_command,
     load_dataset,
     make_train_settings,
-    write_command,
 )
 from actlab.cli.output import FAILURE, SUCCESS, check_figures, print_result, wrap_sentences, write_pages
 from actlab.errors import UsageError
@@ -195,7 +195,7 @@ def _compare(
         raise
     table = make_cv_results(comparison.results)
     write_csv(table, out / "cv_results.csv")
-    command = write_command(arguments, "compare", *arguments.activations, "--data", source)
+    command = format_command(arguments, "compare", *arguments.activations, "--data", source)
     comparison = dataclasses.replace(comparison, about={**comparison.about, "command": command})
     rows = to_json_rows(table.filter(regex="^param_|_score$"))
     tables, pages = comparison.to_csv(out), write_pages(arguments, comparison, rows, out)

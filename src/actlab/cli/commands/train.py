@@ -10,9 +10,9 @@ from actlab.cli.options import (
     add_data_options,
     add_output_options,
     add_training_options,
+    format_command,
     load_dataset,
     make_train_settings,
-    write_command,
 )
 from actlab.cli.output import (
     FAILURE,
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_figures(arguments)
     out = create_output_folder(arguments.out)
     training = run_training(plan, sink=make_epoch_printer(arguments))
-    command = write_command(
+    command = format_command(
         arguments, "train", "--activation", arguments.activation, "--data", arguments.data
     )
     diagnostics = describe_diagnostic_epochs(arguments.diagnostics, training.diagnostic_epochs)

@@ -229,7 +229,7 @@ def _make_reproduction(comparison: Comparison, names: Sequence[str]) -> dict[str
     about = comparison.about
     # The results have the activations in the order of the call.
     in_order = dict.fromkeys([*map(str, comparison.results.get("activation", [])), *names])
-    command = about.get("command") or reproduce.write_call(list(in_order), about)
+    command = about.get("command") or reproduce.format_call(list(in_order), about)
     return {"command": command, "facts": reproduce.list_settings(about)}
 
 

@@ -35,7 +35,7 @@ def list_settings(about: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name.replace("_", " "), format_setting(value)) for name, value in named]
 
 
-def write_call(names: Sequence[str], about: Mapping[str, Any]) -> str:
+def format_call(names: Sequence[str], about: Mapping[str, Any]) -> str:
     """Return the Python call that repeats a comparison or a run.
 
     Args:
@@ -47,7 +47,7 @@ def write_call(names: Sequence[str], about: Mapping[str, Any]) -> str:
 
     Examples:
         >>> about = {"data": "digits", "folds": 3, "seeds": 2, "tuned": [{"lr": 0.1}, {"lr": 0.2}]}
-        >>> print(write_call(["relu"], about | {"settings": {"epochs": 5, "batch_size": 128}}))
+        >>> print(format_call(["relu"], about | {"settings": {"epochs": 5, "batch_size": 128}}))
         actlab.compare(['relu'], 'digits', seeds=2, tune={'lr': [0.1, 0.2]}, epochs=5)
     """
     defaults = {field.name: field.default for field in dataclasses.fields(TrainSettings)}

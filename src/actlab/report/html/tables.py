@@ -76,18 +76,18 @@ def to_numeric(rows: pd.DataFrame, column: str) -> pd.Series[Any]:
 
 
 def make_ranking_table(ranking: pd.DataFrame, pairs: Pairs, points: bool, labels: Labels) -> Table:
-    """Return the ranking with the difference of each activation to the top row."""
+    """Return the ranking with the difference of each activation from the top row."""
     statistics = [name for name in ("rank", "activation", "mean", "std", "runs") if name in ranking]
     folds = [str(name) for name in ranking if name not in (*statistics, "status")]
     top = str(ranking["activation"].iloc[0]) if len(ranking) else ""
     rows = []
     for row in ranking.to_dict("records"):
         one = pairs.get((row["activation"], top))
-        cells = [format_cell(row[name]) for name in statistics]
-        cells += (
-            [one.describe(points), f"{get_verdict_symbol(one.verdict)} {one.verdict}"] if one else ["–", "–"]
-        )
-        rows.append([*cells, format_cell(row.get("status")), *(format_cell(row[name]) for name in folds)])
+        verdict = ["–", "–"]
+        if one:
+            verdict = [one.describe(points), f"{get_verdict_symbol(one.verdict)} {one.verdict}"]
+        numbers, scores = ([format_cell(row[name]) for name in part] for part in (statistics, folds))
+        rows.append([*numbers, *verdict, format_cell(row.get("status")), *scores])
     reference = "the first" if name_reference(ranking) == "the first" or not top else labels[top]
     columns = [(name, name != "activation") for name in statistics]
     columns += [(f"difference from {reference}{', pp' if points else ''}", True)]

@@ -105,7 +105,7 @@ def plot_history(
 
 
 def plot_comparison(comparison: Comparison, ax: Axes | None = None) -> Axes:
-    """Plot the difference of each activation to the top row of the ranking, with its interval.
+    """Plot the difference of each activation from the top row of the ranking, with its interval.
 
     The grey band is the region of practical equivalence. A triangle at the edge marks a difference beyond the
     axis. The text on the right states the differences and the verdicts.
