@@ -32,7 +32,7 @@ Table = dict[str, list[dict[str, str]]]
 def read_table(path: Path) -> Table:
     """Return the rows of a page's table by the name in their first column.
 
-    A column's heading is repeated in the tables of benchmarks: it is then numbered, as in ``eager 2``.
+    The tables of benchmarks repeat headings of columns. A repeated heading is numbered, as in ``eager 2``.
     """
     lines = path.read_text(encoding="utf-8").splitlines()
     rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("|")]
@@ -40,18 +40,18 @@ def read_table(path: Path) -> Table:
     for head in rows[0]:
         before = sum(one.split(" ")[0] == head for one in heads)
         heads.append(f"{head} {before + 1}" if before else head)
-    found: Table = {}
+    table: Table = {}
     for cells in rows[2:]:
-        found.setdefault(cells[0], []).append(dict(zip(heads, cells, strict=True)))
-    return found
+        table.setdefault(cells[0], []).append(dict(zip(heads, cells, strict=True)))
+    return table
 
 
-def page(activation: actlab.Activation[...], speed: Table, accuracy: Table) -> str:
+def format_page(activation: actlab.Activation[...], speed: Table, accuracy: Table) -> str:
     """Return the page of one activation as Markdown."""
     name, module = activation.name, activation.module_class
     lines = [f"# {name}", "", get_summary(activation), "", "$$", latex(activation.formula()), "$$", ""]
     if not activation.facts.gated:
-        lines += ["```{raw} html", plot(activation), "```", ""]
+        lines += ["```{raw} html", draw_plot(activation), "```", ""]
     lines += ["## Properties", "", "| | |", "|---|---|"]
     properties = list_properties(activation) + list_moments(activation)
     lines += [f"| {label} | {_cell(label, text)} |" for label, text in properties]
@@ -59,9 +59,12 @@ def page(activation: actlab.Activation[...], speed: Table, accuracy: Table) -> s
         lines += ["", "## Values", "", "| x | f | f′ | f″ |", "|--:|--:|--:|--:|"]
         lines += ["| " + " | ".join(cells) + " |" for cells in make_value_table(activation)]
     if name in accuracy:
-        lines += [*_exact(accuracy[name]), ""]
-    lines += [*_fast({spec: rows[0] for spec, rows in speed.items() if spec.split("(")[0] == name}), ""]
-    lines += ["## Use", "", "```python", *example(activation).splitlines(), "```", ""]
+        lines += [*_format_accuracy(accuracy[name]), ""]
+    lines += [
+        *_format_speed({spec: rows[0] for spec, rows in speed.items() if spec.split("(")[0] == name}),
+        "",
+    ]
+    lines += ["## Use", "", "```python", *format_example(activation).splitlines(), "```", ""]
     lines += ["```{eval-rst}", f".. autofunction:: actlab.functional.{name}", ""]
     lines += [f".. autoclass:: actlab.nn.{module.__name__}", ""] * bool(module)
     return "\n".join([*lines, "```", ""])
@@ -71,7 +74,7 @@ def _cell(label: str, text: str) -> str:
     return f"`{text}`" if label == "formula" or (label in CODE and text != "none") else text
 
 
-def _exact(rows: list[dict[str, str]]) -> list[str]:
+def _format_accuracy(rows: list[dict[str, str]]) -> list[str]:
     """Return the worst errors, by dtype."""
     return [
         "",
@@ -86,7 +89,7 @@ def _exact(rows: list[dict[str, str]]) -> list[str]:
     ]
 
 
-def _fast(rows: dict[str, dict[str, str]]) -> list[str]:
+def _format_speed(rows: dict[str, dict[str, str]]) -> list[str]:
     """Return time and memory, compared with the peer's; an alias is not measured."""
     if not rows:
         return []
@@ -109,15 +112,15 @@ def _fast(rows: dict[str, dict[str, str]]) -> list[str]:
     ]
 
 
-def example(activation: actlab.Activation[...]) -> str:
-    """Return Python that applies the function, and shows what it gives."""
-    given = "".join(f", {name}={value!r}" for name, value in activation.facts.example.items())
-    found = activation(torch.tensor(POINTS), **activation.facts.example)
-    call = f"print(actlab.functional.{activation.name}(x{given}))  # {found}"
+def format_example(activation: actlab.Activation[...]) -> str:
+    """Return Python code that applies the function, with its output as a comment."""
+    arguments = "".join(f", {name}={value!r}" for name, value in activation.facts.example.items())
+    outputs = activation(torch.tensor(POINTS), **activation.facts.example)
+    call = f"print(actlab.functional.{activation.name}(x{arguments}))  # {outputs}"
     return "\n".join(["import torch", "import actlab", "", f"x = torch.tensor({list(POINTS)})", call])
 
 
-def plot(activation: actlab.Activation[...]) -> str:
+def draw_plot(activation: actlab.Activation[...]) -> str:
     """Return f, f' and f'' as a drawing whose colours are the page's."""
     low, high = find_plot_range(activation)
     x = torch.linspace(low, high, 241, dtype=torch.float64)
@@ -142,8 +145,8 @@ def plot(activation: actlab.Activation[...]) -> str:
     )
 
 
-def thumbnail(activation: actlab.Activation[...]) -> str:
-    """Return f alone, small; of a function of two halves its shape over the second, where the first is 1."""
+def draw_thumbnail(activation: actlab.Activation[...]) -> str:
+    """Return a small drawing of f; for a gated function, over the second half with the first half at 1."""
     low, high = (-4.0, 4.0) if activation.facts.gated else find_plot_range(activation)
     x = torch.linspace(low, high, 81, dtype=torch.float64)
     if activation.facts.gated:
@@ -160,14 +163,14 @@ def thumbnail(activation: actlab.Activation[...]) -> str:
     return make_svg(120, 80, activation.name, [axes, f'<path class="line c0" d="M{"L".join(points)}"/>'])
 
 
-def index(speed: Table) -> str:
-    """Return the page that lists them all."""
+def format_index(speed: Table) -> str:
+    """Return the page that lists all functions."""
     lines = ["# Functions", "", f"{len(OURS)} activations, each defined once. "]
     lines[-1] += "These pages are generated from the definitions and from two measured tables: "
     lines[-1] += "[accuracy](../benchmarks/accuracy.md) and [speed](../benchmarks/functions.md)."
     lines += ["", "::::{grid} 2 3 4 5", ":gutter: 2", ":class-container: functions", ""]
     for name, one in OURS.items():
-        drawn = thumbnail(one)
+        drawn = draw_thumbnail(one)
         lines += [f":::{{grid-item-card}} {name}", f":link: {name}", ":link-type: doc", ":text-align: center"]
         lines += ["", "```{raw} html", drawn, "```", ":::"]
     lines += [
@@ -191,16 +194,16 @@ def _module(activation: actlab.Activation[...]) -> str:
     return f"`{activation.module_class.__name__}`" if activation.module_class else ""
 
 
-def lists() -> dict[str, str]:
-    """Return the tables of both faces, which the pages of the API include."""
+def format_lists() -> dict[str, str]:
+    """Return the tables of ``actlab.functional`` and ``actlab.nn``, which the API pages include."""
     by_module = {one.module_class.__name__: one for one in OURS.values() if one.module_class}
-    found = {}
+    tables = {}
     for face, named in (("functional", OURS), ("nn", by_module)):
         kind = "func" if face == "functional" else "class"
         links = {name: f"{{py:{kind}}}`~actlab.{face}.{name}`" for name in sorted(named)}
         rows = [f"| {link} | {get_summary(named[name])} |" for name, link in links.items()]
-        found[face] = "\n".join(["| | |", "|---|---|", *rows, ""])
-    return found
+        tables[face] = "\n".join(["| | |", "|---|---|", *rows, ""])
+    return tables
 
 
 def main() -> None:
@@ -211,9 +214,9 @@ def main() -> None:
     speed = read_table(DOCS / "benchmarks" / "functions.md")
     accuracy = read_table(DOCS / "benchmarks" / "accuracy.md")
     for name, activation in OURS.items():
-        (folder / f"{name}.md").write_text(page(activation, speed, accuracy), encoding="utf-8")
-    (folder / "index.md").write_text(index(speed), encoding="utf-8")
-    for face, text in lists().items():
+        (folder / f"{name}.md").write_text(format_page(activation, speed, accuracy), encoding="utf-8")
+    (folder / "index.md").write_text(format_index(speed), encoding="utf-8")
+    for face, text in format_lists().items():
         (folder / f"_{face}.md").write_text(text, encoding="utf-8")
     print(f"Written: {len(OURS)} pages in {folder}")
 

@@ -2,13 +2,13 @@
 
 Run ``python docs/make_tutorial.py [FOLDER]``. The lessons read two environment variables:
 
-- ``ACTLAB_TUTORIAL``: ``digits`` (scikit-learn's, short; what is used when unset) or ``mnist``.
+- ``ACTLAB_TUTORIAL``: ``digits`` (the default; takes a minute) or ``mnist``.
 - ``ACTLAB_MNIST``: the folder with MNIST's IDX files.
 
-Without FOLDER the notebooks are written beside their sources. What a cell tagged ``photograph`` shows, a page
-of a megabyte, is replaced by a picture of it, for which playwright and chromium are needed. A lesson in which
-only the text has changed keeps its outputs; remove its notebook to have it executed again. With FOLDER all
-are executed, and written there as they come out.
+Without FOLDER, the notebooks are written beside their sources. A screenshot replaces the page that a cell tagged
+``photograph`` shows, because the page takes a megabyte. This needs playwright and chromium. If only the text of a
+lesson has changed, its outputs stay; remove its notebook to execute it again. With FOLDER, all lessons are executed
+and written there without screenshots.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ _QUIET = "--IPKernelApp.log_level=ERROR"
 _TIMEOUT = 1800  # seconds a cell
 
 
-def read(source: Path) -> NotebookNode:
+def read_lesson(source: Path) -> NotebookNode:
     """Return a lesson as a notebook without outputs."""
-    notebook = jupytext.read(source)
-    # An editor numbers cells at random: every run would be a change.
+    notebook = jupytext.read_lesson(source)
+    # An editor gives cells random ids, which would change in every run.
     for place, cell in enumerate(notebook.cells, start=1):
         cell.id = f"cell-{place}"
         cell.metadata.pop("lines_to_next_cell", None)
@@ -51,16 +51,16 @@ def read(source: Path) -> NotebookNode:
     return notebook
 
 
-def executed(source: Path) -> NotebookNode:
+def execute(source: Path) -> NotebookNode:
     """Return a lesson as a notebook, executed from top to bottom."""
-    notebook = read(source)
+    notebook = read_lesson(source)
     with tempfile.TemporaryDirectory() as folder:
         arguments = [_FIGURES, _QUIET]
         client = NotebookClient(notebook, timeout=_TIMEOUT, record_timing=False, extra_arguments=arguments)
         client.execute(cwd=folder)
     notebook.metadata = _METADATA  # the kernel has added the versions of this machine
     for cell in _code(notebook):
-        cell.outputs = _joined(cell.outputs)
+        cell.outputs = _join_streams(cell.outputs)
     validate(notebook)
     return notebook
 
@@ -70,7 +70,7 @@ def load_outputs(source: Path) -> NotebookNode | None:
     path = source.with_suffix(".ipynb")
     if not path.exists():
         return None
-    notebook, stored = read(source), jupytext.read(path)
+    notebook, stored = read_lesson(source), jupytext.read(path)
     if [cell.source for cell in _code(notebook)] != [cell.source for cell in _code(stored)]:
         return None
     for cell, before in zip(_code(notebook), _code(stored), strict=True):
@@ -82,15 +82,15 @@ def _code(notebook: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def _joined(outputs: list[Any]) -> list[Any]:
-    """Join what was printed: how a kernel cuts it into pieces is a matter of time."""
-    found: list[Any] = []
+def _join_streams(outputs: list[Any]) -> list[Any]:
+    """Join consecutive prints: how a kernel splits them depends on timing."""
+    joined: list[Any] = []
     for output in outputs:
-        if output.output_type == "stream" and found and found[-1].get("name") == output.name:
-            found[-1].text += output.text
+        if output.output_type == "stream" and joined and joined[-1].get("name") == output.name:
+            joined[-1].text += output.text
         else:
-            found.append(output)
-    return found
+            joined.append(output)
+    return joined
 
 
 def photograph(notebook: NotebookNode) -> None:
@@ -98,15 +98,15 @@ def photograph(notebook: NotebookNode) -> None:
     cells = [cell for cell in notebook.cells if "photograph" in cell.metadata.get("tags", [])]
     if not cells:
         return
-    with _browser() as browser:
+    with _open_browser() as browser:
         for cell in cells:
             for output in cell.outputs:
-                png = _picture(browser, output.data["text/html"])
+                png = _take_picture(browser, output.data["text/html"])
                 output.data, output.metadata = {"image/png": base64.b64encode(png).decode()}, {}
 
 
 @contextmanager
-def _browser() -> Iterator[Any]:
+def _open_browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -118,7 +118,7 @@ def _browser() -> Iterator[Any]:
         browser.close()
 
 
-def _picture(browser: Any, html: str) -> bytes:
+def _take_picture(browser: Any, html: str) -> bytes:
     page = browser.new_page(viewport={"width": 1200, "height": 800})
     page.set_content(f"<!DOCTYPE html><body style='margin: 0'>{html}</body>")
     frame = page.locator("iframe").element_handle().content_frame()
@@ -130,7 +130,7 @@ def _picture(browser: Any, html: str) -> bytes:
 
 
 def shrink(notebook: NotebookNode) -> None:
-    """Give every picture a palette: a third of the bytes, and the eye sees no difference."""
+    """Reduce every picture to 128 colours, which takes a third of the bytes and looks the same."""
     for output in (output for cell in _code(notebook) for output in cell.outputs):
         if "image/png" in output.get("data", {}):
             picture = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"])))
@@ -147,7 +147,7 @@ def main() -> None:
     for source in sorted(SOURCES.glob("[0-9]*.py")):
         notebook = load_outputs(source) if beside else None
         if notebook is None:
-            notebook = executed(source)
+            notebook = execute(source)
             if beside:
                 photograph(notebook)
                 shrink(notebook)

@@ -177,13 +177,13 @@ def test_make_tutorial_keeps_outputs_until_the_code_changes(tmp_path):
     source = SOURCES[0]
     lesson, text = tmp_path / source.name, source.read_text(encoding="utf-8")
     lesson.write_text(text.replace("# ## Common activations", "# ## Four shapes"), encoding="utf-8")
-    assert make_tutorial.kept(lesson) is None
+    assert make_tutorial.load_outputs(lesson) is None
     shutil.copy(source.with_suffix(".ipynb"), tmp_path)
-    notebook = make_tutorial.kept(lesson)
+    notebook = make_tutorial.load_outputs(lesson)
     assert len(images(notebook)) == 4
     assert any("## Four shapes" in cell.source for cell in notebook.cells)
     lesson.write_text(text.replace("torch.manual_seed(3)", "torch.manual_seed(4)"), encoding="utf-8")
-    assert make_tutorial.kept(lesson) is None
+    assert make_tutorial.load_outputs(lesson) is None
 
 
 def test_absolute_path_pattern_matches_only_local_paths():

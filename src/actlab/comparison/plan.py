@@ -49,8 +49,10 @@ class ComparisonPlan:
 
     def __init__(self, config: ComparisonConfig) -> None:
         self.config, dataset = config, config.dataset
-        self.net = _template(config)
-        self.candidates = [dict(sorted(one.items())) for one in ParameterGrid(_grid(config.tune, self.net))]
+        self.net = _make_net(config)
+        self.candidates = [
+            dict(sorted(one.items())) for one in ParameterGrid(_read_grid(config.tune, self.net))
+        ]
         first_round = ANALYSES[0] * config.folds * len(self.candidates) * len(config.names)
         if config.until_decided and first_round > parse_budget(config.budget).runs:
             size = f"{first_round} runs, the size of the first round"
@@ -152,7 +154,7 @@ class ComparisonPlan:
         return dataclasses.replace(run, precision=self.config.settings.precision)
 
 
-def _template(config: ComparisonConfig) -> skorch.NeuralNet:
+def _make_net(config: ComparisonConfig) -> skorch.NeuralNet:
     """Return the net that takes an activation as ``module__activation``."""
     dataset, module = config.dataset, config.module
     if isinstance(module, skorch.NeuralNet):
@@ -162,7 +164,7 @@ def _template(config: ComparisonConfig) -> skorch.NeuralNet:
 
 
 def _find_net_problem(net: skorch.NeuralNet, tuned: Mapping[str, Any]) -> str:
-    """Return what is wrong with the epochs, the batch size or the device; an empty text if nothing is."""
+    """Return the problem with the epochs, the batch size or the device; an empty text if there is none."""
     names = ("max_epochs", "batch_size", "device")
     epochs, batch_size, device = (tuned.get(name, getattr(net, name)) for name in names)
     return (
@@ -173,7 +175,7 @@ def _find_net_problem(net: skorch.NeuralNet, tuned: Mapping[str, Any]) -> str:
     )
 
 
-def _grid(tune: Mapping[str, Sequence[Any]] | None, net: skorch.NeuralNet) -> dict[str, list[Any]]:
+def _read_grid(tune: Mapping[str, Sequence[Any]] | None, net: skorch.NeuralNet) -> dict[str, list[Any]]:
     """Return the distinct values to try, by parameter name of the skorch model."""
     if not isinstance(tune, Mapping | None):
         raise UsageError(f"tune must be a dictionary such as {{'lr': [0.003, 0.01]}}, got {tune!r}")
