@@ -5,10 +5,10 @@ Run ``python docs/make_tutorial.py [FOLDER]``. The lessons read two environment 
 - ``ACTLAB_TUTORIAL``: ``digits`` (the default; takes a minute) or ``mnist``.
 - ``ACTLAB_MNIST``: the folder with MNIST's IDX files.
 
-Without FOLDER, the notebooks are written beside their sources. A screenshot replaces the page that a cell tagged
-``photograph`` shows, because the page takes a megabyte. This needs playwright and chromium. If only the text of a
-lesson has changed, its outputs stay; remove its notebook to execute it again. With FOLDER, all lessons are executed
-and written there without screenshots.
+Without FOLDER, the notebooks are written beside their sources. A screenshot replaces the page that a cell
+tagged ``photograph`` shows, because the page takes a megabyte. This needs playwright and chromium. If only
+the text of a lesson has changed, its outputs stay; remove its notebook to execute it again. With FOLDER, all
+lessons are executed and written there without screenshots.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _TIMEOUT = 1800  # seconds a cell
 
 def read_lesson(source: Path) -> NotebookNode:
     """Return a lesson as a notebook without outputs."""
-    notebook = jupytext.read_lesson(source)
+    notebook = jupytext.read(source)
     # An editor gives cells random ids, which would change in every run.
     for place, cell in enumerate(notebook.cells, start=1):
         cell.id = f"cell-{place}"
