@@ -249,7 +249,9 @@ def test_render_shows_tuned_values():
 def test_forest_limits_large_differences():
     whole, labels = comparison(("a", "b", "c")), {name: name for name in "abc"}
     ends = {"difference": [0.01, 0.6, 0.59], "low": [0.0, 0.59, 0.58], "high": [0.02, 0.61, 0.6]}
-    chart = make_forest(whole.ranking, whole.verdicts.assign(**ends), whole.about, labels)
+    chart = make_forest(
+        whole.ranking, collect_differences(whole.verdicts.assign(**ends)), whole.about, labels
+    )
     assert 2 < chart.limit < 2.5
     drawn = svg.draw_forest(chart, labels, "alt")
     assert drawn.count("<circle") == 2

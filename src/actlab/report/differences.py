@@ -42,6 +42,9 @@ class Difference:
         return f"{value} ({low} to {high})"
 
 
+Pairs = Mapping[tuple[str, str], Difference]  # by activation and reference, each pair in both directions
+
+
 def format_difference(value: float | None, points: bool) -> str:
     """Return a difference with its sign, in percentage points or in units of the score."""
     if value is None:
@@ -49,7 +52,7 @@ def format_difference(value: float | None, points: bool) -> str:
     return (f"{100 * value:+.2f}" if points else f"{value:+.3g}").replace("-", "−")
 
 
-def collect_differences(verdicts: pd.DataFrame) -> dict[tuple[str, str], Difference]:
+def collect_differences(verdicts: pd.DataFrame) -> Pairs:
     """Return the difference of every activation from every other one.
 
     Args:
@@ -129,17 +132,17 @@ class Forest:
 
 
 def make_forest(
-    ranking: pd.DataFrame, verdicts: pd.DataFrame, about: Mapping[str, Any], labels: Labels
+    ranking: pd.DataFrame, pairs: Pairs, about: Mapping[str, Any], labels: Labels
 ) -> Forest | None:
     """Return the forest plot of a comparison, None if no activation has a difference.
 
     Args:
         ranking: As in :attr:`actlab.Comparison.ranking`.
-        verdicts: As in :attr:`actlab.Comparison.verdicts`.
+        pairs: From :func:`collect_differences`.
         about: As in :attr:`actlab.Comparison.about`.
         labels: Short labels by name.
     """
-    names, pairs = [str(name) for name in ranking["activation"]], collect_differences(verdicts)
+    names = [str(name) for name in ranking["activation"]]
     others = {name: pairs.get((name, names[0]), Difference()) for name in names[1:]}
     if all(one.value is None for one in others.values()):
         return None

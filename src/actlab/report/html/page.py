@@ -129,9 +129,9 @@ def _make_header(comparison: Comparison, names: Sequence[str], labels: Labels) -
 
 
 def _make_verdicts(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
-    ranking, verdicts, about = comparison.ranking, comparison.verdicts, comparison.about
-    points, pairs = bool(about.get("points")), collect_differences(verdicts)
-    chart = make_forest(ranking, verdicts, about, labels) if names else None
+    ranking, about = comparison.ranking, comparison.about
+    points, pairs = bool(about.get("points")), collect_differences(comparison.verdicts)
+    chart = make_forest(ranking, pairs, about, labels) if names else None
     figure = None
     if chart:
         rows = "; ".join(f"{labels[row.name]} {row.text}" for row in chart.rows[:20])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from actlab.report.differences import Difference, format_difference, name_reference
+from actlab.report.differences import Difference, Pairs, format_difference, name_reference
 from actlab.report.html.svg import get_verdict_symbol
 from actlab.report.panels import Labels
 from actlab.report.tables import to_json_value
@@ -18,8 +18,6 @@ _WIDE = 12  # a matrix of more activations has no words in its cells
 _SCORES = {"valid_acc": "validation accuracy", "valid_loss": "validation loss"}
 # Columns of the tuning table that are not a tuned setting.
 TUNING_COLUMNS = {"activation", "split", "fold", "seed", "valid_acc", "valid_loss", "failure", "chosen"}
-
-Pairs = Mapping[tuple[str, str], Difference]
 
 
 @dataclass(frozen=True)

@@ -124,10 +124,9 @@ def plot_comparison(comparison: Comparison, ax: Axes | None = None) -> Axes:
     names = _list_names(comparison)
     if len(names) < 2:
         raise UsageError(f"differences need at least two activations; the comparison has {len(names)}")
-    labels = clean_labels(names)
-    chart = make_forest(comparison.ranking, comparison.verdicts, comparison.about, labels)
+    labels, pairs = clean_labels(names), collect_differences(comparison.verdicts)
+    chart = make_forest(comparison.ranking, pairs, comparison.about, labels)
     if chart is None:
-        pairs = collect_differences(comparison.verdicts)
         reason = next((pair.reason for pair in pairs.values() if pair.reason), "no run has a score")
         raise UsageError(f"the comparison has no difference to draw: {reason}")
     ax = get_axes(ax)
