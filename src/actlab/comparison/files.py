@@ -89,7 +89,7 @@ def read_comparison(folder: Path) -> dict[str, Any]:
     tables = {name: read_table(folder, name) for name in _TABLES}
     ranked, verdicts = set(tables["ranking"]["activation"]), tables["verdicts"]
     if differing := ranked ^ {*tables["results"]["activation"], *verdicts["a"], *verdicts["b"]}:
-        problem = f"{next(iter(differing))!r} is not in all of ranking.csv, results.csv and verdicts.csv"
+        problem = f"{min(differing, key=str)!r} is not in all of ranking.csv, results.csv and verdicts.csv"
         raise UsageError(f"the tables in {str(folder)!r} are damaged: {problem}; run the comparison again")
     return {**tables, "about": about}
 
