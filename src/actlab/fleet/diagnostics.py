@@ -27,10 +27,8 @@ _TOO_SHORT = (
 SHARE = 0.05  # largest share of the training time by default
 _MAX_SAMPLES = 32  # in histograms
 _MAX_LAYERS = 8  # activation layers of a network that have histograms
-_COST_IN_SAMPLES, _COST_IN_STEPS = (
-    1.0,
-    2.5,
-)  # cost of diagnostics: steps of ROWS samples, plus steps of any size
+# The cost of diagnostics: steps of ROWS samples, plus steps of any size.
+_COST_IN_SAMPLES, _COST_IN_STEPS = 1.0, 2.5
 
 Row = dict[str, Any]
 

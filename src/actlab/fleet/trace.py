@@ -12,9 +12,11 @@ from typing import Any
 from torch import Tensor, autograd, fx, nn
 
 from actlab.fleet.layers import TracedLayer, as_catalogue_activation, parameter_values
+from actlab.functions import DEFINITIONS
 from actlab.models.networks import NeuralNet
 
 _STATELESS = (NeuralNet, nn.Sequential, nn.Linear)
+_FAMILIES = {activation.__wrapped__.__module__ for activation in DEFINITIONS.values()}
 
 
 class _Tracer(fx.Tracer):
@@ -63,10 +65,15 @@ def trace_layers(module: nn.Module) -> list[TracedLayer] | None:
 
 
 def is_stateless(module: nn.Module) -> bool:
-    """Return whether a network has only library code, which changes no state and draws no random numbers."""
-    others = [part for part in module.modules() if type(part) not in _STATELESS]
-    is_known = None not in [as_catalogue_activation(part) for part in others]
-    return is_known and not any(map(is_patched, module.modules()))
+    """Return whether a network has only code of torch and actlab that changes no state and draws nothing.
+
+    A function in an attribute, such as the activation of a :class:`NeuralNet`, may be user code.
+    """
+    parts = list(module.modules())
+    formulas = [as_catalogue_activation(part) for part in parts if type(part) not in _STATELESS]
+    known = [f is not None and f.activation.__wrapped__.__module__ in _FAMILIES for f in formulas]
+    has_functions = any(callable(value) for part in parts for value in vars(part).values())
+    return all(known) and not has_functions and not any(map(is_patched, parts))
 
 
 def is_patched(module: nn.Module) -> bool:
