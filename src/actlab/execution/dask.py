@@ -106,7 +106,7 @@ class Cluster(WorkerExecutor):
         if self._owns_client:
             self._client.close()
 
-    # -- below, everything happens in the one thread of _thread -------------------------------------
+    # -- everything below happens in _thread ---------------------------------------------------------
 
     def _send(self, call: _Call) -> None:
         try:

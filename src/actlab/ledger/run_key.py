@@ -73,7 +73,7 @@ def describe(value: object, name: str = "value") -> Any:
         >>> describe(nn.ReLU)
         {'code': 'torch.nn.modules.activation:ReLU'}
     """
-    walk = _KeyWalk()
+    walk = _KeyDescriber()
     try:
         description = walk.describe(value, name)
         code = walk.describe_code()
@@ -92,7 +92,7 @@ def hash_description(description: Any) -> str:
     return hashlib.sha256(to_json(description).encode()).hexdigest()
 
 
-class _KeyWalk(ValueDescriber):
+class _KeyDescriber(ValueDescriber):
     """Describe values, and collect the code that they refer to."""
 
     def __init__(self) -> None:
