@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -21,7 +22,7 @@ from actlab.comparison.files import format_latex, format_markdown, read_comparis
 from actlab.comparison.pairing import judge_pairs
 from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.runner import Finished, Runner
-from actlab.comparison.runs import count_failures, select_best
+from actlab.comparison.runs import count_failures, select_best, select_given
 from actlab.comparison.scoring import Scorer
 from actlab.comparison.tables import (
     describe_plan,
@@ -32,6 +33,7 @@ from actlab.comparison.tables import (
     make_tuning_table,
     make_verdict_table,
 )
+from actlab.comparison.tuning import train_planned
 from actlab.comparison.user_model import ModuleLike, Replaced
 from actlab.data.dataset import Dataset, load_data
 from actlab.errors import UsageError
@@ -39,8 +41,8 @@ from actlab.files import create_output_folder
 from actlab.ledger.session import LedgerLike
 from actlab.report.sentences import describe_comparison
 from actlab.report.tables import to_json_rows
-from actlab.stats.sequential import SequentialTest
-from actlab.stats.verdict import LEVEL
+from actlab.stats.sequential import Pair, SequentialTest
+from actlab.stats.verdict import LEVEL, Verdict
 from actlab.training.train import TrainSettings
 
 if TYPE_CHECKING:
@@ -78,7 +80,9 @@ class Comparison:
             the runs (``ddof=0``); ``runs``; ``status`` (failed runs or chance level); and the means of the
             folds ``fold_1``, ... or, with several seeds, of the seeds ``seed_0``, ...
         tuning: With tuned values, one row per trial: ``activation``, ``split``, ``fold``, ``seed``, the
-            values, ``valid_acc`` and ``valid_loss`` on the validation samples, and ``chosen``.
+            values, the number of ``epochs``, ``valid_acc`` and ``valid_loss`` on the validation samples after
+            them, ``screened_acc`` and ``screened_loss`` after the epochs that automatic tuning gives to every
+            candidate, ``failure``, and whether the values were ``chosen``.
         diagnostics: One row per run, epoch and layer, measured on 128 validation samples; empty without
             diagnostics. All rows have ``activation``, ``split``, ``fold``, ``seed``, ``epoch``, ``part``
             (``activation`` or ``weights``), ``layer`` (from 1) and the ``name`` of the layer. Rows of
@@ -94,6 +98,8 @@ class Comparison:
             ``region_is``, ``folds``, ``seeds``, ``level``, ``trained`` (the number of runs),
             ``sequential_test`` (number of ``interim_analyses``, its ``stop_reason``, and the activations that
             were ``dropped``), ``settings``, ``net``, versions, ``processor``, ``date`` and ``command``.
+        as_given: With tuned values, the comparison with the settings as given, without diagnostics and
+            curves; else None.
     """
 
     results: pd.DataFrame
@@ -104,6 +110,7 @@ class Comparison:
     diagnostics: pd.DataFrame = field(default_factory=pd.DataFrame)
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     about: Mapping[str, Any] = field(default_factory=dict)
+    as_given: Comparison | None = None
 
     def to_csv(self, folder: str | Path) -> list[Path]:
         """Write all tables into a folder, which :meth:`load` reads; return the files."""
@@ -116,7 +123,9 @@ class Comparison:
         Raises:
             UsageError: There is no comparison in the folder, or it is damaged.
         """
-        return cls(**read_comparison(Path(folder)))
+        fields = read_comparison(Path(folder))
+        given = fields.pop("as_given")
+        return cls(**fields, as_given=given and cls(**given))
 
     def sentences(self) -> list[str]:
         """Return the result in sentences."""
@@ -169,7 +178,7 @@ def compare(
     seeds: int = 1,
     until_decided: bool = False,
     budget: int | str | None = None,
-    tune: Mapping[str, Sequence[Any]] | None = None,
+    tune: str | Mapping[str, Sequence[Any]] | None = "auto",
     module: ModuleLike | skorch.NeuralNet | None = None,
     replace: Replaced | None = None,
     scoring: str | Scorer | None = None,
@@ -183,6 +192,7 @@ def compare(
     num_units: int = 128,
     device: str = "cpu",
     precision: str = "float32",
+    init: str = "torch",
     ledger: LedgerLike | None = None,
     executor: Executor | None = None,
     diagnostics: bool | None = None,
@@ -204,9 +214,14 @@ def compare(
         until_decided: Whether to add seeds in rounds, up to 32, for activations in an undecided pair; see
             :class:`actlab.stats.SequentialTest`.
         budget: Limit of ``until_decided``: a number of runs, or minutes such as ``"20m"``.
-        tune: Values to choose from, such as ``{"lr": [0.003, 0.01, 0.03]}``. Each run is trained with each
-            value. The network with the best validation score is scored on the test samples. Validation
-            samples are part of the training samples.
+        tune: ``"auto"`` gives every activation its own learning rate and initialization: each run tries five
+            rates around the usual one of the optimizer, ``"torch"`` and ``"matched"`` initial weights, and
+            the settings as given, for an eighth of the epochs; the best is trained to the end, which takes up
+            to four times as long. A dictionary such as ``{"lr": [0.003, 0.01, 0.03]}`` trains each run with
+            every combination of any parameters of the skorch net, and ``init``. In both cases, the settings
+            as given are trained too, the settings with the best validation score are scored on the test
+            samples, and validation samples are part of the training samples. None trains the settings as
+            given only.
         module: The network: a module, its class, a function that returns it, ``"package.module:Net"``, or a
             skorch model, whose own epochs, batch size, learning rate and other settings apply. A network
             with an argument such as ``activation`` or ``act_layer`` receives a module, or a class if it
@@ -227,6 +242,8 @@ def compare(
         num_units: Width of the first hidden layer.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         precision: ``"float32"``, or ``"bf16"`` for matrix products of bfloat16 factors.
+        init: Initial weights: ``"torch"`` for those of the module, or ``"matched"`` to scale them for the
+            activation with :func:`actlab.init_`.
         ledger: A :class:`~actlab.ledger.Ledger` or its file. Runs in the ledger are not trained again, and
             finished runs are recorded in it.
         executor: Any :class:`concurrent.futures.Executor` to train in; ``jobs`` is then ignored.
@@ -259,6 +276,7 @@ def compare(
             device=device,
             num_units=num_units,
             precision=precision,
+            init=init,
         ),
         folds=folds,
         seeds=seeds,
@@ -299,7 +317,7 @@ def run_comparison(
             if config.until_decided:
                 test, region = _train_until_decided(plan, runner, about, verbose)
             else:
-                runner.train(plan.runs(config.names, range(config.seeds)), about)
+                train_planned(plan, runner, config.names, range(config.seeds), about)
                 test, region = None, _choose_region(plan, runner.runs)
             comparison = _make_comparison(plan, runner, region, test, about)
             runner.end()
@@ -325,13 +343,15 @@ def _train_until_decided(
     """Train rounds of seeds for undecided pairs; return the test and the region of equivalence."""
     start, config = time.monotonic(), plan.config
     test, budget = SequentialTest(config.names), parse_budget(config.budget)
-    region = (math.nan, "")
+    region, counted = (math.nan, ""), 0
     while not test.stop_reason:
-        planned = plan.runs(test.remaining, range(test.seeds, test.next_seeds))
-        if reason := budget.explain_refusal(runner.planned, len(planned), time.monotonic() - start):
+        more = plan.count_runs(len(test.remaining), test.next_seeds - test.seeds)
+        if reason := budget.explain_refusal(counted, more, time.monotonic() - start):
             test.stop(reason)
             break
-        runner.train(planned, about, test.analyses + 1)
+        counted += more
+        seeds = range(test.seeds, test.next_seeds)
+        train_planned(plan, runner, test.remaining, seeds, about, test.analyses + 1)
         best = select_best(runner.runs, config.names, plan.candidates)
         if test.analyses == 0:
             # The first round has all activations. Every round has the same region.
@@ -362,32 +382,52 @@ def _make_comparison(
     """Judge the runs and make the tables."""
     config = plan.config
     best = select_best(runner.runs, config.names, plan.candidates)
-    level, seeds, dropped = (test.level, test.seeds, test.dropped) if test else (LEVEL, config.seeds, {})
-    pairs = test.verdicts if test else judge_pairs(best, plan, region[0], level)
-    sequential = {}
+    curves = sample_curves([activation for activation in config.resolved if activation.spec not in runner.died])
+    about = {
+        **about,
+        "trained": runner.planned,
+        "region": region[0],
+        "region_is": region[1],
+        "points": plan.scoring.are_shares([run.score for run in best]),
+        "level": test.level if test else LEVEL,
+        "seeds": test.seeds if test else config.seeds,
+    }
+    as_given = None
+    if len(plan.candidates) > 1:
+        # A fixed level for every analysis holds whenever the test ends, so it holds for these verdicts too.
+        given = select_given(runner.runs, config.names, plan.candidates[0])
+        pairs = judge_pairs(given, plan, region[0], about["level"])
+        untuned = {**about, "tuned": [], "tune": None, "trained": len(given)}
+        as_given = Comparison(**_make_tables(plan, given, pairs, untuned), about=untuned)
+    pairs = test.verdicts if test else judge_pairs(best, plan, region[0], LEVEL)
+    dropped = test.dropped if test else {}
     if test:
         summary = {"interim_analyses": test.analyses, "stop_reason": test.stop_reason, "dropped": dropped}
-        sequential["sequential_test"] = summary
-    results = make_results_table(best, plan)
-    verdicts = make_verdict_table(pairs, level, config.folds, count_failures(best), dropped)
+        about["sequential_test"] = summary
     return Comparison(
-        results=results,
-        history=make_history_table(best),
-        verdicts=verdicts,
-        ranking=make_ranking_table(results, verdicts, seeds),
-        tuning=make_tuning_table(runner.runs, best),
+        **_make_tables(plan, best, pairs, about, dropped),
         diagnostics=make_diagnostics_table(best),
-        curves=sample_curves(
-            [activation for activation in config.resolved if activation.spec not in runner.died]
-        ),
-        about={
-            **about,
-            "trained": runner.planned,
-            "region": region[0],
-            "region_is": region[1],
-            "points": plan.scoring.are_shares([run.score for run in best]),
-            "level": level,
-            "seeds": seeds,
-            **sequential,
-        },
+        tuning=make_tuning_table(runner.runs, best, plan),
+        curves=curves,
+        about=about,
+        as_given=as_given,
     )
+
+
+def _make_tables(
+    plan: ComparisonPlan,
+    runs: Sequence[Finished],
+    pairs: Mapping[Pair, Verdict | None],
+    about: Mapping[str, Any],
+    dropped: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, pd.DataFrame]:
+    """Return the tables on runs and verdicts."""
+    results = make_results_table(runs, plan)
+    failures = count_failures(runs)
+    verdicts = make_verdict_table(pairs, about["level"], plan.config.folds, failures, dropped)
+    return {
+        "results": results,
+        "history": make_history_table(runs),
+        "verdicts": verdicts,
+        "ranking": make_ranking_table(results, verdicts, about["seeds"]),
+    }

@@ -102,7 +102,7 @@ class ComparisonConfig:
     seeds: int = 1
     until_decided: bool = False
     budget: int | str | None = None
-    tune: Mapping[str, Sequence[Any]] | None = None
+    tune: str | Mapping[str, Sequence[Any]] | None = "auto"
     module: ModuleLike | skorch.NeuralNet | None = None
     replace: Replaced | None = None
     scoring: str | Scorer | None = None
@@ -128,6 +128,9 @@ class ComparisonConfig:
             problems.append(f"rope must be a number >= 0, half the width of the region, got {self.rope!r}")
         if self.replace is not None and self.module is None:
             problems.append(f"replace needs a module, got replace={self.replace!r} without one")
+        if not (self.tune in ("auto", None) or isinstance(self.tune, Mapping)):
+            grid = "a dictionary such as {'lr': [0.003, 0.01]}"
+            problems.append(f"tune must be 'auto', None or {grid}, got {self.tune!r}")
         problems += self._sequential_problems(len(resolved))
         raise_problems(problems)
 

@@ -85,7 +85,7 @@ def _load_unfinished(
     except (KeyError, TypeError, ValueError) as error:
         message = f"ledger {str(ledger.path)!r}: its description of the comparison is damaged: {error!r}"
         raise UsageError(message) from error
-    nothing = FinishedRun(RunLabels("", 0, 0, 0, {}), Result(), math.nan)  # defines the columns
+    nothing = FinishedRun(RunLabels("", 0, 0, 0, {}, False), Result(), math.nan)  # defines the columns
     columns = [{**list_result_columns(run), "key": run.key} for run in best or [nothing]]
     rows = pd.DataFrame(columns)[: len(best)]
     unfinished = {"done": len(finished), "planned": len(planned)}

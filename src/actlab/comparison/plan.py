@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import skorch
 from sklearn.base import clone
-from sklearn.model_selection import KFold, ParameterGrid, StratifiedKFold
+from sklearn.model_selection import KFold, StratifiedKFold
 
 from actlab.comparison.config import ComparisonConfig, parse_budget
 from actlab.comparison.runs import PlannedRun
 from actlab.comparison.scoring import Scoring
+from actlab.comparison.search_space import Candidate, list_auto_candidates, list_grid_candidates
 from actlab.comparison.user_model import prepare_net
-from actlab.errors import UsageError, did_you_mean, raise_problems
+from actlab.errors import UsageError, raise_problems
 from actlab.fleet.diagnostics import choose_diagnostic_epochs
 from actlab.fleet.run import Rows, Run
 from actlab.fleet.skorch_adapter import NeedsSkorch, read_run, reuse_equal_factory
@@ -26,9 +26,12 @@ from actlab.stats.sequential import ANALYSES
 from actlab.training.train import find_device_problem, find_integer_problem, make_net, try_forward
 from actlab.training.validation_split import split_validation
 
+TUNED_COST = 4  # complete runs that tuning one run costs at most
+_SCREENING = 8  # candidates train for an eighth of the epochs
+
 
 class ComparisonPlan:
-    """Plans the runs: activations x seeds x folds x tuned values.
+    """Plans the runs: activations x seeds x folds x candidates for the tuned settings.
 
     A single seed uses scikit-learn's unshuffled folds. With several seeds, two consecutive seeds share a
     split of shuffled samples, which separates the variance of the seed from that of the split.
@@ -38,7 +41,11 @@ class ComparisonPlan:
 
     Attributes:
         config: The configuration.
-        candidates: The combinations of tuned values; one empty combination if nothing is tuned.
+        candidates: The combinations of tuned values, the settings as given first; one empty combination if
+            nothing is tuned.
+        screening_epochs: With automatic tuning, the epochs after which a run chooses its best candidate; 0
+            without.
+        grid_size: The number of candidates that every run tries.
         y: The targets as the network takes them.
         scoring: How trained networks are scored.
 
@@ -50,13 +57,15 @@ class ComparisonPlan:
     def __init__(self, config: ComparisonConfig) -> None:
         self.config, dataset = config, config.dataset
         self.net = _make_net(config)
-        self.candidates = [
-            dict(sorted(one.items())) for one in ParameterGrid(_read_grid(config.tune, self.net))
-        ]
-        first_round = ANALYSES[0] * config.folds * len(self.candidates) * len(config.names)
+        self.candidates = _list_candidates(config, self.net)
+        epochs = self.net.max_epochs if config.tune == "auto" else 0
+        self.grid_size = len(self.candidates)  # runs may add more
+        self.screening_epochs = max(1, round(epochs / _SCREENING)) if epochs > 1 else 0
+        first_round = self.count_runs(len(config.names), ANALYSES[0])
         if config.until_decided and first_round > parse_budget(config.budget).runs:
             size = f"{first_round} runs, the size of the first round"
-            raise UsageError(f"budget must be >= {size}, got {config.budget}")
+            tuned = f"; a tuned run counts as {TUNED_COST}" * bool(self.screening_epochs)
+            raise UsageError(f"budget must be >= {size}{tuned}, got {config.budget}")
         self.y = dataset.y
         if isinstance(self.net, skorch.NeuralNetBinaryClassifier):  # its loss takes numbers
             self.y = dataset.y.astype(np.float32)
@@ -64,8 +73,8 @@ class ComparisonPlan:
         self._folds: dict[int, list[tuple[Rows, Rows]]] = {}
         self._makers: list[Any] = []  # runs with one maker train together
         self._validation_splits: dict[tuple[int, int, int], tuple[Rows, Rows | None]] = {}
-        self._templates = self._make_templates()
-        net, template = self._templates[config.names[0], 0]
+        self._nets = self._make_nets()
+        net, template = self._template(config.names[0], 0)
         if isinstance(template, str) or self.scoring.needs_weights(template):
             self.scoring.check(net, self.make_folds(int(config.shuffled))[0][1])
 
@@ -81,70 +90,97 @@ class ComparisonPlan:
             self._folds[split] = list(kind(self.config.folds, **options).split(dataset.X, dataset.y))
         return self._folds[split]
 
-    def runs(self, names: Sequence[str], seeds: range) -> list[PlannedRun]:
-        """Return the runs of some activations.
+    def count_runs(self, activations: int, seeds: int) -> int:
+        """Return how many complete runs it takes to train some activations and tune them."""
+        cost = TUNED_COST if self.screening_epochs else len(self.candidates)
+        return activations * seeds * self.config.folds * cost
+
+    def add_candidate(self, values: Candidate) -> int:
+        """Add a combination of values unless it is known; return its index."""
+        if values not in self.candidates:
+            self.candidates.append(values)
+        return self.candidates.index(values)
+
+    def run(self, name: str, seed: int, fold: int, candidate: int, epochs: int = 0) -> PlannedRun:
+        """Return a run.
 
         Args:
-            names: The specs.
-            seeds: The seeds, counted from the first seed of the comparison.
+            name: The spec of the activation.
+            seed: The seed, counted from the first seed of the comparison.
+            fold: The index of the test fold, from 0.
+            candidate: The index of its tuned values.
+            epochs: To end a screening run after so many epochs; 0 for a complete run.
         """
-        each = itertools.product(names, seeds, range(self.config.folds), range(len(self.candidates)))
-        return [self._run(*labels) for labels in each]
-
-    @functools.cached_property
-    def diagnostic_epochs(self) -> list[tuple[int, ...]]:
-        """The epochs with diagnostics, for each candidate. Folds differ by a sample and share them."""
-        epochs = []
-        for candidate in range(len(self.candidates)):
-            runs = (self._run_without_diagnostics(name, 0, 0, candidate).run for name in self.config.names)
-            run = next((run for run in runs if run is not None), None)
-            wanted = self.config.diagnostics
-            epochs.append(
-                choose_diagnostic_epochs(wanted, run.epochs, run.steps, run.batch_size) if run else ()
-            )
-        return epochs
-
-    def _run(self, name: str, seed: int, fold: int, candidate: int) -> PlannedRun:
         planned = self._run_without_diagnostics(name, seed, fold, candidate)
+        if epochs:
+            run = planned.run and dataclasses.replace(planned.run, epochs=epochs, test=None)
+            net = clone(planned.net).set_params(max_epochs=epochs) if run is None else planned.net
+            return dataclasses.replace(planned, run=run, net=net, screening=True)
         if planned.run is None:
             return planned
-        run = dataclasses.replace(planned.run, diagnostic_epochs=self.diagnostic_epochs[candidate])
+        run = dataclasses.replace(planned.run, diagnostic_epochs=self._diagnostic_epochs(candidate))
         return dataclasses.replace(planned, run=run)
 
+    @functools.cached_property
+    def diagnostic_epochs(self) -> tuple[int, ...]:
+        """The epochs with diagnostics, those of the candidate that has most."""
+        every = range(1 if self.screening_epochs else len(self.candidates))
+        return max(map(self._diagnostic_epochs, every), key=len)
+
+    @functools.cache  # noqa: B019  # a plan lives as long as its comparison
+    def _diagnostic_epochs(self, candidate: int) -> tuple[int, ...]:
+        """Return the epochs with diagnostics. Folds differ by a sample and share them."""
+        runs = (self._run_without_diagnostics(name, 0, 0, candidate).run for name in self.config.names)
+        run = next((run for run in runs if run is not None), None)
+        if run is None:
+            return ()
+        return choose_diagnostic_epochs(self.config.diagnostics, run.epochs, run.steps, run.batch_size)
+
     def _run_without_diagnostics(self, name: str, seed: int, fold: int, candidate: int) -> PlannedRun:
-        net, template = self._templates[name, candidate]
+        net, template = self._template(name, candidate)
         split = 1 + seed // 2 if self.config.shuffled else 0
         rows, test = self.make_folds(split)[fold]
         own = self.config.settings.seed + seed
-        labels = (name, split, fold, own, self.candidates[candidate], net, rows, test)
+        values = self.candidates[candidate]
+        init = values.get("init", self.config.settings.init)
+        labels = (name, split, fold, own, values, False, net, rows, test)
         if isinstance(template, str):
-            return PlannedRun(*labels, None, template)
-        if (key := (seed, fold, candidate)) not in self._validation_splits:  # all activations share it
+            return PlannedRun(*labels, None, init, template)
+        # All activations share it; a tuned setting may be the validation itself.
+        shared = 0 if self.screening_epochs else candidate
+        if (key := (seed, fold, shared)) not in self._validation_splits:
             self._validation_splits[key] = split_validation(net, rows, self.config.dataset.y, own, fold)
         train, valid = self._validation_splits[key]
         parts: dict[str, Any] = {"rows": train, "valid": valid, "test": test, "seed": own, "fold": fold}
-        return PlannedRun(*labels, dataclasses.replace(template, **parts))
+        return PlannedRun(*labels, dataclasses.replace(template, **parts, init=init), init)
 
-    def _make_templates(self) -> dict[tuple[str, int], tuple[skorch.NeuralNet, Run | str]]:
-        """Return for each activation and candidate the net, and its run or why no fleet can train it."""
+    def _make_nets(self) -> dict[str, tuple[skorch.NeuralNet, Any]]:
+        """Return for each activation the net with the settings as given, and what builds its module."""
         own_loss = type(self.net) not in (skorch.NeuralNetClassifier, skorch.NeuralNetRegressor)
         raise_problems(dict.fromkeys(_find_net_problem(self.net, values) for values in self.candidates))
-        templates, problems = {}, []
+        nets, problems = {}, []
         for activation in self.config.resolved:
-            net = clone(self.net).set_params(module__activation=activation, **self.candidates[0])
+            given = _select_parameters(self.candidates[0])
+            net = clone(self.net).set_params(module__activation=activation, **given)
             net.set_params(module=self.net.module)  # the object itself: copies do not train together
             try:
-                maker = try_forward(net, activation, self.config.dataset, any_output=own_loss)
+                nets[activation.spec] = (
+                    net,
+                    try_forward(net, activation, self.config.dataset, any_output=own_loss),
+                )
             except UsageError as error:
                 problems.append(str(error))
-                continue
-            for number, values in enumerate(self.candidates):
-                candidate = clone(net).set_params(**values)
-                candidate.set_params(module=maker)
-                templates[activation.spec, number] = candidate, self._template_run(candidate)
         # A fault of the user's module shows with every activation.
         raise_problems(problems[:1] if self.config.module else problems)
-        return templates
+        return nets
+
+    @functools.cache  # noqa: B019
+    def _template(self, name: str, candidate: int) -> tuple[skorch.NeuralNet, Run | str]:
+        """Return the net of an activation and a candidate, and its run or why no fleet can train it."""
+        net, maker = self._nets[name]
+        net = clone(net).set_params(**_select_parameters(self.candidates[candidate]))
+        net.set_params(module=maker)
+        return net, self._template_run(net)
 
     def _template_run(self, net: skorch.NeuralNet) -> Run | str:
         try:
@@ -175,27 +211,21 @@ def _find_net_problem(net: skorch.NeuralNet, tuned: Mapping[str, Any]) -> str:
     )
 
 
-def _read_grid(tune: Mapping[str, Sequence[Any]] | None, net: skorch.NeuralNet) -> dict[str, list[Any]]:
-    """Return the distinct values to try, by parameter name of the skorch model."""
-    if not isinstance(tune, Mapping | None):
-        raise UsageError(f"tune must be a dictionary such as {{'lr': [0.003, 0.01]}}, got {tune!r}")
-    if tune and net.train_split is None:
-        raise UsageError("tune needs validation samples, but the net's train_split is None")
-    parameters = net.get_params()
+def _select_parameters(values: Candidate) -> Candidate:
+    """Return the values that are parameters of the skorch net."""
+    return {name: value for name, value in values.items() if name != "init"}
+
+
+def _list_candidates(config: ComparisonConfig, net: skorch.NeuralNet) -> list[Candidate]:
+    """Return the combinations of tuned values."""
+    if config.tune is None:
+        return [{}]
+    if net.train_split is None:
+        raise UsageError(
+            "tuning needs validation samples, but the net's train_split is None; "
+            "set it, or set tune=None (--no-tune)"
+        )
+    if isinstance(config.tune, str):
+        return list_auto_candidates(net, config.settings.init)
     forms = net.module.args[1] if isinstance(net.module, functools.partial) else ()
-    taking_activations = {"activation", *forms}
-    for name, values in (tune or {}).items():
-        if str(name).removeprefix("module__").partition("__")[0] in taking_activations:
-            raise UsageError(
-                f"tune contains {name!r}, but activations are compared, not tuned: list them as activations"
-            )
-        if name not in parameters:
-            hint = did_you_mean(str(name), parameters) or "; an example is 'lr'"
-            raise UsageError(f"tune contains {name!r}, which is not a parameter of the skorch net{hint}")
-        if isinstance(values, str) or not isinstance(values, Sequence) or not values:
-            raise UsageError(f"tune needs a list of values such as [0.003, 0.01], got {name}={values!r}")
-        for value in values:
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if name == "lr" and not (number and 0 < value < float("inf")):
-                raise UsageError(f"tune needs learning rates > 0, got lr={value!r}")
-    return {name: list(dict.fromkeys(values)) for name, values in (tune or {}).items()}
+    return list_grid_candidates(config.tune, net, config.settings.init, {"activation", *forms})

@@ -137,7 +137,7 @@ class Runner:
 
     def _score(self, planned: PlannedRun, result: Result, key: str) -> None:
         score = math.nan
-        if not result.failure:  # a diverged network predicts one class, which is no result of an activation
+        if not result.failure and not planned.screening:  # a diverged network predicts one class, which is no result of an activation
             try:
                 score = self.plan.scoring.score(planned, result)
             except Exception as error:  # the user's scorer may raise anything
@@ -151,8 +151,10 @@ class Runner:
         score = math.nan
         try:
             X, targets = dataset.X[planned.rows], y[planned.rows]
-            fit_with_skorch(net, X, targets, planned.seed, planned.fold, result)
-            score = scoring.score_net(net, planned.test)
+            fit_with_skorch(
+                net, X, targets, planned.seed, planned.fold, result, init=planned.init
+            )
+            score = math.nan if planned.screening else scoring.score_net(net, planned.test)
             if scoring.standard == "accuracy":
                 result.test_acc = score
         except Exception as error:  # raised by the user's callbacks, criterion, module or scorer
@@ -162,7 +164,7 @@ class Runner:
 
     def _add(self, planned: PlannedRun, result: Result, score: float, key: str) -> None:
         """Add a finished run without its weights, which take gigabytes for a thousand runs."""
-        if not result.failure and not math.isfinite(score):
+        if not (result.failure or planned.screening or math.isfinite(score)):
             result.failure = f"the score is {score}"
         result = dataclasses.replace(result, weights={})
         self.runs.append(FinishedRun(planned, result, math.nan if result.failure else score, key))

@@ -22,6 +22,7 @@ class RunLabels:
         fold: The index of the test fold, from 0.
         seed: The seed of its random numbers.
         tuned: The tuned values that it has, by name.
+        screening: Whether it ends after a few epochs, to choose the values of another run.
     """
 
     activation: str
@@ -29,6 +30,7 @@ class RunLabels:
     fold: int
     seed: int
     tuned: Mapping[str, Any]
+    screening: bool
 
     def to_columns(self) -> dict[str, Any]:
         """Return the columns of a table; folds count from 1 there."""
@@ -45,6 +47,7 @@ class PlannedRun(RunLabels):
         rows: Indices (n,) of the training samples, including those held out for validation.
         test: Indices (m,) of the test samples.
         run: The run for a fleet; None if skorch trains it.
+        init: The initialization, as in :class:`~actlab.fleet.run.Run`.
         reason_alone: Why skorch trains it.
     """
 
@@ -52,6 +55,7 @@ class PlannedRun(RunLabels):
     rows: Rows
     test: Rows
     run: Run | None
+    init: str = "torch"
     reason_alone: str = ""
 
 
@@ -74,12 +78,13 @@ class FinishedRun(Generic[Labels]):
     score: float
     key: str = ""
 
-    @property
-    def validation(self) -> tuple[float, float]:
-        """Return the score on the validation samples; greater is better."""
-        last = self.result.history[-1] if self.result.history and not self.result.failure else {}
+    def validate(self, epochs: int = 0) -> tuple[float, float]:
+        """Return the score on the validation samples after so many epochs (0: all); greater is better."""
+        history = self.result.history[: epochs or None]
+        last = history[-1] if history and (len(history) == epochs or not self.result.failure) else {}
         loss = -last.get("valid_loss", math.inf)
-        return last.get("valid_acc", loss if last else -math.inf), loss
+        score = last.get("valid_acc", loss if last else -math.inf), loss
+        return score if all(map(math.isfinite, score)) else (-math.inf, -math.inf)
 
 
 def select_best(
@@ -88,16 +93,25 @@ def select_best(
     """Return the runs with the best tuned values, in order of activation, seed and fold.
 
     Args:
-        runs: The finished runs.
+        runs: The finished runs; those for screening are not selected.
         names: The specs of the activations.
         candidates: The combinations of tuned values; of equal runs the first combination is selected.
     """
     best: dict[Any, FinishedRun[Labels]] = {}
-    for run in sorted(runs, key=lambda run: candidates.index(dict(run.labels.tuned))):
+    complete = [run for run in runs if not run.labels.screening]
+    for run in sorted(complete, key=lambda run: candidates.index(dict(run.labels.tuned))):
         key = (names.index(run.labels.activation), run.labels.seed, run.labels.fold)
-        if key not in best or run.validation > best[key].validation:
+        if key not in best or run.validate() > best[key].validate():
             best[key] = run
     return [best[key] for key in sorted(best)]
+
+
+def select_given(
+    runs: Sequence[FinishedRun[Labels]], names: Sequence[str], given: Mapping[str, Any]
+) -> list[FinishedRun[Labels]]:
+    """Return the runs with the settings as given, in order of activation, seed and fold."""
+    complete = [run for run in runs if run.labels.tuned == given and not run.labels.screening]
+    return select_best(complete, names, [given])
 
 
 def count_failures(runs: Sequence[FinishedRun[Labels]]) -> dict[str, str]:

@@ -21,6 +21,7 @@ from actlab.comparison.runner import Finished
 from actlab.comparison.runs import FinishedRun, Labels, describe_failures
 from actlab.comparison.user_model import name_module
 from actlab.fleet.diagnostics import describe_diagnostic_epochs
+from actlab.fleet.run import Epoch
 from actlab.fleet.settings import processor_name
 from actlab.stats.sequential import Pair
 from actlab.stats.verdict import Verdict
@@ -88,17 +89,38 @@ def make_diagnostics_table(runs: Sequence[FinishedRun[Labels]]) -> pd.DataFrame:
     return pd.DataFrame({**run.labels.to_columns(), **row} for run in runs for row in run.result.diagnostics)
 
 
-def make_tuning_table(runs: Sequence[Finished], best: Sequence[Finished]) -> pd.DataFrame:
-    """Return the rows of :attr:`actlab.Comparison.tuning`; none if nothing is tuned."""
-    if len(runs) == len(best):
+def make_tuning_table(
+    runs: Sequence[Finished], best: Sequence[Finished], plan: ComparisonPlan
+) -> pd.DataFrame:
+    """Return the rows of :attr:`actlab.Comparison.tuning`; none if nothing is tuned.
+
+    Args:
+        runs: All runs. A candidate that was trained to the end after its screening has one row.
+        best: The runs with the best values.
+        plan: The plan.
+    """
+    if len(plan.candidates) == 1:
         return pd.DataFrame()
-    chosen, rows = set(map(id, best)), []
-    for run in runs:
-        last = run.result.history[-1] if run.result.history else {}
-        validation = {name: last.get(name, math.nan) for name in ("valid_acc", "valid_loss")}
-        end = {"failure": run.result.failure, "chosen": id(run) in chosen}
-        rows.append({**run.labels.to_columns(), **validation, **end})
-    return pd.DataFrame(rows)
+    chosen, rows = set(map(id, best)), {}
+    order = {name: position for position, name in enumerate(plan.config.names)}
+    for run in sorted(runs, key=lambda run: not run.labels.screening):
+        labels, history = run.labels, run.result.history
+        candidate = plan.candidates.index(dict(labels.tuned))
+        screened = history[plan.screening_epochs - 1 : plan.screening_epochs]
+        rows[order[labels.activation], labels.seed, labels.fold, candidate] = {
+            **labels.to_columns(),
+            "epochs": len(history),
+            **_list_validation(history, "valid"),
+            **(_list_validation(screened, "screened") if plan.screening_epochs else {}),
+            "failure": run.result.failure,
+            "chosen": id(run) in chosen,
+        }
+    return pd.DataFrame([rows[key] for key in sorted(rows)])
+
+
+def _list_validation(history: Sequence[Epoch], prefix: str) -> dict[str, float]:
+    last = history[-1] if history else {}
+    return {f"{prefix}_{name}": last.get(f"valid_{name}", math.nan) for name in ("acc", "loss")}
 
 
 def make_verdict_table(
@@ -217,7 +239,6 @@ def describe_plan(plan: ComparisonPlan) -> dict[str, Any]:
     config, module = plan.config, plan.net.module
     if isinstance(module, functools.partial):  # a user's module with an inserted activation
         module = module.args[0]
-    epochs = max(plan.diagnostic_epochs, key=len)
     return {
         "actlab": __version__,
         "data": config.dataset.name,
@@ -225,10 +246,12 @@ def describe_plan(plan: ComparisonPlan) -> dict[str, Any]:
         "activations": config.names,
         "metric": plan.scoring.name,
         "folds": config.folds,
+        "tune": config.tune if isinstance(config.tune, str | None) else "grid",
         "tuned": plan.candidates if len(plan.candidates) > 1 else [],
+        "screening_epochs": plan.screening_epochs,
         "settings": dataclasses.asdict(config.settings),
         "net": module if isinstance(module, str) else name_module(module),
-        "diagnostics": describe_diagnostic_epochs(config.diagnostics, epochs),
+        "diagnostics": describe_diagnostic_epochs(config.diagnostics, plan.diagnostic_epochs),
         **describe_environment(),
     }
 

@@ -94,7 +94,7 @@ class Loop:
         self.device, self.diagnostic_epochs = data.X.device, runs[0].diagnostic_epochs
         self.states = [RunState(run) for run in runs]
         self.active = list(self.states)  # the runs that are still training, in the order of the stack
-        self.modules = [run.build() for run in runs]
+        self.modules = [run.build_initialized(data.X) for run in runs]
         self.loss = copy.deepcopy(self.first.loss).to(self.device)
         self.bytes_by_factory: dict[Callable[[], nn.Module], int | None] = {}
         self.layers = trace_layers(self.modules[0]) if layer_by_layer else None

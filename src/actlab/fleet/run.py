@@ -13,10 +13,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from actlab.models.initialization import init_
 from actlab.models.random_streams import NOISE, ORDER, WEIGHTS, derive_seed, seeded_torch
 
 Rows = npt.NDArray[np.int64]
 Epoch = dict[str, Any]
+_INIT_SAMPLES = 256  # that matched initialization is measured on
 
 
 class FailureKind(enum.StrEnum):
@@ -99,6 +101,7 @@ class Run:
         scoring: How to compute the accuracy: ``"classes"``, ``"binary"``, or ``""`` for no accuracy.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         precision: ``"float32"``, or ``"bf16"`` for matrix products in bfloat16.
+        init: ``"torch"`` for the initial weights of the module, or ``"matched"`` for :func:`actlab.init_`.
         seed: The seed of the repetition.
         fold: The index of the fold.
         diagnostic_epochs: Epochs with diagnostics. They do not change the training.
@@ -120,6 +123,7 @@ class Run:
     scoring: str = "classes"
     device: str = "cpu"
     precision: str = "float32"
+    init: str = "torch"
     seed: int = 0
     fold: int = 0
     diagnostic_epochs: tuple[int, ...] = ()
@@ -135,6 +139,15 @@ class Run:
         with seeded_torch(self.seed, self.fold, WEIGHTS, self.device):
             return self.net()
 
+    def build_initialized(self, X: Tensor) -> nn.Module:
+        """Return what :meth:`build` returns, with the run's initialization measured on inputs X (n, ...)."""
+        if self.init == "torch":
+            return self.build()
+        rows = self.rows if self.valid is None else np.sort(np.concatenate([self.rows, self.valid]))
+        samples = select_init_samples(X[torch.from_numpy(rows).to(X.device)])
+        with seeded_torch(self.seed, self.fold, WEIGHTS, self.device):
+            return init_(self.net(), samples.cpu())
+
     def seed_noise(self) -> contextlib.AbstractContextManager[None]:
         """Seed torch's default generator for a network that draws random numbers during training."""
         return seeded_torch(self.seed, self.fold, NOISE, self.device)
@@ -145,6 +158,11 @@ class Run:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, self.fold, ORDER))
         while True:
             yield rows[torch.randperm(len(rows), generator=generator)] if self.shuffle else rows
+
+
+def select_init_samples(X: Any) -> Any:
+    """Return at most 256 of the samples X (n, ...), evenly spaced: a file may be sorted by class."""
+    return X[:: -(-len(X) // _INIT_SAMPLES)]
 
 
 @dataclass(kw_only=True)

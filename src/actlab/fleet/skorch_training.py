@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import signal
 import threading
@@ -12,11 +13,13 @@ from types import FrameType
 from typing import Any
 
 import skorch
+from torch import nn
 
 from actlab.errors import summarize_error
 from actlab.fleet.diagnostics import try_saved_bytes
-from actlab.fleet.run import Epoch, FailureKind, Result
-from actlab.fleet.skorch_adapter import copy_untrained
+from actlab.fleet.run import Epoch, FailureKind, Result, select_init_samples
+from actlab.fleet.skorch_adapter import build_module, copy_untrained
+from actlab.models.initialization import init_
 from actlab.models.random_streams import HOLDOUT, WEIGHTS, derive_seed, seeded_numpy, seeded_torch
 
 _BATCH_COLUMNS = ("train_batch_count", "valid_batch_count", "batches")
@@ -27,7 +30,15 @@ class RunFailed(RuntimeError):
 
 
 def fit_with_skorch(
-    net: skorch.NeuralNet, X: Any, y: Any, seed: int, fold: int, result: Result, **fit_params: Any
+    net: skorch.NeuralNet,
+    X: Any,
+    y: Any,
+    seed: int,
+    fold: int,
+    result: Result,
+    *,
+    init: str = "torch",
+    **fit_params: Any,
 ) -> None:
     """Fit a model with skorch.
 
@@ -38,6 +49,7 @@ def fit_with_skorch(
         seed: The seed of the run.
         fold: The fold of the run.
         result: Gets the seconds, and the failure if there is one.
+        init: The initialization, as in :class:`~actlab.fleet.run.Run`.
         **fit_params: Further arguments of ``fit``.
 
     Raises:
@@ -52,6 +64,9 @@ def fit_with_skorch(
         with seeded_torch(seed, fold, WEIGHTS, str(net.device)), holdout, _interruptible():
             modules = copy_untrained(net.get_params_for("module"))
             net.set_params(**{f"module__{name}": value for name, value in modules.items()})
+            if init == "matched":
+                samples = select_init_samples(X)
+                net.set_params(module=functools.partial(_build_matched, net.module, samples))
             net.fit(X, y, **fit_params)
         _check_losses(net)
         result.saved_bytes = try_saved_bytes(net.module_, X, net.batch_size)
@@ -61,6 +76,10 @@ def fit_with_skorch(
         raise
     finally:
         result.seconds = time.perf_counter() - start
+
+
+def _build_matched(module: Any, samples: Any, /, **options: Any) -> nn.Module:
+    return init_(build_module(module, options), samples)
 
 
 def list_epochs(net: skorch.NeuralNet) -> list[Epoch]:

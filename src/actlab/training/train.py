@@ -39,6 +39,7 @@ HISTORY_COLUMNS = (
     *("valid_loss", "valid_loss_best", "dur"),
 )
 PRECISIONS = ("float32", "bf16")
+INITS = ("torch", "matched")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class TrainSettings:
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         num_units: Width of the first hidden layer.
         precision: ``"float32"``, or ``"bf16"`` for matrix products of bfloat16 factors.
+        init: Initial weights: ``"torch"`` for those of the module, or ``"matched"`` to scale them for the
+            activation with :func:`actlab.init_`.
 
     Raises:
         UsageError: Some values are wrong; the message names all of them.
@@ -72,6 +75,7 @@ class TrainSettings:
     device: str = "cpu"
     num_units: int = 128
     precision: str = "float32"
+    init: str = "torch"
 
     def __post_init__(self) -> None:
         least = {"epochs": 1, "batch_size": 1, "num_units": 2, "seed": 0}
@@ -81,6 +85,7 @@ class TrainSettings:
         if not (isinstance(self.momentum, numbers.Real) and 0 <= self.momentum < 1):
             problems.append(f"momentum must be >= 0 and < 1, got {self.momentum!r}")
         problems += [find_device_problem(self.device), find_precision_problem(self.precision)]
+        problems.append(find_init_problem(self.init))
         raise_problems(problems)
 
 
@@ -96,6 +101,11 @@ def find_precision_problem(name: object) -> str:
     if name in PRECISIONS:
         return ""
     return f"precision must be {' or '.join(map(repr, PRECISIONS))}, got {name!r}"
+
+
+def find_init_problem(name: object) -> str:
+    """Return the problem with an initialization; an empty text if there is none."""
+    return "" if name in INITS else f"init must be {' or '.join(map(repr, INITS))}, got {name!r}"
 
 
 def find_device_problem(name: str) -> str:
@@ -293,7 +303,14 @@ def plan_training(
     raise_problems(problems)
     rows, valid = split_validation(net, np.arange(len(dataset.y)), dataset.y, settings.seed, 0)
     run = read_run(net, dataset.X, dataset.y)
-    run = dataclasses.replace(run, rows=rows, valid=valid, seed=settings.seed, precision=settings.precision)
+    run = dataclasses.replace(
+        run,
+        rows=rows,
+        valid=valid,
+        seed=settings.seed,
+        precision=settings.precision,
+        init=settings.init,
+    )
     epochs = choose_diagnostic_epochs(diagnostics, run.epochs, run.steps, run.batch_size)
     return TrainingPlan(dataset, net, dataclasses.replace(run, diagnostic_epochs=epochs))
 
@@ -315,7 +332,7 @@ def run_training(plan: TrainingPlan, *, sink: Callable[[str], None] | None = Non
             net.set_params(verbose=1, callbacks__print_log=PrintLog(sink=sink))
         result = Result(how="skorch", reason_alone=result.reason_alone)
         with contextlib.suppress(Exception):  # the result contains it
-            fit_with_skorch(net, X, y, run.seed, run.fold, result)
+            fit_with_skorch(net, X, y, run.seed, run.fold, result, init=run.init)
         result.history = list_epochs(net)
     activation = net.get_params_for("module")["activation"]
     if not any("train_loss" in epoch for epoch in result.history):
