@@ -8,7 +8,7 @@ from actlab.training.train import TrainSettings
 def make_plan(dataset, activations, settings=None, **options):
     settings = settings or TrainSettings()
     return ComparisonPlan(
-        ComparisonConfig(activations=activations, dataset=dataset, settings=settings, **options)
+        ComparisonConfig(activations=activations, dataset=dataset, settings=settings, tune=None, **options)
     )
 
 

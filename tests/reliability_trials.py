@@ -85,7 +85,7 @@ def run_here(*arguments: str) -> tuple[int, str, str]:
 
 def compare(*arguments: str) -> dict[str, Any]:
     """Compare in this process; return the written tables without times."""
-    status, _, err = run_here("compare", *arguments)
+    status, _, err = run_here("compare", "--no-tune", *arguments)
     assert status == 0, err
     return tables_as_text(Path(arguments[arguments.index("--out") + 1]))
 
@@ -151,7 +151,7 @@ def list_ownerless_shared_memory() -> list[str]:
 
 def compare_twice_at_once(folder: Path, epochs: int = 20) -> dict[str, Any]:
     """Start two comparisons at once in one folder, and a third one later."""
-    call = ["compare", *THREE, *options("shared", epochs=epochs)]
+    call = ["compare", "--no-tune", *THREE, *options("shared", epochs=epochs)]
     call_alone = [*call, "--jobs", "1"]
     with start(*call_alone, folder=folder) as one, start(*call_alone, folder=folder) as other:
         output = [wait_for_exit(one), wait_for_exit(other)]
@@ -180,7 +180,7 @@ def compare_with_changes(folder: Path, epochs: int = 2) -> dict[str, int]:
         "another rate": [*THREE, *more, "--lr", "0.02"],
         "the first rate": [*THREE, *more],
     }.items():
-        compare(*arguments)
+        compare(*arguments, tune=None)
         now = recorded(folder / "changed")
         results[what], before = now - before, now
     return results
@@ -200,14 +200,20 @@ def compare_with_killing_activation(
     """
     (folder / "poison.py").write_text(POISON)
     (folder / "lives").write_bytes(b"." * lives)
-    call = ["compare", "relu", "poison.py:Poison", *options("p", *more, "--folds", str(folds), epochs=2)]
+    call = [
+        "compare",
+        "--no-tune",
+        "relu",
+        "poison.py:Poison",
+        *options("p", *more, "--folds", str(folds), epochs=2),
+    ]
     statuses = [run_in_process(*call, folder=folder)[0] for _ in range(before)]
     status, out, err = run_in_process(*call, folder=folder)
     with Ledger(folder / "p" / LEDGER, readonly=True) as ledger:
         runs = ledger.runs()
     used = lives - len((folder / "lives").read_bytes())
     again = run_in_process(*call, folder=folder)
-    compare("relu", *options(folder / "alone", "--folds", str(folds), epochs=2))
+    compare("relu", *options(folder / "alone", "--folds", str(folds), epochs=2), tune=None)
     rows = [pd.read_csv(folder / of / "results.csv", dtype=str).head(folds) for of in ("p", "alone")]
     return {
         "status": [*statuses, status],
@@ -235,12 +241,12 @@ def compare_on_full_disk(folder: Path, free: int, size: int, epochs: int = 10) -
     call = [*THREE, *options(out, "--quiet", "--jobs", "1", epochs=epochs)]
     (folder / "ballast").write_bytes(bytes(size - free))
     # In a new process, because claims that cannot be released on a full disk end only with their process.
-    status, output, err = run_in_process("compare", *call, folder=folder)
+    status, output, err = run_in_process("compare", "--no-tune", *call, folder=folder)
     (folder / "ballast").unlink()
     recorded_runs = recorded(out)
     problems = verify(out)["problems"] if recorded_runs else []
     return {"status": status, "out": output, "err": err, "recorded": recorded_runs, "problems": problems} | {
-        "resumed": compare(*call) if status else tables_as_text(out)
+        "resumed": compare(*call, tune=None) if status else tables_as_text(out)
     }
 
 
@@ -248,7 +254,7 @@ def compare_on_read_only_disk(folder: Path) -> tuple[int, str, str]:
     """Compare on a read-only disk."""
     call = [*THREE, *options(folder / "full", epochs=1)]
     remount(folder, "ro")
-    output = run_here("compare", *call)
+    output = run_here("compare", "--no-tune", *call)
     remount(folder, "rw")
     return output
 
@@ -258,13 +264,13 @@ def compare_with_foreign_ledger(folder: Path) -> dict[str, tuple[int, str, str, 
     call = ["relu", *options(folder, epochs=1)]
     file = folder / LEDGER
     results = {}
-    compare(*call)
+    compare(*call, tune=None)
     with contextlib.closing(sqlite3.connect(file)) as connection:
         connection.execute(f"PRAGMA user_version = {FORMAT + 1}")
     newer = file.read_bytes()
     for what, content in {"newer": newer, "no ledger": b"a,b\n1,2\n" * 99, "cut short": newer[:-100]}.items():
         file.write_bytes(content)
-        status, out, err = run_here("compare", *call, "--lr", "0.5")
+        status, out, err = run_here("compare", "--no-tune", *call, "--lr", "0.5")
         results[what] = (status, out, err.replace(str(folder), "DIR"), file.read_bytes() == content)
     return results
 
@@ -281,7 +287,7 @@ def interrupt_and_resume(
         jobs: Number of worker processes.
     """
     out = folder / "out"
-    call = ["compare", *THREE, *options(out, "--jobs", str(jobs), epochs=epochs)]
+    call = ["compare", "--no-tune", *THREE, *options(out, "--jobs", str(jobs), epochs=epochs)]
     with start(*call, folder=folder) as process:
         assert wait_until(lambda: process.poll() is not None or moment(out, process.pid))
         with contextlib.suppress(ProcessLookupError):

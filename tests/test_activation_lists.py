@@ -41,15 +41,15 @@ def test_resolve_all_returns_the_specs_of_definitions():
 
 def test_compare_with_definitions_equals_compare_with_specs(dataset):  # noqa: F811
     cubic = actlab.formula("x*tanh(a*x)", parameters={"a": 2})
-    comparison = actlab.compare([actlab.functional.tanh, cubic], dataset, **SHORT)
-    same = actlab.compare(["tanh", "formula:x*tanh(a*x) with a=2.0"], dataset, **SHORT)
+    comparison = actlab.compare([actlab.functional.tanh, cubic], dataset, tune=None, **SHORT)
+    same = actlab.compare(["tanh", "formula:x*tanh(a*x) with a=2.0"], dataset, tune=None, **SHORT)
     assert scores(comparison).equals(scores(same))
     assert comparison.about["activations"] == ["tanh", "formula:x*tanh(a*x) with a=2.0"]
 
 
 def test_compare_rejects_a_definition_together_with_its_name(dataset):  # noqa: F811
     with pytest.raises(UsageError, match=r"^activation 'relu' is given twice$"):
-        actlab.compare(["relu", actlab.functional.relu], dataset, **SHORT)
+        actlab.compare(["relu", actlab.functional.relu], dataset, tune=None, **SHORT)
 
 
 def make_local_module():

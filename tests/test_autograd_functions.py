@@ -65,6 +65,7 @@ def test_compare_trains_an_autograd_function_from_a_file(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     call = [
         "compare",
+        "--no-tune",
         "tanh",
         "act.py:Squish",
         "--data",
@@ -84,7 +85,7 @@ def test_compare_trains_an_autograd_function_from_a_file(tmp_path, monkeypatch, 
 
 def test_compare_names_the_file_that_an_autograd_function_needs():
     with pytest.raises(actlab.UsageError, match="is the class NotebookReLU; pass its name"):
-        actlab.compare(["relu", NotebookReLU], "digits")
+        actlab.compare(["relu", NotebookReLU], "digits", tune=None)
 
 
 class Network(nn.Module):

@@ -67,7 +67,9 @@ def installed(tmp_path, monkeypatch):
 
 def compare_in_process():
     """Compare in a new process; return the keys of all recorded runs."""
-    process = actlab("compare", "relu", "cube", "--folds", "2", "--epochs", "1", "--jobs", "1", "--quiet")
+    process = actlab(
+        "compare", "--no-tune", "relu", "cube", "--folds", "2", "--epochs", "1", "--jobs", "1", "--quiet"
+    )
     assert (process.returncode, process.stderr) == (0, "")
     with Ledger("out/compare/ledger.sqlite", readonly=True) as ledger:
         return set(ledger.runs()["key"])

@@ -53,18 +53,20 @@ CHANCE = "chance level in 3 of 3 runs"
     ids=["roc_auc", "make_scorer"],
 )
 def test_compare_measures_chance_with_its_scorer(scoring):
-    comparison = compare(["tanh", DEAD], rare_positives(), module=create_weighted_network(), scoring=scoring)
+    comparison = compare(
+        ["tanh", DEAD], rare_positives(), module=create_weighted_network(), scoring=scoring, tune=None
+    )
     assert statuses(comparison) == {"tanh": "", DEAD: CHANCE}
     assert comparison.ranking["rank"].isna().to_list() == [False, True]
 
 
 def test_compare_tests_accuracy_at_chance_by_a_binomial_test():
     comparison = compare(
-        ["tanh", DEAD], rare_positives(0.5), module=create_weighted_network(criterion__weight=None)
+        ["tanh", DEAD], rare_positives(0.5), module=create_weighted_network(criterion__weight=None), tune=None
     )
     assert statuses(comparison) == {"tanh": "", DEAD: CHANCE}
     below = compare(
-        ["tanh"], rare_positives(), module=create_weighted_network()
+        ["tanh"], rare_positives(), module=create_weighted_network(), tune=None
     )  # its accuracy is below that of the most frequent class
     assert below.ranking["mean"].item() < 0.92
     assert statuses(below)["tanh"] == CHANCE
@@ -72,13 +74,15 @@ def test_compare_tests_accuracy_at_chance_by_a_binomial_test():
 
 def test_compare_with_a_loss_as_score_uses_class_frequencies_as_chance_level():
     plain = create_weighted_network(criterion__weight=None, max_epochs=30)
-    comparison = compare(["tanh", DEAD], rare_positives(0.3), module=plain, scoring="neg_log_loss")
+    comparison = compare(["tanh", DEAD], rare_positives(0.3), module=plain, scoring="neg_log_loss", tune=None)
     assert statuses(comparison) == {"tanh": "", DEAD: CHANCE}
 
 
 @pytest.mark.parametrize("scoring", ["neg_mean_absolute_error", "explained_variance"])
 def test_compare_measures_chance_of_a_regression_with_its_scorer(scoring):
-    comparison = compare(["tanh", DEAD], load_data("diabetes"), epochs=15, scoring=scoring, num_units=16)
+    comparison = compare(
+        ["tanh", DEAD], load_data("diabetes"), epochs=15, scoring=scoring, num_units=16, tune=None
+    )
     assert statuses(comparison) == {"tanh": "", DEAD: CHANCE}
 
 
@@ -86,7 +90,9 @@ def test_compare_reports_no_chance_level_if_the_scorer_needs_the_model():
     def weight(model, X, y):
         return -sum(float(p.detach().abs().sum()) for p in model.module_.parameters())
 
-    comparison = compare(["tanh", DEAD], rare_positives(), module=create_weighted_network(), scoring=weight)
+    comparison = compare(
+        ["tanh", DEAD], rare_positives(), module=create_weighted_network(), scoring=weight, tune=None
+    )
     assert statuses(comparison) == {"tanh": "", DEAD: ""}
 
 
@@ -94,7 +100,9 @@ def test_compare_tests_a_callable_that_only_predicts():
     def area(model, X, y):
         return roc_auc_score(y, model.predict_proba(X)[:, 1])
 
-    comparison = compare(["tanh", DEAD], rare_positives(), module=create_weighted_network(), scoring=area)
+    comparison = compare(
+        ["tanh", DEAD], rare_positives(), module=create_weighted_network(), scoring=area, tune=None
+    )
     assert statuses(comparison) == {"tanh": "", DEAD: CHANCE}
 
 
@@ -102,7 +110,9 @@ def test_compare_calls_a_scorer_with_the_name_of_a_metric():
     def accuracy(model, X, y):
         return float(len(X))
 
-    comparison = compare(["tanh"], rare_positives(), module=create_weighted_network(), scoring=accuracy)
+    comparison = compare(
+        ["tanh"], rare_positives(), module=create_weighted_network(), scoring=accuracy, tune=None
+    )
     assert comparison.results["score"].to_list() == [80.0] * 3
 
 
@@ -112,7 +122,7 @@ def test_compare_uses_r2_for_chance_if_the_loss_differs():
         NeuralNet, module__num_units=16, module__num_features=10, module__num_classes=1,
         criterion=nn.L1Loss, max_epochs=15, lr=0.01, verbose=0,
     )  # fmt: skip
-    comparison = compare(["tanh", DEAD], data, module=model)
+    comparison = compare(["tanh", DEAD], data, module=model, tune=None)
     assert comparison.about["metric"] == "r2"
     assert statuses(comparison)[DEAD] == CHANCE
     assert (statuses(comparison)["tanh"] == "") == (comparison.ranking["mean"].max() > 0)

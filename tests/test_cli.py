@@ -105,7 +105,7 @@ def test_train_without_hiplot_prints_one_line_and_writes_the_other_files(
 
 
 def test_compare_prints_the_same_table_again_and_with_two_jobs(tmp_path, tiny_data, capsys):
-    call = ["compare", "relu", "tanh", "--data", tiny_data, "--epochs", "3", "--out", "a"]
+    call = ["compare", "--no-tune", "relu", "tanh", "--data", tiny_data, "--epochs", "3", "--out", "a"]
     first = actlab(*call)
     assert first.returncode == 0
     columns = ["rank", "activation", "mean", "std", "runs", "fold_1", "fold_2", "fold_3"]
@@ -137,21 +137,35 @@ class Late(Early):
 
 def test_compare_exits_with_1_if_every_run_failed(tmp_path, tiny_data, capsys):
     (tmp_path / "own.py").write_text(BREAKING)
-    call = ["compare", "own.py:Early", "own.py:Late", "--data", tiny_data, "--epochs", "1"]
+    call = ["compare", "--no-tune", "own.py:Early", "own.py:Late", "--data", tiny_data, "--epochs", "1"]
     assert main([*call, "--quiet"]) == 1
     failed = "failed in 3 of 3 runs: training raised ZeroDivisionError: by zero"
     message = f"actlab: nothing was compared on tiny.npz: own.py:Early {failed}; own.py:Late {failed}\n"
     assert capsys.readouterr() == ("", message)
     assert main(call) == 1  # the output names the reason
     assert f"own.py:Late {failed}; it has no rank." in " ".join(capsys.readouterr().out.split())
-    assert main(["compare", "relu", *call[2:], "--quiet"]) == 0
+    assert main(["compare", "--no-tune", "relu", *call[2:], "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
 
 
 def test_compare_names_the_first_five_failed_activations(tiny_data, capsys):
     activations = ["relu", "elu", "selu", "softplus", "silu", "mish", "gelu"]
     assert (
-        main(["compare", *activations, "--data", tiny_data, "--epochs", "1", "--lr", "1e30", "--quiet"]) == 1
+        main(
+            [
+                "compare",
+                "--no-tune",
+                *activations,
+                "--data",
+                tiny_data,
+                "--epochs",
+                "1",
+                "--lr",
+                "1e30",
+                "--quiet",
+            ]
+        )
+        == 1
     )
     out, err = capsys.readouterr()
     assert out == ""
@@ -161,7 +175,22 @@ def test_compare_names_the_first_five_failed_activations(tiny_data, capsys):
 
 def test_compare_writes_cv_results_of_scikit_learn(tmp_path, tiny_data, capsys):
     assert (
-        main(["compare", "relu", "tanh", "--data", tiny_data, "--epochs", "2", "--json", "--out", "a"]) == 0
+        main(
+            [
+                "compare",
+                "--no-tune",
+                "relu",
+                "tanh",
+                "--data",
+                tiny_data,
+                "--epochs",
+                "2",
+                "--json",
+                "--out",
+                "a",
+            ]
+        )
+        == 0
     )
     output = json.loads(capsys.readouterr().out)
     results = pd.read_csv(tmp_path / "a/cv_results.csv").set_index("param_module__activation")
@@ -175,7 +204,7 @@ def test_compare_reads_a_csv_file_with_target(tmp_path, capsys):
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"a": rng.normal(size=60), "b": rng.normal(size=60), "kind": ["x", "y"] * 30})
     frame.to_csv("t.csv", index=False)
-    call = ["compare", "relu", "--data", "t.csv", "--epochs", "1", "--out", "a"]
+    call = ["compare", "--no-tune", "relu", "--data", "t.csv", "--epochs", "1", "--out", "a"]
     assert main([*call, "--target", "kind"]) == 0
     capsys.readouterr()
     assert "kind" in refused(capsys, *call, "--target", "kin")
@@ -220,7 +249,7 @@ def test_invalid_input_prints_one_line_and_writes_no_file(tmp_path, arguments, m
         ("train --activation tahn", "did you mean 'tanh'?"),
         ("train --data digts", "did you mean 'digits'?"),
         ("train --data-dir somewhere", "data_dir 'somewhere' is not used with 'digits'"),
-        ("compare", "required: NAME"),
+        ("compare", "--no-tune", "required: NAME"),
         ("compare relu relu", "activation 'relu' is given twice"),
         ("compare relu --folds 1", "folds must be an integer >= 2, got 1"),
         ("compare relu --jobs 0", "jobs must be an integer >= 1, got 0"),
@@ -313,7 +342,9 @@ def test_interrupted_verb_prints_one_line_and_writes_no_result(
     monkeypatch.setattr("actlab.fleet.optimizers.SGD.step", interrupt)
     assert main([*verb.split(), "--data", tiny_data, "--out", "run"]) == 130
     assert capsys.readouterr() == ("", "actlab: interrupted\n")
-    assert list_names(tmp_path / "run") == (["ledger.sqlite"] if verb.startswith("compare") else [])
+    assert list_names(tmp_path / "run") == (
+        ["ledger.sqlite"] if verb.startswith("compare", "--no-tune") else []
+    )
 
 
 def test_train_exits_with_141_if_its_reader_closes_the_pipe(tiny_data, capsys, monkeypatch):
@@ -328,9 +359,9 @@ def test_train_exits_with_141_if_its_reader_closes_the_pipe(tiny_data, capsys, m
 def test_progress_is_printed_to_standard_error_after_a_delay(capsys, monkeypatch, tiny_data):
     monkeypatch.setattr("actlab.execution.progress._SILENT", -1.0)
     monkeypatch.setattr("actlab.cli.output._SILENT", -1.0)
-    assert main(["compare", "relu", "--data", tiny_data, "--epochs", "5", "--quiet"]) == 0
+    assert main(["compare", "--no-tune", "relu", "--data", tiny_data, "--epochs", "5", "--quiet"]) == 0
     assert capsys.readouterr().err == ""
-    assert main(["compare", "relu", "--data", tiny_data, "--epochs", "5", "--json"]) == 0
+    assert main(["compare", "--no-tune", "relu", "--data", tiny_data, "--epochs", "5", "--json"]) == 0
     out, err = capsys.readouterr()
     assert " of 3 runs trained, 0 s\n" in err
     json.loads(out)
@@ -339,14 +370,26 @@ def test_progress_is_printed_to_standard_error_after_a_delay(capsys, monkeypatch
 
 
 def test_compare_verbose_prints_progress_from_the_start(capsys, tiny_data):
-    assert main(["compare", "relu", "--data", tiny_data, "--epochs", "2", "--verbose"]) == 0
+    assert main(["compare", "--no-tune", "relu", "--data", tiny_data, "--epochs", "2", "--verbose"]) == 0
     assert " of 3 runs trained, 0 s\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("signal_sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_compare_after_ctrl_c_keeps_finished_runs_and_no_processes(tmp_path, signal_sent):
     (tmp_path / "slow.py").write_text(SLOW)
-    call = [sys.executable, "-m", "actlab", "compare", "relu", "slow.py:Slow", "--jobs", "2", "--out", "run"]
+    call = [
+        sys.executable,
+        "-m",
+        "actlab",
+        "compare",
+        "--no-tune",
+        "relu",
+        "slow.py:Slow",
+        "--jobs",
+        "2",
+        "--out",
+        "run",
+    ]
     with start_process(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert wait_until((tmp_path / "started").exists, 120)
         workers = list_descendants(child.pid)
@@ -379,7 +422,7 @@ def test_main_keeps_ignored_signals_ignored(tiny_data):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     Path("sends.py").write_text(SENDS)
-    call = ["compare", "sends.py:Sends", "--data", tiny_data, "--epochs", "1", "--jobs", "1"]
+    call = ["compare", "--no-tune", "sends.py:Sends", "--data", tiny_data, "--epochs", "1", "--jobs", "1"]
     process = run_process([sys.executable, "-m", "actlab", *call], preexec_fn=ignore_signals)
     assert (process.returncode, Path("sent").exists()) == (0, True), process.stderr
 
@@ -410,7 +453,7 @@ def test_check_keeps_its_exit_status_if_standard_error_is_unwritable(redirection
     assert (process.returncode, process.stdout) == (2, "")
 
 
-@pytest.mark.parametrize("verb", ["train --activation", "compare"])
+@pytest.mark.parametrize("verb", ["train --activation", "compare", "--no-tune"])
 def test_sys_exit_in_an_activation_is_reported_as_an_error(verb, tiny_data, capsys):
     module = "class Leaves(torch.nn.Module):\n    def forward(self, x):\n        sys.exit(5)\n"
     Path("leaves.py").write_text(f"import sys, torch\n\n{module}")

@@ -33,6 +33,7 @@ def test_compare_moves_channels_to_the_front_and_prints_one_note(capsys):
     np.savez("first.npz", X=np.moveaxis(X, 3, 1), y=LABELS)
     call = [
         "compare",
+        "--no-tune",
         "relu",
         "tanh",
         "--module",
@@ -71,7 +72,7 @@ def test_train_with_channels_reads_ambiguous_images(tmp_path, capsys, shape, cha
     assert f"--data images.npz --channels {channels} --epochs 1" in (tmp_path / "run/report.html").read_text()
 
 
-@pytest.mark.parametrize("verb", ["train", "compare"])
+@pytest.mark.parametrize("verb", ["train", "compare", "--no-tune"])
 def test_ambiguous_images_are_rejected_with_the_channels_option(tmp_path, capsys, verb):
     save_images("images.npz", 4, 6, 3)
     message = refused(capsys, verb, *["relu"] * (verb == "compare"), "--data", "images.npz", *SHORT)
@@ -87,6 +88,7 @@ def test_compare_uses_channels_only_for_the_datasets_that_have_them(capsys):
     save_images("images.npz", 4, 6, 3)
     call = [
         "compare",
+        "--no-tune",
         "relu",
         "tanh",
         "--data",
@@ -112,7 +114,7 @@ def test_compare_uses_channels_only_for_the_datasets_that_have_them(capsys):
         ),
     ],
 )
-@pytest.mark.parametrize("verb", ["train", "compare"])
+@pytest.mark.parametrize("verb", ["train", "compare", "--no-tune"])
 def test_channels_option_that_does_not_apply_is_rejected(capsys, verb, arguments, message):
     save_images("grey.npz", 5, 4)
     assert message in refused(capsys, verb, *["relu"] * (verb == "compare"), *arguments, *SHORT)
@@ -171,7 +173,7 @@ def test_train_rejects_unreadable_data_files(tmp_path, capsys, name, content, me
 
 def test_compare_rejects_a_broken_csv_file_without_traceback(tmp_path):
     (tmp_path / "a.csv").write_bytes(b'kind,size\nx,"1,234"\ny,5\n')
-    process = actlab("compare", "relu", "tanh", "--data", "a.csv", "--target", "kind", *SHORT)
+    process = actlab("compare", "--no-tune", "relu", "tanh", "--data", "a.csv", "--target", "kind", *SHORT)
     assert (process.returncode, process.stdout) == (2, "")
     assert process.stderr == (
         "actlab: error: a.csv: feature column 'size' must be numeric, but contains '1,234' in row 0 "

@@ -28,7 +28,10 @@ FILE = "a/ledger.sqlite"
 @pytest.fixture
 def comparison_folder(tmp_path, tiny_data, capsys):
     """Return the folder ``a`` of a comparison whose ledger has six runs."""
-    assert main(["compare", "relu", "tanh", "--data", tiny_data, "--epochs", "2", "--out", "a"]) == 0
+    assert (
+        main(["compare", "--no-tune", "relu", "tanh", "--data", tiny_data, "--epochs", "2", "--out", "a"])
+        == 0
+    )
     capsys.readouterr()
     return tmp_path / "a"
 

@@ -12,7 +12,7 @@ from tests.command_line import in_empty_folder, list_names, refused
 
 __all__ = ["in_empty_folder"]
 
-CALL = ["compare", "relu", "tanh", "--epochs", "2", "--batch-size", "16"]
+CALL = ["compare", "--no-tune", "relu", "tanh", "--epochs", "2", "--batch-size", "16"]
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def scores(comparison):
 
 def test_compare_returns_one_row_per_run_and_a_ranking(dataset):
     names = ["relu", "tanh", "leaky_relu(negative_slope=0.5)"]
-    comparison = compare(names, dataset, **{**SHORT, "epochs": 20})
+    comparison = compare(names, dataset, tune=None, **{**SHORT, "epochs": 20})
     results, ranking = comparison.results, comparison.ranking
     assert results["activation"].to_list() == [name for name in names for _ in range(3)]
     assert results["fold"].to_list() == [1, 2, 3] * 3
@@ -56,7 +56,7 @@ def test_compare_returns_one_row_per_run_and_a_ranking(dataset):
 
 
 def test_compare_accuracy_is_that_of_the_trained_model_on_the_fold(dataset):
-    comparison = compare(["tanh"], dataset, **SHORT)
+    comparison = compare(["tanh"], dataset, tune=None, **SHORT)
     settings = TrainSettings(epochs=2, batch_size=16, num_units=8)
     for fold, (rows, test) in enumerate(StratifiedKFold(3).split(dataset.X, dataset.y)):
         model = make_net(dataset, "tanh", settings)
@@ -71,14 +71,14 @@ def test_compare_accuracy_is_that_of_the_trained_model_on_the_fold(dataset):
 
 
 def test_compare_history_has_every_epoch_of_every_run(dataset):
-    history = compare(["relu", "tanh"], dataset, **SHORT).history
+    history = compare(["relu", "tanh"], dataset, tune=None, **SHORT).history
     assert list(history) == ["activation", "split", "fold", "seed", *HISTORY_COLUMNS]
     assert history["epoch"].to_list() == [1, 2] * 6
     assert history.groupby(["activation", "fold"]).size().to_list() == [2] * 6
 
 
 def test_make_cv_results_has_scikit_learns_columns(dataset):
-    comparison = compare(["relu", "tanh"], dataset, **SHORT)
+    comparison = compare(["relu", "tanh"], dataset, tune=None, **SHORT)
     table = make_cv_results(comparison.results)
     assert table["param_module__activation"].to_list() == ["relu", "tanh"]
     by_name = comparison.ranking.set_index("activation")
@@ -93,18 +93,18 @@ def test_make_cv_results_has_scikit_learns_columns(dataset):
 
 def test_compare_is_reproducible_with_other_jobs_and_threads(dataset):
     names = ["relu", "tanh"]
-    first = scores(compare(names, dataset, **SHORT))
+    first = scores(compare(names, dataset, tune=None, **SHORT))
     before = torch.get_num_threads()
     torch.set_num_threads(1 if before > 1 else 2)
-    again = scores(compare(names, dataset, **SHORT))
+    again = scores(compare(names, dataset, tune=None, **SHORT))
     torch.set_num_threads(before)
     assert again.equals(first)
-    assert scores(compare(names, dataset, jobs=2, **SHORT)).equals(first)
+    assert scores(compare(names, dataset, jobs=2, tune=None, **SHORT)).equals(first)
 
 
 def test_compare_results_do_not_depend_on_other_activations(dataset):
-    both = scores(compare(["relu", "tanh"], dataset, **SHORT))
-    single = scores(compare(["tanh"], dataset, **SHORT))
+    both = scores(compare(["relu", "tanh"], dataset, tune=None, **SHORT))
+    single = scores(compare(["tanh"], dataset, tune=None, **SHORT))
     together = both[both["activation"] == "tanh"].reset_index(drop=True)
     exact = ["activation", "fold", "accuracy", "epochs"]
     assert together[exact].equals(single[exact])
@@ -112,12 +112,14 @@ def test_compare_results_do_not_depend_on_other_activations(dataset):
 
 
 def test_compare_with_another_seed_gives_other_results(dataset):
-    first, other = (compare(["tanh"], dataset, seed=seed, **SHORT).results["loss"] for seed in (0, 1))
+    first, other = (
+        compare(["tanh"], dataset, seed=seed, tune=None, **SHORT).results["loss"] for seed in (0, 1)
+    )
     assert not first.equals(other)
 
 
 def test_compare_gives_no_rank_to_a_diverged_activation(dataset):
-    comparison = compare(["relu", "tanh"], dataset, lr=3e4, **SHORT)
+    comparison = compare(["relu", "tanh"], dataset, lr=3e4, tune=None, **SHORT)
     ranking = comparison.ranking
     assert ranking["activation"].to_list() == ["tanh", "relu"]
     assert math.isnan(ranking["mean"].iloc[1])
@@ -132,7 +134,7 @@ def test_compare_gives_no_rank_to_a_diverged_activation(dataset):
 
 
 def test_compare_of_only_diverged_models_has_no_rank(dataset):
-    comparison = compare(["relu"], dataset, lr=1e30, **SHORT)
+    comparison = compare(["relu"], dataset, lr=1e30, tune=None, **SHORT)
     assert comparison.ranking["mean"].isna().all()
     assert comparison.sentences()[0] == "No activation has a rank."
 
@@ -146,11 +148,11 @@ def test_compare_interrupt_keeps_finished_runs(dataset, monkeypatch):
 
     monkeypatch.setattr(sys.modules[__name__], "Interrupting", Interrupting, raising=False)
     with pytest.raises(Interrupted, match=": 3 of 6 runs were trained") as caught:
-        compare(["relu", f"{__name__}:Interrupting"], dataset, **SHORT)
+        compare(["relu", f"{__name__}:Interrupting"], dataset, tune=None, **SHORT)
     assert caught.value.results["activation"].to_list() == ["relu"] * 3
     assert len(caught.value.history) == 6
     with pytest.raises(KeyboardInterrupt) as caught:
-        compare([f"{__name__}:Interrupting"], dataset, **SHORT)
+        compare([f"{__name__}:Interrupting"], dataset, tune=None, **SHORT)
     assert not isinstance(caught.value, Interrupted)
 
 
@@ -162,23 +164,25 @@ def test_compare_fails_only_the_activation_that_raises(dataset, monkeypatch):
             return x
 
     monkeypatch.setattr(sys.modules[__name__], "Breaking", Breaking, raising=False)
-    comparison = compare(["relu", f"{__name__}:Breaking"], dataset, **SHORT)
+    comparison = compare(["relu", f"{__name__}:Breaking"], dataset, tune=None, **SHORT)
     assert (
         comparison.results["failure"].to_list()
         == [""] * 3 + ["training raised ZeroDivisionError: by zero"] * 3
     )
     assert comparison.ranking["activation"].to_list()[0] == "relu"
-    assert scores(comparison)[:3].equals(scores(compare(["relu"], dataset, **SHORT)))
+    assert scores(comparison)[:3].equals(scores(compare(["relu"], dataset, tune=None, **SHORT)))
 
 
 def test_compare_precision_bf16_changes_results_slightly(dataset):
-    exact, rounded = (compare(["tanh"], dataset, precision=p, **WIDE).results for p in ("float32", "bf16"))
+    exact, rounded = (
+        compare(["tanh"], dataset, precision=p, tune=None, **WIDE).results for p in ("float32", "bf16")
+    )
     assert exact["loss"].to_list() != rounded["loss"].to_list()
     assert exact["loss"].to_list() == pytest.approx(rounded["loss"].to_list(), rel=0.02)
 
 
 def test_compare_accepts_the_name_of_a_dataset():
-    assert len(actlab.compare(["relu"], "digits", folds=2, epochs=1).ranking) == 1
+    assert len(actlab.compare(["relu"], "digits", folds=2, epochs=1, tune=None).ranking) == 1
 
 
 @pytest.mark.parametrize(
@@ -211,19 +215,19 @@ def test_compare_accepts_the_name_of_a_dataset():
 )
 def test_compare_rejects_invalid_arguments(dataset, activations, options, message):
     with pytest.raises(UsageError, match=message):
-        compare(activations, dataset, **options)
+        compare(activations, dataset, tune=None, **options)
 
 
 def test_comparison_config_rejects_folds_with_too_few_samples():
     y = np.arange(12) % 2
     small = Dataset(np.eye(12, dtype=np.float32), y, "small", "0" * 16, (0, 1))
     with pytest.raises(UsageError, match="the largest class has only 4 samples"):
-        ComparisonConfig(activations=["relu"], dataset=small, jobs=1)
+        ComparisonConfig(activations=["relu"], dataset=small, jobs=1, tune=None)
 
 
 @pytest.mark.parametrize("diagnostics", [None, True, False])
 def test_compare_describes_the_epochs_of_its_diagnostics(diagnostics):
-    comparison = actlab.compare(["relu", "tanh"], "digits", epochs=13, diagnostics=diagnostics)
+    comparison = actlab.compare(["relu", "tanh"], "digits", epochs=13, diagnostics=diagnostics, tune=None)
     described = comparison.about["diagnostics"]
     if diagnostics is False:
         assert described == {"off": "they were switched off"}

@@ -43,7 +43,7 @@ def pairs(comparison):
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, np.float32("inf")], ids=str)
 def test_compare_fails_runs_whose_score_is_not_finite(dataset, tmp_path, value):
-    comparison = compare(NAMES, dataset, scoring=scorer(value), **SHORT)
+    comparison = compare(NAMES, dataset, scoring=scorer(value), tune=None, **SHORT)
     reason = f"the score is {float(value)}"
     assert comparison.results["failure"].to_list() == [""] * 3 + [reason] * 3 + [""] * 3
     assert comparison.results["score"].isna().to_list() == [False] * 3 + [True] * 3 + [False] * 3
@@ -62,13 +62,13 @@ def test_compare_fails_runs_whose_score_is_not_finite(dataset, tmp_path, value):
 
 
 def test_compare_counts_the_runs_whose_score_is_infinite(dataset):
-    comparison = compare(NAMES, dataset, scoring=scorer(math.inf, [1]), **SHORT)
+    comparison = compare(NAMES, dataset, scoring=scorer(math.inf, [1]), tune=None, **SHORT)
     assert comparison.results["failure"].to_list() == ["", "", "", "", "the score is inf", "", "", "", ""]
     assert comparison.ranking["status"].to_list()[-1] == "failed in 1 of 3 runs: the score is inf"
 
 
 def test_compare_ranks_nothing_if_every_score_is_infinite(dataset):
-    comparison = compare(["relu"], dataset, scoring=lambda *_: -math.inf, **SHORT)
+    comparison = compare(["relu"], dataset, scoring=lambda *_: -math.inf, tune=None, **SHORT)
     assert comparison.results["failure"].to_list() == ["the score is -inf"] * 3
     assert comparison.ranking["rank"].isna().all()
     assert math.isnan(comparison.about["region"])
@@ -78,7 +78,7 @@ def test_compare_ranks_nothing_if_every_score_is_infinite(dataset):
 def test_compare_fails_infinite_scores_of_models_trained_by_skorch(dataset):
     options = {"module__num_features": 4, "module__num_classes": 3, "criterion": nn.CrossEntropyLoss}
     model = skorch.NeuralNetClassifier(NeuralNet, max_epochs=2, verbose=0, callbacks=[Idle], **options)
-    comparison = compare(NAMES[:2], dataset, module=model, scoring=scorer(math.inf))
+    comparison = compare(NAMES[:2], dataset, module=model, scoring=scorer(math.inf), tune=None)
     assert comparison.results["how"].eq("skorch").all()
     assert comparison.results["failure"].to_list() == [""] * 3 + ["the score is inf"] * 3
     assert pairs(comparison) == {("relu", "tanh"): ("none", "tanh failed in 3 of 3 runs: the score is inf")}
@@ -86,7 +86,7 @@ def test_compare_fails_infinite_scores_of_models_trained_by_skorch(dataset):
 
 def test_compare_until_decided_drops_an_activation_with_an_infinite_score(dataset):
     comparison = compare(
-        NAMES, dataset, scoring=scorer(math.inf, [4]), until_decided=True, budget=18, **SHORT
+        NAMES, dataset, scoring=scorer(math.inf, [4]), until_decided=True, budget=18, tune=None, **SHORT
     )
     assert comparison.about["sequential_test"]["dropped"]["tanh"] == "failed in 1 of 6 runs: the score is inf"
     assert pairs(comparison)["relu", "elu"][0] != "none"
@@ -94,11 +94,11 @@ def test_compare_until_decided_drops_an_activation_with_an_infinite_score(datase
 
 def test_compare_scores_restored_runs_again(dataset, tmp_path):
     options = {**SHORT, "ledger": tmp_path / "ledger.sqlite"}
-    first = compare(NAMES, dataset, scoring=scorer(math.inf), **options)
-    again = compare(NAMES, dataset, scoring=scorer(math.inf), **options)
+    first = compare(NAMES, dataset, scoring=scorer(math.inf), tune=None, **options)
+    again = compare(NAMES, dataset, scoring=scorer(math.inf), tune=None, **options)
     pd.testing.assert_frame_equal(again.results, first.results)
     pd.testing.assert_frame_equal(again.ranking, first.ranking)
-    correct = compare(NAMES, dataset, scoring=scorer(math.inf, []), **options)
+    correct = compare(NAMES, dataset, scoring=scorer(math.inf, []), tune=None, **options)
     assert correct.results["failure"].eq("").all()
     assert correct.results["seconds"].to_list() == first.results["seconds"].to_list()
 
@@ -107,6 +107,6 @@ def test_compare_fails_folds_without_an_r2():
     rng = np.random.default_rng(0)
     y = np.where(np.arange(90) < 30, 1.0, rng.normal(size=90)).astype(np.float32)[:, None]
     data = Dataset(rng.normal(size=(90, 4)).astype(np.float32), y, "constant fold", "1" * 16, ())
-    comparison = compare(["relu", "tanh"], data, **SHORT)
+    comparison = compare(["relu", "tanh"], data, tune=None, **SHORT)
     assert comparison.results["failure"].to_list() == ["the score is nan", "", ""] * 2
     assert comparison.results["score"].notna().to_list() == [False, True, True] * 2

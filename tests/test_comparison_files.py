@@ -13,7 +13,7 @@ __all__ = ["dataset"]
 
 def test_comparison_load_restores_a_saved_comparison(dataset, tmp_path):
     options = {"tune": {"lr": [0.01, 0.05]}, "ledger": tmp_path / "l.sqlite"}
-    comparison = compare(["relu", "tanh", "sigmoid"], dataset, seeds=2, **options, **SHORT)
+    comparison = compare(["relu", "tanh", "sigmoid"], dataset, seeds=2, tune=None, **options, **SHORT)
     files = comparison.to_csv(tmp_path / "run")
     names = ["results", "history", "verdicts", "ranking", "tuning"]
     assert [file.name for file in files] == [*(f"{name}.csv" for name in names), "comparison.json"]
@@ -26,7 +26,7 @@ def test_comparison_load_restores_a_saved_comparison(dataset, tmp_path):
 
 
 def test_comparison_load_restores_failures(dataset, tmp_path):
-    comparison = compare(["relu", "tanh"], dataset, lr=1e30, **SHORT)
+    comparison = compare(["relu", "tanh"], dataset, lr=1e30, tune=None, **SHORT)
     comparison.to_csv(tmp_path)
     again = Comparison.load(tmp_path)
     pd.testing.assert_frame_equal(comparison.ranking, again.ranking)
@@ -54,7 +54,7 @@ def _truncate(path):
     ],
 )
 def test_comparison_load_rejects_a_broken_folder(dataset, tmp_path, change, message):
-    compare(["relu"], dataset, **SHORT).to_csv(tmp_path)
+    compare(["relu"], dataset, tune=None, **SHORT).to_csv(tmp_path)
     change(tmp_path)
     with pytest.raises(UsageError, match=message) as caught:
         Comparison.load(tmp_path)
@@ -63,7 +63,7 @@ def test_comparison_load_rejects_a_broken_folder(dataset, tmp_path, change, mess
 
 def test_comparison_to_latex_and_to_markdown(dataset):
     names = ["leaky_relu(negative_slope=0.2)", "relu"]
-    comparison = compare(names, dataset, seeds=2, **SHORT)
+    comparison = compare(names, dataset, seeds=2, tune=None, **SHORT)
     text = comparison.to_latex()
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
     assert r"leaky\_relu(negative\_slope=0.2)" in text

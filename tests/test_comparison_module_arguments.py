@@ -170,7 +170,7 @@ def test_compare_passes_the_activation_to_the_module(dataset, module, wrap):
 
 def test_compare_trains_modules_that_call_a_constructor_in_fleets(dataset):
     for module in (ActLayer, InPlace, skorch_net(InPlace)):
-        comparison = compare(["relu", "elu", "prelu"], dataset, module=module, **SHORT)
+        comparison = compare(["relu", "elu", "prelu"], dataset, module=module, tune=None, **SHORT)
         assert (comparison.results["failure"] == "").all()
         assert set(comparison.results["how"]) <= {"layer by layer", "autograd"}
 
@@ -222,7 +222,7 @@ def test_compare_replace_works_in_a_module_with_a_constructor_argument(dataset):
 
 def test_compare_refuses_unknown_arguments_of_a_skorch_module(dataset):
     with pytest.raises(UsageError, match=r"cannot be built: TypeError: .*widht"):
-        compare(["relu"], dataset, module=skorch_net(ActLayer, module__widht=3))
+        compare(["relu"], dataset, module=skorch_net(ActLayer, module__widht=3), tune=None)
 
 
 def test_compare_refuses_to_tune_the_argument_that_takes_the_activation(dataset):
@@ -245,7 +245,7 @@ def test_compare_reports_why_an_argument_accepts_no_activation(dataset):
     with pytest.raises(
         UsageError, match="'activation' does not accept an activation: it is not called in the forward"
     ):
-        compare(["relu"], dataset, module=Bare, **SHORT)
+        compare(["relu"], dataset, module=Bare, tune=None, **SHORT)
 
 
 def test_make_constructor_rejects_other_arguments():
@@ -255,8 +255,8 @@ def test_make_constructor_rejects_other_arguments():
 
 def test_compare_records_runs_of_constructors(dataset, tmp_path):
     options = {**SHORT, "module": ActLayer, "ledger": tmp_path / "l.sqlite"}
-    first = compare(["relu", "elu"], dataset, **options)
-    again = compare(["relu", "elu"], dataset, **options)
+    first = compare(["relu", "elu"], dataset, tune=None, **options)
+    again = compare(["relu", "elu"], dataset, tune=None, **options)
     assert first.results["seconds"].to_list() == again.results["seconds"].to_list()
     assert first.results["key"].nunique() == 6
 
@@ -280,7 +280,7 @@ def test_compare_verb_accepts_a_module_that_calls_a_constructor(dataset, tmp_pat
     monkeypatch.chdir(tmp_path)
     Path("layers_of_mine.py").write_text(FILE)
     np.savez("tiny.npz", X=dataset.X, y=dataset.y)
-    call = ["compare", "relu", "tanh", "--data", "tiny.npz", "--epochs", "1", "--json"]
+    call = ["compare", "--no-tune", "relu", "tanh", "--data", "tiny.npz", "--epochs", "1", "--json"]
     assert main([*call, "--module", "layers_of_mine.py:Network(width=6)"]) == 0
     ranking = json.loads(capsys.readouterr().out)["ranking"]
     assert all(row["mean"] > 0 for row in ranking)

@@ -130,10 +130,10 @@ def test_compare_swaps_activations_of_a_class_and_keeps_weights(dataset):
 
 
 def test_compare_trains_a_user_class_in_a_fleet(dataset):
-    comparison = compare(["relu", "tanh"], dataset, module=Network, seeds=2, **SHORT)
+    comparison = compare(["relu", "tanh"], dataset, module=Network, seeds=2, tune=None, **SHORT)
     assert (comparison.results["failure"] == "").all()
     assert set(comparison.results["how"]) <= {"layer by layer", "autograd"}
-    written = compare(["relu"], dataset, module=Network, seeds=2, **SHORT)
+    written = compare(["relu"], dataset, module=Network, seeds=2, tune=None, **SHORT)
     same = comparison.results[comparison.results["activation"] == "relu"]
     assert same["score"].to_list() == pytest.approx(written.results["score"].to_list(), abs=0.026)
 
@@ -146,7 +146,9 @@ def test_compare_initialises_an_instance_for_every_seed(dataset):
     weights = [torch.cat([w.flatten() for w in run.build().parameters()]) for run in (first, second)]
     assert not torch.equal(*weights)
     assert all(torch.equal(a, b) for a, b in zip(before, instance.parameters(), strict=True))
-    assert (compare(["relu", "tanh"], dataset, module=instance, **SHORT).results["failure"] == "").all()
+    assert (
+        compare(["relu", "tanh"], dataset, module=instance, tune=None, **SHORT).results["failure"] == ""
+    ).all()
 
 
 def test_compare_keeps_the_settings_of_a_skorch_network(dataset):
@@ -165,7 +167,7 @@ def test_compare_replace_selects_the_swapped_activation(dataset):
     written = build_network(dataset, Written, "tanh")
     assert not torch.allclose(only_module(x), written(x))
     with pytest.raises(UsageError, match="replace is 'relu', but NeuralNet takes its activation"):
-        compare(["relu"], dataset, module=NeuralNet, replace="relu", **SHORT)
+        compare(["relu"], dataset, module=NeuralNet, replace="relu", tune=None, **SHORT)
 
 
 def test_compare_trains_a_convolutional_network_on_images():
@@ -173,7 +175,7 @@ def test_compare_trains_a_convolutional_network_on_images():
     assert data.shape == (1, 8, 8)
     rows = np.sort(np.random.default_rng(0).permutation(len(data.y))[:300])
     few = Dataset(data.X[rows], data.y[rows], "few digits", "1" * 16, data.classes, data.shape)
-    comparison = compare(["relu", "tanh"], few, module=ConvNet, epochs=12, lr=0.05, batch_size=16)
+    comparison = compare(["relu", "tanh"], few, module=ConvNet, epochs=12, lr=0.05, batch_size=16, tune=None)
     assert (comparison.results["failure"] == "").all()
     assert comparison.ranking["mean"].min() > 0.6
 
@@ -182,7 +184,7 @@ def test_compare_trains_a_convolutional_network_on_images():
 
 
 def test_compare_verb_module_option_reads_a_file(own, tmp_path, capsys):
-    call = ["compare", "relu", "tanh", "--data", "tiny.npz", "--epochs", "2", "--seeds", "2"]
+    call = ["compare", "--no-tune", "relu", "tanh", "--data", "tiny.npz", "--epochs", "2", "--seeds", "2"]
     assert main([*call, "--module", "own.py:Network(width=12)", "--out", "a"]) == 0
     first = capsys.readouterr().out
     assert main([*call, "--module", "own.py:Network(width=12)", "--out", "a", "--jobs", "2"]) == 0
@@ -191,7 +193,17 @@ def test_compare_verb_module_option_reads_a_file(own, tmp_path, capsys):
 
 
 def test_compare_verb_accepts_a_module_with_an_activation_argument(own, capsys):
-    call = ["compare", "relu", "own.py:soar", "own.py:soar(b=0.1)", "--data", "tiny.npz", "--epochs", "2"]
+    call = [
+        "compare",
+        "--no-tune",
+        "relu",
+        "own.py:soar",
+        "own.py:soar(b=0.1)",
+        "--data",
+        "tiny.npz",
+        "--epochs",
+        "2",
+    ]
     assert main([*call, "--module", "own.py:Taking", "--jobs", "2", "--json"]) == 0
     output = json.loads(capsys.readouterr().out)
     assert {row["activation"] for row in output["ranking"]} == {"relu", "own.py:soar", "own.py:soar(b=0.1)"}
@@ -200,7 +212,7 @@ def test_compare_verb_accepts_a_module_with_an_activation_argument(own, capsys):
 
 
 def test_compare_verb_exits_with_1_if_every_run_diverges(own, capsys):
-    call = ["compare", "relu", "elu", "--data", "tiny.npz", "--lr", "1e30"]
+    call = ["compare", "--no-tune", "relu", "elu", "--data", "tiny.npz", "--lr", "1e30"]
     assert main([*call, "--until-decided"]) == 1
     out = " ".join(capsys.readouterr().out.split())
     assert "No activation has a rank." in out
@@ -236,7 +248,7 @@ def test_compare_verb_exits_with_1_if_every_run_diverges(own, capsys):
 )
 def test_compare_verb_rejects_invalid_modules(own, capsys, arguments, message):
     before = sorted(os.listdir())
-    call = ["compare", "relu", "tanh", "--data", "tiny.npz", *arguments.split()]
+    call = ["compare", "--no-tune", "relu", "tanh", "--data", "tiny.npz", *arguments.split()]
     assert message in refused(capsys, *call)
     assert sorted(set(os.listdir()) - {"__pycache__"}) == before
 
@@ -244,7 +256,17 @@ def test_compare_verb_rejects_invalid_modules(own, capsys, arguments, message):
 def test_compare_verb_redirects_output_of_a_module_to_standard_error(own, capsys):
     Path("loud.py").write_text(f"print('hello')\n{OWN}")
     sys.modules.pop("loud", None)
-    call = ["compare", "relu", "--data", "tiny.npz", "--epochs", "1", "--module", "loud.py:Network"]
+    call = [
+        "compare",
+        "--no-tune",
+        "relu",
+        "--data",
+        "tiny.npz",
+        "--epochs",
+        "1",
+        "--module",
+        "loud.py:Network",
+    ]
     assert main([*call, "--json"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("{")
@@ -259,7 +281,7 @@ def test_compare_gives_no_rank_to_sigmoid_in_thirty_layers():
     from benchmarks.depth import DeepNet
 
     options = {"module": DeepNet, "seeds": 2, "epochs": 20, "lr": 0.003, "momentum": 0.9}
-    comparison = compare(["sigmoid", "relu", "elu"], "digits", **options)
+    comparison = compare(["sigmoid", "relu", "elu"], "digits", tune=None, **options)
     ranking = comparison.ranking.set_index("activation")
     assert ranking["status"].to_dict() == {"elu": "", "relu": "", "sigmoid": "chance level in 6 of 6 runs"}
     assert ranking["rank"].isna().to_dict() == {"elu": False, "relu": False, "sigmoid": True}
@@ -278,7 +300,9 @@ def test_compare_in_processes_replaces_calls_in_a_class_that_no_process_can_impo
         def forward(self, x):
             return self.head(F.relu(self.inner(x)))
 
-    here, there = (compare(["relu", "tanh"], dataset, module=Calling, jobs=jobs, **SHORT) for jobs in (1, 2))
+    here, there = (
+        compare(["relu", "tanh"], dataset, module=Calling, jobs=jobs, tune=None, **SHORT) for jobs in (1, 2)
+    )
     assert set(there.results["failure"]) == {""}
     assert there.results["score"].equals(here.results["score"])
     assert there.results["how"].equals(here.results["how"])

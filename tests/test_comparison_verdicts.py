@@ -73,16 +73,18 @@ def test_plan_runs_gives_each_two_seeds_their_own_folds(dataset):
 
 
 def test_compare_with_one_seed_uses_scikit_learns_folds(dataset):
-    alone = compare(["relu", "tanh"], dataset, **SHORT).results
+    alone = compare(["relu", "tanh"], dataset, tune=None, **SHORT).results
     assert alone["split"].to_list() == [0] * 6
-    two, more = (compare(["relu", "tanh"], dataset, seeds=seeds, **SHORT).results for seeds in (2, 3))
+    two, more = (
+        compare(["relu", "tanh"], dataset, seeds=seeds, tune=None, **SHORT).results for seeds in (2, 3)
+    )
     exact = ["activation", "split", "fold", "seed", "score"]
     assert more[more["seed"] < 2].reset_index(drop=True)[exact].equals(two[exact])
     assert more["split"].to_list() == [1] * 6 + [2] * 3 + [1] * 6 + [2] * 3
 
 
 def test_compare_verdicts_are_computed_from_paired_runs(dataset):
-    comparison = compare(["relu", "tanh", "sigmoid"], dataset, seeds=4, **SHORT)
+    comparison = compare(["relu", "tanh", "sigmoid"], dataset, seeds=4, tune=None, **SHORT)
     scores = comparison.results.pivot(index=["split", "fold", "seed"], columns="activation", values="score")
     cells = [3 * split + fold for split, fold, _ in scores.index]
     step, region = 1 / 50, 1 / 150
@@ -105,7 +107,7 @@ def test_compare_verdicts_are_computed_from_paired_runs(dataset):
 
 
 def test_compare_ranks_no_activation_at_chance_level(dataset, constant):
-    comparison = compare(["relu", constant, "tanh"], dataset, seeds=4, **{**SHORT, "epochs": 20})
+    comparison = compare(["relu", constant, "tanh"], dataset, seeds=4, tune=None, **{**SHORT, "epochs": 20})
     assert pairs(comparison)["relu", constant]["verdict"] == "better"
     assert pairs(comparison)[constant, "tanh"]["verdict"] == "worse"
     last = comparison.ranking.iloc[-1]
@@ -116,7 +118,7 @@ def test_compare_ranks_no_activation_at_chance_level(dataset, constant):
 
 
 def test_compare_pools_small_test_folds(dataset):
-    comparison = compare(["relu", "tanh"], dataset, folds=25, **{**SHORT, "epochs": 20})
+    comparison = compare(["relu", "tanh"], dataset, folds=25, tune=None, **{**SHORT, "epochs": 20})
     assert comparison.results["score"].mean() > 0.7
     assert not comparison.results["chance"].any()
     assert comparison.ranking["rank"].notna().all()
@@ -124,27 +126,27 @@ def test_compare_pools_small_test_folds(dataset):
 
 
 def test_compare_with_an_odd_number_of_seeds_compares_means(dataset):
-    comparison = compare(["relu", "tanh"], dataset, seeds=3, **SHORT)
+    comparison = compare(["relu", "tanh"], dataset, seeds=3, tune=None, **SHORT)
     mean = comparison.ranking.set_index("activation")["mean"]
     assert comparison.verdicts["difference"].item() == pytest.approx(mean["relu"] - mean["tanh"], abs=1e-12)
 
 
 def test_compare_gives_equal_functions_the_same_rank(dataset):
     same = "leaky_relu(negative_slope=0.0)"
-    comparison = compare(["relu", same], dataset, **SHORT)
+    comparison = compare(["relu", same], dataset, tune=None, **SHORT)
     (row,) = comparison.verdicts.to_dict("records")
     assert (row["verdict"], row["difference"], row["wins"]) == ("equivalent", 0.0, 0.5)
     assert comparison.ranking["rank"].to_list() == [1, 1]
 
 
 def test_compare_of_one_activation_has_no_verdict(dataset):
-    comparison = compare(["relu"], dataset, **SHORT)
+    comparison = compare(["relu"], dataset, tune=None, **SHORT)
     assert comparison.verdicts.empty
     assert "There is only one activation, so there is nothing to compare." in comparison.sentences()
 
 
 def test_compare_rope_sets_the_region(dataset):
-    comparison = compare(["relu", "tanh"], dataset, seeds=4, rope=0.9, **SHORT)
+    comparison = compare(["relu", "tanh"], dataset, seeds=4, rope=0.9, tune=None, **SHORT)
     assert comparison.verdicts["verdict"].to_list() == ["equivalent"]
     assert (comparison.about["region"], comparison.about["region_is"]) == (0.9, "as given")
     assert (
@@ -158,7 +160,7 @@ def test_compare_rope_sets_the_region(dataset):
 
 def test_compare_until_decided_adds_seeds_only_to_undecided_activations(dataset, constant):
     trained = {**SHORT, "epochs": 20}
-    comparison = compare(["relu", constant, "tanh"], dataset, until_decided=True, **trained)
+    comparison = compare(["relu", constant, "tanh"], dataset, until_decided=True, tune=None, **trained)
     seeds = comparison.results.groupby("activation")["seed"].nunique()
     assert seeds[constant] in ANALYSES
     assert seeds[constant] < seeds["relu"]
@@ -170,22 +172,24 @@ def test_compare_until_decided_adds_seeds_only_to_undecided_activations(dataset,
     assert words & {"better", "worse"}
     assert (comparison.verdicts["level"] == compute_analysis_level(3)).all()
     # The runs equal those of a comparison with a fixed number of seeds.
-    fixed = compare(["relu"], dataset, seeds=2, **trained).results
+    fixed = compare(["relu"], dataset, seeds=2, tune=None, **trained).results
     mine = comparison.results[(comparison.results["activation"] == "relu") & (comparison.results["seed"] < 2)]
     assert mine["score"].to_list() == fixed["score"].to_list()
     assert len(make_cv_results(comparison.results)) == 3
 
 
 def test_compare_until_decided_keeps_its_budget(dataset):
-    comparison = compare(["relu", "tanh"], dataset, until_decided=True, budget=30, rope=0.0, **SHORT)
+    comparison = compare(
+        ["relu", "tanh"], dataset, until_decided=True, budget=30, rope=0.0, tune=None, **SHORT
+    )
     assert comparison.about["trained"] <= 30
     assert "the budget of 30 runs" in comparison.about["sequential_test"]["stop_reason"]
     with pytest.raises(UsageError, match="budget must be >= 12 runs, the size of the first round, got 11"):
-        compare(["relu", "tanh"], dataset, until_decided=True, budget=11, **SHORT)
+        compare(["relu", "tanh"], dataset, until_decided=True, budget=11, tune=None, **SHORT)
 
 
 def test_compare_until_decided_drops_diverged_activations(dataset):
-    comparison = compare(["relu", "tanh"], dataset, lr=3e4, until_decided=True, **SHORT)
+    comparison = compare(["relu", "tanh"], dataset, lr=3e4, until_decided=True, tune=None, **SHORT)
     assert comparison.verdicts["verdict"].to_list() == ["none"]
     assert "diverged in" in comparison.about["sequential_test"]["dropped"]["relu"]
     assert comparison.about["seeds"] == 2
@@ -193,8 +197,8 @@ def test_compare_until_decided_drops_diverged_activations(dataset):
 
 def test_compare_until_decided_resumes_from_its_ledger(dataset, tmp_path):
     options = {**SHORT, "until_decided": True, "budget": 60}
-    first = compare(["relu", "tanh"], dataset, ledger=tmp_path / "l.sqlite", **options)
-    again = compare(["relu", "tanh"], dataset, ledger=tmp_path / "l.sqlite", **options)
+    first = compare(["relu", "tanh"], dataset, ledger=tmp_path / "l.sqlite", tune=None, **options)
+    again = compare(["relu", "tanh"], dataset, ledger=tmp_path / "l.sqlite", tune=None, **options)
     pd.testing.assert_frame_equal(first.results, again.results)
     pd.testing.assert_frame_equal(first.verdicts, again.verdicts)
 
@@ -204,8 +208,8 @@ def test_compare_until_decided_resumes_from_its_ledger(dataset, tmp_path):
 
 def test_compare_until_decided_reports_restored_runs_per_round(dataset, tmp_path, capsys):
     options = {**SHORT, "until_decided": True, "budget": 24, "rope": 0.0, "ledger": tmp_path / "l.sqlite"}
-    first = compare(["relu", "tanh"], dataset, **options)
-    compare(["relu", "tanh"], dataset, verbose=1, **options)
+    first = compare(["relu", "tanh"], dataset, tune=None, **options)
+    compare(["relu", "tanh"], dataset, verbose=1, tune=None, **options)
     assert first.about["sequential_test"]["interim_analyses"] == 2
     assert [line for line in capsys.readouterr().err.splitlines() if "ledger" in line] == [
         "actlab: round 1: 12 of 12 runs are from the ledger",
@@ -218,7 +222,7 @@ def test_compare_tune_chooses_values_on_training_samples_only(dataset):
     result = compare(["relu", "tanh"], dataset, tune={"lr": rates}, **SHORT)
     assert result.about["trained"] == 18
     assert len(result.results) == 6
-    each = {lr: compare(["relu", "tanh"], dataset, lr=lr, **SHORT) for lr in rates}
+    each = {lr: compare(["relu", "tanh"], dataset, lr=lr, tune=None, **SHORT) for lr in rates}
     for _, row in result.results.iterrows():
         index = {name: row[name] for name in ("activation", "fold")}
         merits = {}
@@ -265,7 +269,7 @@ def test_compare_tune_rejects_invalid_values(dataset, tune, message):
 def test_compare_accepts_any_scorer_of_scikit_learn(dataset):
     settings = TrainSettings(**SHORT)
     for scoring in ("f1_macro", "neg_log_loss"):
-        comparison = compare(["tanh"], dataset, scoring=scoring, **SHORT)
+        comparison = compare(["tanh"], dataset, scoring=scoring, tune=None, **SHORT)
         for fold, (rows, test) in enumerate(StratifiedKFold(3).split(dataset.X, dataset.y)):
             model = make_net(dataset, "tanh", settings)
             with seeded_torch(0, fold, WEIGHTS, "cpu"):
@@ -281,7 +285,7 @@ def test_compare_accepts_any_scorer_of_scikit_learn(dataset):
 
 
 def test_compare_region_of_a_loss_is_relative(dataset):
-    comparison = compare(["relu", "tanh"], dataset, scoring="neg_log_loss", seeds=2, **SHORT)
+    comparison = compare(["relu", "tanh"], dataset, scoring="neg_log_loss", seeds=2, tune=None, **SHORT)
     median = comparison.results["score"].abs().median()
     assert comparison.about["region"] == pytest.approx(0.01 * median)
     assert "1 % of the median score" in " ".join(comparison.sentences())
@@ -290,8 +294,8 @@ def test_compare_region_of_a_loss_is_relative(dataset):
 
 def test_compare_with_a_scorer_stores_weights_in_the_ledger(dataset, tmp_path):
     options = {**SHORT, "scoring": make_scorer(f1_score, average="macro"), "ledger": tmp_path / "l.sqlite"}
-    first = compare(["relu", "tanh"], dataset, **options)
-    again = compare(["relu", "tanh"], dataset, **options)
+    first = compare(["relu", "tanh"], dataset, tune=None, **options)
+    again = compare(["relu", "tanh"], dataset, tune=None, **options)
     pd.testing.assert_frame_equal(first.results, again.results)
 
 
@@ -305,7 +309,7 @@ def test_compare_with_a_scorer_stores_weights_in_the_ledger(dataset, tmp_path):
 )
 def test_compare_rejects_an_invalid_scorer_before_training(dataset, scoring, message):
     with pytest.raises(UsageError, match=message):
-        compare(["relu"], dataset, scoring=scoring, **SHORT)
+        compare(["relu"], dataset, scoring=scoring, tune=None, **SHORT)
 
 
 def test_compare_records_an_error_of_a_scorer_as_failure(dataset):
@@ -317,7 +321,7 @@ def test_compare_records_an_error_of_a_scorer_as_failure(dataset):
             raise ZeroDivisionError("by zero")
         return 0.5
 
-    comparison = compare(["relu"], dataset, scoring=breaking, **SHORT)
+    comparison = compare(["relu"], dataset, scoring=breaking, tune=None, **SHORT)
     assert comparison.results["failure"].to_list() == [
         "",
         *["scoring failed: ZeroDivisionError: by zero"] * 2,
@@ -328,7 +332,7 @@ def test_compare_records_an_error_of_a_scorer_as_failure(dataset):
 
 def test_compare_scores_a_regression_by_r2():
     data = load_data("diabetes")
-    comparison = compare(["relu", "tanh"], data, seeds=2, epochs=10)
+    comparison = compare(["relu", "tanh"], data, seeds=2, epochs=10, tune=None)
     assert comparison.about["metric"] == "r2"
     assert comparison.results["accuracy"].isna().all()
     settings = TrainSettings(epochs=10)
@@ -339,7 +343,7 @@ def test_compare_scores_a_regression_by_r2():
     model.partial_fit(data.X[first.rows], data.y[first.rows])
     expected = r2_score(data.y[first.test], model.predict(data.X[first.test]))
     assert comparison.results["score"][0] == pytest.approx(expected, rel=1e-4)
-    other = compare(["relu"], data, epochs=10, scoring="neg_mean_absolute_error").results["score"]
+    other = compare(["relu"], data, epochs=10, scoring="neg_mean_absolute_error", tune=None).results["score"]
     assert (other < 0).all()
 
 
@@ -363,19 +367,19 @@ def test_compare_scores_a_regression_by_r2():
 )
 def test_compare_rejects_invalid_settings(dataset, options, message):
     with pytest.raises(UsageError, match=message):
-        compare(["relu", "tanh"], dataset, **options, **SHORT)
+        compare(["relu", "tanh"], dataset, tune=None, **options, **SHORT)
 
 
 def test_compare_rejects_invalid_data():
     with pytest.raises(
         UsageError, match="data is of type tuple; it must be a Dataset from load_data, a dataset name or"
     ):
-        compare(["relu"], (np.zeros((9, 2)), np.zeros(9)))
+        compare(["relu"], (np.zeros((9, 2)), np.zeros(9)), tune=None)
 
 
 def test_compare_until_decided_rejects_one_activation(dataset):
     with pytest.raises(UsageError, match="until_decided needs two activations"):
-        compare(["relu"], dataset, until_decided=True, **SHORT)
+        compare(["relu"], dataset, until_decided=True, tune=None, **SHORT)
 
 
 def test_compare_trains_custom_skorch_networks_one_by_one(dataset):
@@ -386,7 +390,7 @@ def test_compare_trains_custom_skorch_networks_one_by_one(dataset):
     settings = {"module__num_features": 4, "module__num_classes": 3, "module__num_units": 8}
     options = {"criterion": nn.CrossEntropyLoss, "max_epochs": 5, "batch_size": 16, "lr": 0.05, "verbose": 0}
     comparison = compare(
-        ["relu", "tanh"], dataset, module=Own(actlab.NeuralNet, **settings, **options), seeds=2
+        ["relu", "tanh"], dataset, module=Own(actlab.NeuralNet, **settings, **options), seeds=2, tune=None
     )
     assert comparison.results["how"].unique().tolist() == ["skorch"]
     assert comparison.results["reason_alone"].unique().tolist() == [
@@ -394,7 +398,7 @@ def test_compare_trains_custom_skorch_networks_one_by_one(dataset):
     ]
     assert comparison.results["epochs"].unique().tolist() == [5]
     fused = skorch.NeuralNetClassifier(actlab.NeuralNet, **settings, **options)
-    same = compare(["relu", "tanh"], dataset, module=fused, seeds=2)
+    same = compare(["relu", "tanh"], dataset, module=fused, seeds=2, tune=None)
     assert same.results["how"].unique().tolist() == ["layer by layer"]
     assert comparison.results["score"].to_list() == pytest.approx(same.results["score"].to_list(), abs=0.021)
     assert len(comparison.history) == len(same.history) == 60

@@ -99,7 +99,7 @@ def test_compare_does_not_train_a_killing_activation_in_the_main_process(tmp_pat
         "ledger": tmp_path / "ledger.sqlite",
     }
     for jobs in (2, 1):  # the second comparison takes all runs from the ledger
-        comparison = compare(names, dataset, jobs=jobs, **options)
+        comparison = compare(names, dataset, jobs=jobs, tune=None, **options)
         assert comparison.results["failure"].to_list() == ["", "", *[reason("SIGKILL(-9)")] * 2]
         assert comparison.results["saved_bytes"].notna().to_list() == [True, True, False, False]
         assert comparison.curves.empty

@@ -242,7 +242,7 @@ def test_cluster_rejects_work_after_shutdown(cluster_of_three):
 
 # -- the command line -----------------------------------------------------------------------------
 
-CALL = ["compare", "relu", "tanh", "--data", "digits", "--epochs", "2"]
+CALL = ["compare", "--no-tune", "relu", "tanh", "--data", "digits", "--epochs", "2"]
 
 
 def test_compare_scheduler_option_gives_the_same_output(cluster_of_three, tmp_path, monkeypatch, capsys):

@@ -189,7 +189,7 @@ def test_compare_trains_embeddings_in_a_fleet(kind):
         def __init__(self, activation):
             super().__init__(kind, activation)
 
-    comparison = compare(["relu", "tanh"], dataset(WORDS), module=Network, **SHORT).results
+    comparison = compare(["relu", "tanh"], dataset(WORDS), module=Network, tune=None, **SHORT).results
     assert comparison["reason_alone"].eq("").all()
     assert comparison["failure"].eq("").all()
     assert comparison["how"].eq("autograd").all()
@@ -205,7 +205,7 @@ class Unused(nn.Module):
 
 
 def test_compare_trains_models_unsupported_by_fleets_by_skorch():
-    comparison = compare(["relu", "tanh"], dataset(), module=Unused, **SHORT).results
+    comparison = compare(["relu", "tanh"], dataset(), module=Unused, tune=None, **SHORT).results
     assert comparison["how"].eq("skorch").all()
     assert (
         comparison["reason_alone"]
@@ -227,7 +227,7 @@ def test_fleet_search_equals_skorch_if_drop_last_leaves_no_batch(shuffle):
 
 def test_compare_reports_that_drop_last_leaves_no_batch():
     model = classifier(batch_size=200, iterator_train__drop_last=True)
-    comparison = compare(["relu", "tanh"], dataset(), module=model).results
+    comparison = compare(["relu", "tanh"], dataset(), module=model, tune=None).results
     assert (
         comparison["reason_alone"]
         .str.startswith("batch_size=200 and drop_last=True give no batch from 80")
@@ -260,7 +260,7 @@ def as_skorch_trains(seed, fold, rows, settings):
 
 
 def test_compare_trains_a_module_that_changes_itself_like_skorch():
-    comparison = compare(["relu", COUNTER], dataset(), folds=3, seed=4, **SHORT).results
+    comparison = compare(["relu", COUNTER], dataset(), folds=3, seed=4, tune=None, **SHORT).results
     assert comparison["how"].tolist() == ["layer by layer"] * 3 + ["skorch"] * 3
     assert comparison["reason_alone"][:3].eq("").all()
     assert comparison["reason_alone"][3:].str.startswith(CHANGES).all()
@@ -274,7 +274,8 @@ def test_compare_trains_a_module_that_changes_itself_like_skorch():
 
 def test_compare_with_a_ledger_repeats_runs_trained_by_skorch(tmp_path):
     first, second = (
-        compare(["relu", COUNTER], dataset(), ledger=tmp_path / "runs.db", **SHORT) for _ in range(2)
+        compare(["relu", COUNTER], dataset(), ledger=tmp_path / "runs.db", tune=None, **SHORT)
+        for _ in range(2)
     )
     assert first.results["score"].tolist() == second.results["score"].tolist()
     assert second.results["how"].tolist() == ["layer by layer"] * 3 + ["skorch"] * 3

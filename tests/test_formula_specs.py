@@ -106,7 +106,7 @@ def test_search_accepts_formulas_as_specs_classes_and_modules():
 
 
 def test_compare_rejects_one_formula_twice(capsys):
-    assert main(["compare", "formula:x*tanh(x)", "formula: x*tanh(x)"]) == 2
+    assert main(["compare", "--no-tune", "formula:x*tanh(x)", "formula: x*tanh(x)"]) == 2
     assert capsys.readouterr().err == "actlab: error: activation 'formula: x*tanh(x)' is given twice\n"
 
 
@@ -127,7 +127,9 @@ def test_show_marks_the_position_of_an_invalid_formula(tmp_path):
     assert (process.returncode, process.stdout, process.stderr) == (2, "", f"actlab: error: {TAHN}\n")
 
 
-@pytest.mark.parametrize("verb", [["show"], ["check"], ["compare", "relu"], ["train", "--activation"]])
+@pytest.mark.parametrize(
+    "verb", [["show"], ["check"], ["compare", "--no-tune", "relu"], ["train", "--activation"]]
+)
 def test_verbs_mark_the_position_of_an_invalid_formula(verb, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main([*verb, "formula:x*tahn(x)"]) == 2
@@ -136,7 +138,7 @@ def test_verbs_mark_the_position_of_an_invalid_formula(verb, capsys, tmp_path, m
 
 
 def test_compare_reports_several_mistakes_on_separate_lines(capsys):
-    assert main(["compare", "formula:x*tahn(x)", "reluu", "formula:(x"]) == 2
+    assert main(["compare", "--no-tune", "formula:x*tahn(x)", "reluu", "formula:(x"]) == 2
     bracket = "formula: this bracket is never closed\n  (x\n  ^"
     unknown = "unknown activation 'reluu' (did you mean 'relu'?)"
     assert capsys.readouterr().err == f"actlab: error: {TAHN}\n{unknown}\n{bracket}\n"
@@ -146,12 +148,12 @@ def test_compare_reports_several_mistakes_on_separate_lines(capsys):
 def test_compare_trains_a_formula_in_worker_processes(tmp_path):
     specs = ["relu", "formula:x*tanh(softplus(x))", "formula:x*sigmoid(beta*x) with beta=1.5"]
     options = ["--data", "digits", "--epochs", "2", "--jobs", "2", "--json"]
-    process = run("compare", *specs, *options, cwd=tmp_path)
+    process = run("compare", "--no-tune", *specs, *options, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     output = json.loads(process.stdout)
     assert sorted(row["activation"] for row in output["ranking"]) == sorted(specs)
     page = (tmp_path / "out" / "compare" / "report.html").read_text(encoding="utf-8")
     assert "has no curve here" not in page
-    again = run("compare", *specs, *options, cwd=tmp_path)
+    again = run("compare", "--no-tune", *specs, *options, cwd=tmp_path)
     assert json.loads(again.stdout)["ranking"] == output["ranking"]
     assert "0 of 9 runs trained" not in again.stderr  # the ledger has every run

@@ -107,7 +107,7 @@ def test_compare_trains_lazy_layers_from_the_same_weights(dataset, module):
         )
         for one, other in zip(relu.parameters(), twin.parameters(), strict=True):
             assert torch.equal(one, other)
-    comparison = compare(["relu", "prelu"], dataset, module=module, **SHORT)
+    comparison = compare(["relu", "prelu"], dataset, module=module, tune=None, **SHORT)
     assert comparison.results["failure"].to_list() == [""] * 6
     assert comparison.results["saved_bytes"].notna().all()
     assert len(comparison.history) == 18
@@ -123,7 +123,7 @@ def test_compare_initialises_lazy_layers_for_every_seed(dataset):
 
 def test_compare_leaves_a_lazy_instance_unchanged(dataset):
     instance = LazyConv()
-    compare(["relu"], dataset, module=instance, **SHORT)
+    compare(["relu"], dataset, module=instance, tune=None, **SHORT)
     assert all(is_lazy(p) for p in instance.parameters())
 
 
@@ -140,8 +140,8 @@ def test_compare_trains_lazy_models_by_skorch(dataset):
             return super().get_loss(*args, **kwargs) * 1.0
 
     options = {"criterion": nn.CrossEntropyLoss, "max_epochs": 3, "batch_size": 16, "verbose": 0}
-    separate = compare(["relu", "tanh"], dataset, module=Own(Lazy, **options))
-    fused = compare(["relu", "tanh"], dataset, module=skorch_net(Lazy))
+    separate = compare(["relu", "tanh"], dataset, module=Own(Lazy, **options), tune=None)
+    fused = compare(["relu", "tanh"], dataset, module=skorch_net(Lazy), tune=None)
     assert set(separate.results["how"]) == {"skorch"}
     assert separate.history["train_loss"].to_list() == pytest.approx(
         fused.history["train_loss"].to_list(), rel=1e-4
@@ -150,13 +150,13 @@ def test_compare_trains_lazy_models_by_skorch(dataset):
 
 def test_compare_refuses_a_lazy_layer_that_is_never_used(dataset):
     with pytest.raises(UsageError, match=r"Unused has the lazy parameter 'aux\.weight', which its forward"):
-        compare(["relu"], dataset, module=Unused, **SHORT)
+        compare(["relu"], dataset, module=Unused, tune=None, **SHORT)
 
 
 def test_compare_keeps_lazy_runs_in_the_ledger(dataset, tmp_path):
     options = {**SHORT, "module": Lazy(), "ledger": tmp_path / "l.sqlite"}
-    first = compare(["relu", "tanh"], dataset, **options)
-    again = compare(["relu", "tanh"], dataset, **{**options, "module": Lazy()})
+    first = compare(["relu", "tanh"], dataset, tune=None, **options)
+    again = compare(["relu", "tanh"], dataset, tune=None, **{**options, "module": Lazy()})
     assert first.results["key"].to_list() == again.results["key"].to_list()
     assert first.results["seconds"].to_list() == again.results["seconds"].to_list()
 
@@ -164,8 +164,8 @@ def test_compare_keeps_lazy_runs_in_the_ledger(dataset, tmp_path):
 @pytest.mark.slow
 def test_compare_trains_lazy_layers_in_processes(dataset):
     for module in (LazyConv, LazyConv()):
-        local = compare(["relu", "tanh"], dataset, module=module, **SHORT)
-        parallel = compare(["relu", "tanh"], dataset, module=module, jobs=2, **SHORT)
+        local = compare(["relu", "tanh"], dataset, module=module, tune=None, **SHORT)
+        parallel = compare(["relu", "tanh"], dataset, module=module, jobs=2, tune=None, **SHORT)
         assert local.results["score"].to_list() == parallel.results["score"].to_list()
 
 
@@ -181,7 +181,7 @@ def test_train_accepts_an_activation_with_lazy_layers(dataset):
 
 
 def test_compare_accepts_an_activation_with_lazy_layers(dataset):
-    comparison = compare(["relu", SCALED], dataset, num_units=8, **SHORT)
+    comparison = compare(["relu", SCALED], dataset, num_units=8, tune=None, **SHORT)
     assert comparison.results["failure"].to_list() == [""] * 6
 
 

@@ -49,7 +49,7 @@ def trained_runs(monkeypatch):
 
 
 def compare_small(activations=("relu", "tanh"), **options):
-    return compare(list(activations), DATA, **{"epochs": 2, "num_units": 8, "jobs": 1, **options})
+    return compare(list(activations), DATA, tune=None, **{"epochs": 2, "num_units": 8, "jobs": 1, **options})
 
 
 def assert_same_comparison(comparison, expected):
@@ -121,6 +121,7 @@ def test_compare_trains_again_for_other_data(tmp_path, trained_runs):
         num_units=8,
         jobs=1,
         ledger=tmp_path / "ledger.sqlite",
+        tune=None,
     )
     assert sum(trained_runs) == 3
 

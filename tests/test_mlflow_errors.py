@@ -197,7 +197,7 @@ def test_log_comparison_writes_a_thousand_runs(store):
 
 # -- the command line -----------------------------------------------------------------------------
 
-CALL = ["compare", "relu", "tanh", "--data", "digits", "--epochs", "1", "--jobs", "1"]
+CALL = ["compare", "--no-tune", "relu", "tanh", "--data", "digits", "--epochs", "1", "--jobs", "1"]
 
 
 @pytest.mark.slow

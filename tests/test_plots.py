@@ -345,7 +345,19 @@ def test_write_figures_removes_old_files_without_data(tmp_path):
 
 
 def test_compare_and_report_figures_option_writes_figures(tmp_path, tiny_data, capsys):
-    call = ["compare", "relu", "tanh", "--data", tiny_data, "--epochs", "2", "--out", "a", "--json"]
+    call = [
+        "compare",
+        "--no-tune",
+        "relu",
+        "tanh",
+        "--data",
+        tiny_data,
+        "--epochs",
+        "2",
+        "--out",
+        "a",
+        "--json",
+    ]
     assert main([*call, "--figures"]) == 0
     files = [f"a/figures/{name}" for name in FILES]
     assert json.loads(capsys.readouterr().out)["files"][-6:] == files
@@ -365,7 +377,7 @@ def test_compare_and_report_figures_option_writes_figures(tmp_path, tiny_data, c
 def test_compare_figures_option_needs_matplotlib_before_training(tmp_path, tiny_data, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert (
-        refused(capsys, "compare", "relu", "--data", tiny_data, "--figures")
+        refused(capsys, "compare", "--no-tune", "relu", "--data", tiny_data, "--figures")
         == f"actlab: error: {NO_MATPLOTLIB}\n"
     )
     assert not (tmp_path / "out/compare/ledger.sqlite").exists()

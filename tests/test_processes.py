@@ -170,6 +170,9 @@ def test_processes_follow_a_change_of_the_working_directory(tmp_path, monkeypatc
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
         Path("here.py").write_text(SHIFTED.format(shift))
-        both = [actlab.compare(["here.py:Shifted"], data, epochs=2, jobs=jobs).results for jobs in (2, 1)]
+        both = [
+            actlab.compare(["here.py:Shifted"], data, epochs=2, jobs=jobs, tune=None).results
+            for jobs in (2, 1)
+        ]
         assert both[0]["loss"].notna().all()
         assert both[0]["loss"].tolist() == both[1]["loss"].tolist()

@@ -36,7 +36,18 @@ def undisturbed(tmp_path_factory):
     """Return the duration and the results of a comparison without interruption."""
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
     start = time.monotonic()
-    call = [sys.executable, "-m", "actlab", "compare", *reliability.CALL, "--out", folder, "--jobs", "2"]
+    call = [
+        sys.executable,
+        "-m",
+        "actlab",
+        "compare",
+        "--no-tune",
+        *reliability.CALL,
+        "--out",
+        folder,
+        "--jobs",
+        "2",
+    ]
     assert run_process(call).returncode == 0
     return time.monotonic() - start, outcome(folder)
 
@@ -67,7 +78,7 @@ def test_compare_resumes_after_kill(tmp_path, undisturbed):
     finished = recorded(tmp_path / "run")
     assert 3 <= finished < 9
     assert wait_until(lambda: not list_living(workers))
-    second = actlab("compare", *reliability.CALL, "--out", "run", "--jobs", "2")
+    second = actlab("compare", "--no-tune", *reliability.CALL, "--out", "run", "--jobs", "2")
     assert second.returncode == 0
     assert f"actlab: {finished} of 9 runs are from the ledger\n" in second.stderr
     same(outcome(tmp_path / "run"), undisturbed[1])
@@ -124,7 +135,18 @@ class Poison(nn.Module):
 @pytest.mark.slow
 def test_compare_records_a_run_that_kills_its_process_as_failed_after_three_attempts(tmp_path, tiny_data):
     (tmp_path / "poison.py").write_text(POISON)
-    call = ["compare", "relu", "poison.py:Poison", "--data", tiny_data, "--epochs", "2", "--out", "run"]
+    call = [
+        "compare",
+        "--no-tune",
+        "relu",
+        "poison.py:Poison",
+        "--data",
+        tiny_data,
+        "--epochs",
+        "2",
+        "--out",
+        "run",
+    ]
     call += ["--jobs", "2"]
     process = actlab(*call)
     assert process.returncode == 0
@@ -137,7 +159,7 @@ def test_compare_records_a_run_that_kills_its_process_as_failed_after_three_atte
     again = actlab(*call)
     assert again.stdout == process.stdout
     assert again.stderr == "actlab: 6 of 6 runs are from the ledger\n"
-    assert main(["compare", "relu", "--data", tiny_data, "--epochs", "2", "--out", "alone"]) == 0
+    assert main(["compare", "--no-tune", "relu", "--data", tiny_data, "--epochs", "2", "--out", "alone"]) == 0
     assert results["accuracy"].to_list()[:3] == pd.read_csv("alone/results.csv")["accuracy"].to_list()
 
 
@@ -148,7 +170,7 @@ def test_compare_reports_a_read_only_folder(tmp_path, tiny_data, capsys):
     with mount_disk(tmp_path / "disk", "1m") as folder:
         remount(folder, "ro")
         os.symlink(folder, "run")
-        message = refused(capsys, "compare", "relu", "--data", tiny_data, "--out", "run")
+        message = refused(capsys, "compare", "--no-tune", "relu", "--data", tiny_data, "--out", "run")
         assert "Read-only file system" in message
 
 
@@ -160,7 +182,7 @@ def test_compare_leaves_foreign_ledgers_unchanged(tmp_path, tiny_data, capsys):
         connection.execute("PRAGMA user_version = 7")
     connection.close()
     before = file.read_bytes()
-    call = ["compare", "relu", "--data", tiny_data, "--out", "run"]
+    call = ["compare", "--no-tune", "relu", "--data", tiny_data, "--out", "run"]
     assert f"newer actlab (format 7; this one reads format {FORMAT}): update actlab" in refused(capsys, *call)
     assert file.read_bytes() == before
     shutil.copy(tiny_data, file)

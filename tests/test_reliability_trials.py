@@ -19,7 +19,7 @@ __all__ = ["in_empty_folder"]
 @pytest.mark.slow
 def test_killed_compare_leaves_no_process_even_with_large_results(tmp_path):
     # A history of 150 epochs fills the pipe to a process that has stopped reading.
-    call = ["compare", *trials.THREE, *trials.options("run", "--jobs", "2", epochs=150)]
+    call = ["compare", "--no-tune", *trials.THREE, *trials.options("run", "--jobs", "2", epochs=150)]
     with trials.track_processes() as remaining_processes, trials.start(*call, folder=tmp_path) as process:
         assert 0 < trials.wait_for_first_run(tmp_path / "run", process) < 9
         process.kill()

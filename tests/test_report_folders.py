@@ -43,7 +43,7 @@ def test_report_of_a_comparison_that_runs_was_killed_or_has_ended(tiny_data, cap
     Path("user_activations.py").write_text(WAITING)
     # Runs train in order, so the quick ones have ended when the waiting one starts.
     options = ["--data", tiny_data, *QUICK, "--diagnostics", "--jobs", "1", "--out", "run"]
-    call = ["compare", "relu", "user_activations.py:Waiting", *options]
+    call = ["compare", "--no-tune", "relu", "user_activations.py:Waiting", *options]
     with start_process([sys.executable, "-m", "actlab", *call]):  # killed at the end of the block
         assert wait_until(Path("started").exists, 120)
         running = report(capsys)
@@ -122,6 +122,7 @@ def test_report_of_an_unfinished_comparison_with_a_scorer_has_no_scores(tiny_dat
         patch.setattr(Ledger, "end_comparison", lambda ledger, token: None)
         call = [
             "compare",
+            "--no-tune",
             "relu",
             "tanh",
             "--data",
@@ -150,7 +151,18 @@ def test_ledger_has_one_comparison_for_all_rounds_of_a_sequential_test(tiny_data
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Ledger, "start_comparison", note)
-        call = ["compare", "relu", "tanh", "--data", tiny_data, *QUICK, "--until-decided", "--budget", "60"]
+        call = [
+            "compare",
+            "--no-tune",
+            "relu",
+            "tanh",
+            "--data",
+            tiny_data,
+            *QUICK,
+            "--until-decided",
+            "--budget",
+            "60",
+        ]
         assert main([*call, "--out", "run", "--quiet"]) == 0
     assert len(counts) > 1
     assert [before for _, before in counts] == [0] * len(counts)
@@ -214,6 +226,7 @@ def test_report_rejects_empty_and_broken_folders(tiny_data, capsys):
 def test_report_of_several_datasets_requires_one_folder(tiny_data, capsys):
     call = [
         "compare",
+        "--no-tune",
         "relu",
         "tanh",
         "--data",
@@ -231,7 +244,10 @@ def test_report_of_several_datasets_requires_one_folder(tiny_data, capsys):
 
 
 def test_report_of_a_finished_comparison_ignores_an_older_ledger(tiny_data, capsys):
-    assert main(["compare", "relu", "tanh", "--data", tiny_data, *QUICK, "--out", "run", "--quiet"]) == 0
+    assert (
+        main(["compare", "--no-tune", "relu", "tanh", "--data", tiny_data, *QUICK, "--out", "run", "--quiet"])
+        == 0
+    )
     with sqlite3.connect("run/ledger.sqlite") as file:
         file.execute(f"PRAGMA user_version = {FORMAT - 1}")
     file.close()
@@ -257,6 +273,7 @@ def test_report_draws_user_activations_without_importing_them(tiny_data, capsys)
     Path("user_activations.py").write_text(OWN)
     call = [
         "compare",
+        "--no-tune",
         "user_activations.py:Gate",
         "user_activations.py:Mixed",
         "torch.nn:GELU",

@@ -276,6 +276,7 @@ def test_make_learning_panels_uses_a_logarithmic_scale_for_large_ranges():
 def test_compare_verb_writes_the_page_and_report_verb_repeats_it(tmp_path, tiny_data, capsys):  # noqa: F811
     call = [
         "compare",
+        "--no-tune",
         "relu",
         "tanh",
         "--data",
@@ -333,7 +334,20 @@ def test_report_verb_follows_links_and_rejects_special_files(tmp_path, capsys):
 
 def test_report_verb_without_jinja_names_the_extra(tmp_path, tiny_data, capsys, monkeypatch):  # noqa: F811
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    call = ["compare", "relu", "tanh", "--data", tiny_data, "--epochs", "1", "--out", "a", "--jobs", "1"]
+    call = [
+        "compare",
+        "--no-tune",
+        "relu",
+        "tanh",
+        "--data",
+        tiny_data,
+        "--epochs",
+        "1",
+        "--out",
+        "a",
+        "--jobs",
+        "1",
+    ]
     assert main(call) == 0
     line = 'the report needs Jinja: pip install "actlab[report]"\n'
     assert f"actlab: {line}" in capsys.readouterr().err

@@ -134,7 +134,7 @@ def test_search_early_stopping_in_a_thread():
 )
 def test_compare_callback_with_keyboard_interrupt_stops_only_its_model(callbacks):
     model = classifier(callbacks=callbacks(), max_epochs=5)
-    comparison = actlab.compare(["relu", "tanh"], TABLE, module=model, folds=2)
+    comparison = actlab.compare(["relu", "tanh"], TABLE, module=model, folds=2, tune=None)
     assert comparison.results["score"].notna().all()
     assert set(comparison.history.groupby(["activation", "fold"]).size()) <= {1, 2}
 
@@ -202,7 +202,7 @@ def test_compare_is_interrupted_by_a_signal():
 
     model = classifier(callbacks=[Second], max_epochs=1)
     with sigint(signal.default_int_handler), pytest.raises(Interrupted, match="2 of 4 runs") as caught:
-        actlab.compare(["relu", "tanh"], TABLE, module=model, folds=2)
+        actlab.compare(["relu", "tanh"], TABLE, module=model, folds=2, tune=None)
     assert caught.value.results["activation"].to_list() == ["relu", "relu"]
 
 
@@ -261,7 +261,7 @@ actlab.compare(["relu", "tanh"], data, module=model, folds=2)
 
 
 @pytest.mark.parametrize(
-    "call", [SEARCH, pytest.param(COMPARE, marks=pytest.mark.slow)], ids=["search", "compare"]
+    "call", [SEARCH, pytest.param(COMPARE, marks=pytest.mark.slow)], ids=["search", "compare", "--no-tune"]
 )
 def test_search_and_compare_are_interrupted_by_ctrl_c(tmp_path, call):
     script = tmp_path / "script.py"

@@ -114,6 +114,8 @@ def add_training_options(parser: Parser) -> Callable[..., argparse.Action]:
     add("--device", **DEVICE)
     add("--precision", default="float32", metavar="P", help="float32, or bf16 for matrix products")
     diagnostics = "record diagnostics after every epoch or never (default: after some epochs)"
+    init = "initial weights: torch, or matched to scale them for the activation"
+    add("--init", choices=("torch", "matched"), default="torch", metavar="I", help=init)
     add("--diagnostics", action=argparse.BooleanOptionalAction, help=diagnostics)
     return add
 
@@ -134,7 +136,7 @@ def make_train_settings(arguments: argparse.Namespace, **more: Any) -> TrainSett
     """Return the settings of a run that ``train`` and ``compare`` share."""
     from actlab.training.train import TrainSettings
 
-    names = ("epochs", "batch_size", "lr", "seed", "device", "precision")
+    names = ("epochs", "batch_size", "lr", "seed", "device", "precision", "init")
     return TrainSettings(**{name: getattr(arguments, name) for name in names}, **more)
 
 

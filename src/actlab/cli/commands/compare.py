@@ -54,8 +54,9 @@ def add_options(parser: Parser) -> None:
     add("--module", metavar="M:NET", help="network: package.module:Net or file.py:Net(width=64)")
     add("--replace", metavar="NAME", help="activation to replace, if the network has several kinds")
     add = add_training_options(parser)
-    tune = "values to try in each run, such as lr=0.003,0.01; the one with the best validation score is kept"
+    tune = "values to try, such as lr=0.003,0.01 (default: rates around the usual one, and both --init)"
     add("--tune", action="append", default=[], metavar="NAME=A,B", help=tune)
+    add("--no-tune", action="store_true", help="train all activations with the settings as given only")
     add = parser.add_argument_group("statistics").add_argument
     add("--folds", type=int, default=3, metavar="N", help="number of cross-validation folds")
     add("--seeds", type=int, default=1, metavar="N", help="number of seeds per fold")
@@ -134,8 +135,10 @@ def _make_config(arguments: argparse.Namespace, dataset: Dataset) -> ComparisonC
 
     names = "activations folds seeds until_decided budget module replace scoring rope jobs diagnostics"
     options = {name: getattr(arguments, name) for name in names.split()}
-    settings, tune = make_train_settings(arguments), _parse_tune(arguments.tune)
-    return ComparisonConfig(dataset=dataset, settings=settings, tune=tune, **options)
+    if arguments.no_tune and arguments.tune:
+        raise UsageError(f"--no-tune contradicts --tune {arguments.tune[0]}; omit one of them")
+    tune = None if arguments.no_tune else _parse_tune(arguments.tune) or "auto"
+    return ComparisonConfig(dataset=dataset, settings=make_train_settings(arguments), tune=tune, **options)
 
 
 def _load_datasets(arguments: argparse.Namespace, sources: list[str]) -> list[Dataset]:
