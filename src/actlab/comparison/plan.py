@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,6 @@ from actlab.stats.sequential import ANALYSES
 from actlab.training.train import find_device_problem, find_integer_problem, make_net, try_forward
 from actlab.training.validation_split import split_validation
 
-TUNED_COST = 4  # complete runs that tuning one run costs at most
 _SCREENING = 8  # candidates train for an eighth of the epochs
 
 
@@ -58,13 +58,14 @@ class ComparisonPlan:
         self.config, dataset = config, config.dataset
         self.net = _make_net(config)
         self.candidates = _list_candidates(config, self.net)
-        epochs = self.net.max_epochs if config.tune == "auto" else 0
         self.grid_size = len(self.candidates)  # runs may add more
-        self.screening_epochs = max(1, round(epochs / _SCREENING)) if epochs > 1 else 0
+        epochs = self.net.max_epochs
+        self.screening_epochs = max(1, round(epochs / _SCREENING)) if config.tune == "auto" else 0
         first_round = self.count_runs(len(config.names), ANALYSES[0])
         if config.until_decided and first_round > parse_budget(config.budget).runs:
             size = f"{first_round} runs, the size of the first round"
-            tuned = f"; a tuned run counts as {TUNED_COST}" * bool(self.screening_epochs)
+            cost = self.count_runs(1, 1) // config.folds
+            tuned = f"; a tuned run counts as {cost}" * (cost > 1)
             raise UsageError(f"budget must be >= {size}{tuned}, got {config.budget}")
         self.y = dataset.y
         if isinstance(self.net, skorch.NeuralNetBinaryClassifier):  # its loss takes numbers
@@ -92,7 +93,9 @@ class ComparisonPlan:
 
     def count_runs(self, activations: int, seeds: int) -> int:
         """Return how many complete runs it takes to train some activations and tune them."""
-        cost = TUNED_COST if self.screening_epochs else len(self.candidates)
+        cost = self.grid_size
+        if self.screening_epochs:
+            cost = math.ceil(2 + (self.grid_size - 1) * self.screening_epochs / self.net.max_epochs)
         return activations * seeds * self.config.folds * cost
 
     def add_candidate(self, values: Candidate) -> int:

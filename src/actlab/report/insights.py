@@ -12,6 +12,7 @@ import pandas as pd
 Floats = npt.NDArray[np.float64]
 
 _LOSSES = ("train_loss", "valid_loss")
+_FEWEST_EPOCHS = 10  # to measure the gain at the end
 _SMALLEST_GAIN = 0.001  # of accuracy; of a loss, relative to its value
 
 
@@ -111,6 +112,38 @@ def find_last_improvement(losses: Floats, *, relative: bool) -> int:
     smallest = _SMALLEST_GAIN * (np.abs(best[:-1]) if relative else 1.0)
     improved = np.flatnonzero(best[:-1] - best[1:] > smallest)
     return int(improved[-1]) + 1 if len(improved) else 0
+
+
+def measure_final_gain(history: pd.DataFrame) -> tuple[float, int]:
+    """Return how fast the validation score of an activation still rises at the end of its runs.
+
+    Args:
+        history: The epochs of its runs, with ``split``, ``fold`` and ``seed``.
+
+    Returns:
+        The gain per epoch, of the accuracy or else of the negative validation loss, and the number of epochs
+        over which it is measured. The gain is the difference between the mean of the last fifth of the epochs
+        and the mean of as many before. It is 0 if it is less than two standard errors above 0, or if a run
+        has less than ten epochs.
+
+    Examples:
+        >>> epochs = [{"split": 0, "fold": f, "seed": 0, "valid_acc": 0.01 * e} for f in (1, 2) for e in range(10)]
+        >>> gain, epochs = measure_final_gain(pd.DataFrame(epochs))
+        >>> round(gain, 6), epochs
+        (0.01, 2)
+    """  # noqa: E501
+    score = "valid_acc" if "valid_acc" in history and history["valid_acc"].notna().all() else "valid_loss"
+    if score not in history:
+        return 0.0, 1
+    runs = [run.to_numpy(np.float64) for _, run in history.groupby(["split", "fold", "seed"])[score]]
+    shortest = min(map(len, runs), default=0)
+    if shortest < _FEWEST_EPOCHS:
+        return 0.0, 1
+    window = shortest // 5
+    gains = np.array([run[-window:].mean() - run[-2 * window : -window].mean() for run in runs]) / window
+    gain = float(gains.mean()) * (1 if score == "valid_acc" else -1)
+    error = float(gains.std(ddof=1)) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
+    return (gain, window) if gain > 2 * error else (0.0, window)
 
 
 def _describe_plateau(score: str, epochs: list[int], losses: Floats, digits: str) -> str:

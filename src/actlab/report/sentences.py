@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from actlab.report.insights import count_finite_epochs, history_insights
+from actlab.report.insights import count_finite_epochs, history_insights, measure_final_gain
 
 if TYPE_CHECKING:
     from actlab.comparison.comparison import Comparison
 
-_HINT = (
-    "Activations that diverge or stay at chance level may need more epochs or another learning rate; "
-    "try --tune."
-)
+_HINTS = {
+    "tuned": "Activations that diverge or stay at chance level may need more epochs or another network.",
+    "as given": (
+        "Activations that diverge or stay at chance level may need another learning rate or initialization; "
+        "compare without --no-tune (tune=None) to choose them."
+    ),
+}
 _MAX_PAIRS = 12  # sentences on pairs; the table of verdicts has all
 _JUDGED = {"metric", "points", "region", "region_is", "tuned", "trained"}
 
@@ -53,12 +56,13 @@ def describe_comparison(comparison: Comparison) -> list[str]:
     ranking, about = comparison.ranking, comparison.about
     only_one_ranked = len(ranking) > 1 and ranking["rank"].notna().sum() == 1
     pairs = _describe_pairs(comparison)
-    without_rank = _describe_unranked(ranking)
+    without_rank = _describe_unranked(ranking, bool(about["tuned"]))
     return [
         *_describe_best(ranking, about["metric"]),
+        *_describe_settings(comparison),
         *(without_rank + pairs if only_one_ranked else pairs + without_rank),
         *_describe_region(about, len(ranking)),
-        *_describe_runs(about),
+        *_describe_runs(comparison),
         *_describe_choices(comparison),
     ]
 
@@ -96,7 +100,11 @@ def _describe_pairs(comparison: Comparison) -> list[str]:
     tested = int(verdicts["p_holm"].notna().sum())
     corrected = f" corrected for {tested} pairs" if tested > 1 else ""  # by Holm; the interval is not
     points = bool(comparison.about["points"])
-    sentences = [_describe_pair(row, points, corrected) for row in rows[:_MAX_PAIRS]]
+    sentences = [
+        _describe_pair(row, points, corrected)
+        + (f" {gain}" if (gain := _describe_gain(row, comparison)) else "")
+        for row in rows[:_MAX_PAIRS]
+    ]
     if rest := len(rows) - len(sentences):
         sentences.append(f"{rest} more pairs are in the table of verdicts.")
     return sentences
@@ -122,6 +130,69 @@ def _describe_pair(row: pd.Series[Any], points: bool, corrected: str) -> str:
     return f"{a} and {b}: undecided; difference {gap}, {p}; {row['reason']}."
 
 
+def _describe_gain(row: pd.Series[Any], comparison: Comparison) -> str:
+    """Return a sentence on a worse activation that still improved at the end; empty for none."""
+    if row["verdict"] not in ("better", "worse"):
+        return ""
+    loser, about = row["a"] if row["verdict"] == "worse" else row["b"], comparison.about
+    history = comparison.history[comparison.history["activation"] == loser]
+    gain, epochs = measure_final_gain(history)
+    is_share = bool(about["points"]) and "valid_acc" in history
+    scale = 1.0 if is_share else abs(float(history["valid_loss"].mean())) if "valid_loss" in history else 1.0
+    if gain * epochs <= (about["region"] if is_share else 0.01 * scale):
+        return ""
+    amount = f"gaining {_format_difference(gain, True)}" if is_share else f"lowering its loss by {gain:.3g}"
+    last = int(history["epoch"].max())
+    return f"{loser} had not converged after {last} epochs: it was still {amount} per epoch."
+
+
+def _describe_settings(comparison: Comparison) -> list[str]:
+    """Return sentences on activations whose verdicts depend on the settings."""
+    given = comparison.as_given
+    if given is None or len(comparison.ranking) < 2:
+        return []
+    sentences = []
+    points = bool(comparison.about["points"])
+    before, after = _list_losses(given.verdicts), _list_losses(comparison.verdicts)
+    ranks = [frame.ranking.set_index("activation") for frame in (given, comparison)]
+    for name in comparison.ranking["activation"]:
+        was, now = (ranks_of.loc[name] for ranks_of in ranks)
+        worse = "" if name not in before else _format_losses(before[name], points)
+        if pd.isna(was["rank"]) and pd.notna(now["rank"]):
+            worse = f"at {was['status']}" if was["status"].startswith("chance") else was["status"]
+        if worse and name not in after and pd.notna(now["rank"]):
+            ties = (comparison.ranking["rank"] == 1).sum() > 1
+            standing = ("ties for first" if ties else "is best") if now["rank"] == 1 else "is worse than none"
+            is_verb = "" if worse.startswith(("diverged", "failed")) else "is "
+            sentences.append(
+                f"{name} {is_verb}{worse} with the settings as given, and {standing} when tuned: "
+                "the difference comes from the settings."
+            )
+        elif name in after and not worse:
+            sentences.append(
+                f"{name} is {_format_losses(after[name], points)} when tuned, "
+                "but not significantly worse with the settings as given."
+            )
+    return sentences or ["The verdicts with the settings as given rank the activations in the same way."]
+
+
+def _list_losses(verdicts: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Return for each activation by how much it is significantly worse than others."""
+    losses: dict[str, dict[str, float]] = {}
+    for _, row in verdicts.iterrows():
+        if row["verdict"] in ("better", "worse"):
+            loser, winner = (row["a"], row["b"])[:: 1 if row["verdict"] == "worse" else -1]
+            losses.setdefault(loser, {})[winner] = abs(row["difference"])
+    return losses
+
+
+def _format_losses(losses: Mapping[str, float], points: bool) -> str:
+    *others, last = losses
+    names = f"{', '.join(others)} and {last}" if others else last
+    largest = _format_difference(max(losses.values()), points)
+    return f"worse than {names} by {'up to ' if others else ''}{largest}"
+
+
 def _format_number(value: float, points: bool, sign: str = "") -> str:
     return f"{100 * value:{sign}.2f}" if points else f"{value:{sign}.3g}"
 
@@ -131,12 +202,13 @@ def _format_difference(value: float, points: bool) -> str:
     return f"{_format_number(value, points)}{' pp' if points else ''}"
 
 
-def _describe_unranked(ranking: pd.DataFrame) -> list[str]:
+def _describe_unranked(ranking: pd.DataFrame, tuned: bool) -> list[str]:
     sentences = []
     for _, row in ranking[ranking["status"] != ""].iterrows():
         status = f"is at {row['status']}" if row["status"].startswith("chance") else row["status"]
         sentences.append(f"{row['activation']} {status}{'; it has no rank' if pd.isna(row['rank']) else ''}.")
-    return sentences + [_HINT] * bool(ranking["status"].str.contains("^chance|diverged").any())
+    hint = _HINTS["tuned" if tuned else "as given"]
+    return sentences + [hint] * bool(ranking["status"].str.contains("^chance|diverged").any())
 
 
 def _describe_region(about: Any, activations: int) -> list[str]:
@@ -146,16 +218,19 @@ def _describe_region(about: Any, activations: int) -> list[str]:
     return [f"Region of practical equivalence: differences of at most {half_width} ({about['region_is']})."]
 
 
-def _describe_runs(about: Any) -> list[str]:
-    sentences, trained = [], about.get("trained", 0)
+def _describe_runs(comparison: Comparison) -> list[str]:
+    about, runs = comparison.about, len(comparison.results)
+    sentences = []
     if tuned := about["tuned"]:
-        values = f"{len(tuned)} values of {' and '.join(tuned[0])}"
-        instead = f"{trained} trials instead of {trained // len(tuned)}"
-        sentences.append(f"Each run was trained with {values}: {instead}.")
+        values = f"{about.get('grid_size', len(tuned))} combinations of {' and '.join(tuned[0])}"
+        screened = about.get("screening_epochs")
+        epochs = f" for {screened} epoch{'s' * (screened > 1)} and the best to the end" if screened else ""
+        total = f"{about.get('trained', 0)} trials for {runs} runs"
+        sentences.append(f"Tuning: each run was trained with {values}{epochs}: {total}.")
     if test := about.get("sequential_test"):
         rounds = f"{test['interim_analyses']} round{'s' * (test['interim_analyses'] > 1)}"
         sentences.append(
-            f"Sequential test: {trained} runs in {rounds} with up to {about['seeds']} seeds; "
+            f"Sequential test: {runs} runs in {rounds} with up to {about['seeds']} seeds; "
             f"{test['stop_reason']}."
         )
     return sentences
@@ -166,12 +241,20 @@ def _describe_choices(comparison: Comparison) -> list[str]:
     tuned = comparison.about["tuned"]
     if not tuned or not set(tuned[0]) <= set(comparison.results):
         return []
-    choices = []
+    choices, extended = [], []
+    grid = tuned[: comparison.about.get("grid_size", len(tuned))]
     for name, runs in comparison.results.groupby("activation", sort=False):
         counts = runs[list(tuned[0])].value_counts()
         values = ", ".join(f"{n}={v}" for n, v in zip(tuned[0], counts.index[0], strict=True))
         choices.append(f"{name} {values} ({counts.iloc[0]} of {len(runs)} runs)")
-    return [f"Chosen most often: {'; '.join(choices)}."]
+        if "lr" in tuned[0] and (beyond := int((~runs["lr"].isin([one["lr"] for one in grid])).sum())):
+            extended.append(f"{name} ({beyond} of {len(runs)} runs)")
+    sentences = [f"Chosen most often: {'; '.join(choices)}."]
+    if extended:
+        rates = [one["lr"] for one in grid]
+        limits = f"learning rates from {min(rates):g} to {max(rates):g}"
+        sentences.append(f"The grid, {limits}, was extended for {', '.join(extended)}.")
+    return sentences
 
 
 # -- without verdicts -----------------------------------------------------------------------------

@@ -41,7 +41,7 @@ EXAMPLES = (
 )
 
 _MAX_FAILURES = 5  # in the message that no activation has a result
-_RANKING = ["rank", "activation", "mean", "std", "runs"]
+_RANKING = ["rank", "activation", "mean", "as_given", "std", "runs"]
 
 
 def add_options(parser: Parser) -> None:
@@ -93,10 +93,13 @@ class _Outcome:
         """Return lines: the ranking with the scores of folds or seeds as far as they fit, and sentences."""
         from actlab.report.tables import format_table
 
-        ranking = self.comparison.ranking
+        ranking = self.comparison.ranking.copy()
+        if self.comparison.as_given is not None:
+            means = self.comparison.as_given.ranking.set_index("activation")["mean"]
+            ranking.insert(3, "as_given", ranking["activation"].map(means))
         parts = [str(name) for name in ranking if str(name).startswith(("fold_", "seed_"))]
         logged = ["", *wrap_sentences([self.mlflow])] if self.mlflow else []
-        table = format_table(ranking[[*_RANKING, *parts]])
+        table = format_table(ranking[[name for name in ranking if name in (*_RANKING, *parts)]])
         return [table, "", *wrap_sentences(self.comparison.sentences()), *logged]
 
 
