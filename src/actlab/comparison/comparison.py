@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 import time
@@ -382,7 +383,6 @@ def _make_comparison(
     """Judge the runs and make the tables."""
     config = plan.config
     best = select_best(runner.runs, config.names, plan.candidates)
-    curves = sample_curves([activation for activation in config.resolved if activation.spec not in runner.died])
     about = {
         **about,
         "trained": runner.planned,
@@ -398,36 +398,31 @@ def _make_comparison(
         given = select_given(runner.runs, config.names, plan.candidates[0])
         pairs = judge_pairs(given, plan, region[0], about["level"])
         untuned = {**about, "tuned": [], "tune": None, "trained": len(given)}
-        as_given = Comparison(**_make_tables(plan, given, pairs, untuned), about=untuned)
+        as_given = _judge_runs(plan, given, pairs, untuned)
     pairs = test.verdicts if test else judge_pairs(best, plan, region[0], LEVEL)
     dropped = test.dropped if test else {}
     if test:
         summary = {"interim_analyses": test.analyses, "stop_reason": test.stop_reason, "dropped": dropped}
         about["sequential_test"] = summary
-    return Comparison(
-        **_make_tables(plan, best, pairs, about, dropped),
+    return dataclasses.replace(
+        _judge_runs(plan, best, pairs, about, dropped),
         diagnostics=make_diagnostics_table(best),
         tuning=make_tuning_table(runner.runs, best, plan),
-        curves=curves,
-        about=about,
+        curves=sample_curves([one for one in config.resolved if one.spec not in runner.died]),
         as_given=as_given,
     )
 
 
-def _make_tables(
+def _judge_runs(
     plan: ComparisonPlan,
     runs: Sequence[Finished],
     pairs: Mapping[Pair, Verdict | None],
     about: Mapping[str, Any],
     dropped: Mapping[str, str] = MappingProxyType({}),
-) -> dict[str, pd.DataFrame]:
+) -> Comparison:
     """Return the tables on runs and verdicts."""
     results = make_results_table(runs, plan)
     failures = count_failures(runs)
     verdicts = make_verdict_table(pairs, about["level"], plan.config.folds, failures, dropped)
-    return {
-        "results": results,
-        "history": make_history_table(runs),
-        "verdicts": verdicts,
-        "ranking": make_ranking_table(results, verdicts, about["seeds"]),
-    }
+    ranking = make_ranking_table(results, verdicts, about["seeds"])
+    return Comparison(results, make_history_table(runs), verdicts, ranking, about=about)

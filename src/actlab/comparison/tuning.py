@@ -85,9 +85,9 @@ class _Tuner:
             ]
         )
         for _ in range(_EXTENSIONS):
-            wider = {unit: self._find_next(unit) for unit in units}
-            units = [unit for unit, candidate in wider.items() if candidate is not None]
-            self.train([self.plan.run(*unit, wider[unit], epochs) for unit in units])
+            wider = {unit: candidate for unit in units if (candidate := self._find_next(unit))}
+            units = list(wider)
+            self.train([self.plan.run(*unit, candidate, epochs) for unit, candidate in wider.items()])
 
     def complete_best(self, units: Sequence[_Unit]) -> None:
         """Train the best candidate of each run to the end, unless this has been done."""

@@ -89,6 +89,12 @@ class _Outcome:
         logged = {"mlflow": self.mlflow} if self.mlflow else {}
         return {**tables, "insights": self.comparison.sentences(), **logged}
 
+    def list_files(self) -> list[Path]:
+        """Return the files and folders to print: the folder as_given instead of its files."""
+        out = self.files[0].parent
+        parts = [out / file.relative_to(out).parts[0] for file in self.files]
+        return list(dict.fromkeys(parts))
+
     def describe(self) -> list[str]:
         """Return lines: the ranking with the scores of folds or seeds as far as they fit, and sentences."""
         from actlab.report.tables import format_table
@@ -127,7 +133,7 @@ def run(arguments: argparse.Namespace) -> int:
     if len(outcomes) == 1:
         about = {"data": datasets[0].name, "fingerprint": datasets[0].fingerprint}
         (outcome,) = outcomes
-        print_result(arguments, {**about, **outcome.to_json()}, outcome.describe(), outcome.files)
+        print_result(arguments, {**about, **outcome.to_json()}, outcome.describe(), outcome.list_files())
     else:
         _print_several(arguments, outcomes)
     return max(_choose_status(arguments, outcome) for outcome in outcomes)
