@@ -20,7 +20,7 @@ from actlab.ledger import Ledger
 from actlab.training.train import TrainSettings, make_net, train
 
 NAMES = ["relu", "sigmoid"]
-OPTIONS = {"epochs": 16, "folds": 2, "jobs": 1}
+OPTIONS = {"epochs": 24, "folds": 2, "jobs": 1}
 LABELS = ["activation", "split", "fold", "seed"]
 
 
@@ -57,28 +57,30 @@ def test_compare_scores_the_network_that_the_chosen_settings_train(tuned):
             assert run["score"] == find_run(repeated.results, run)["score"]
 
 
-def test_compare_chooses_the_best_candidate_after_an_eighth_of_the_epochs(tuned):
+def test_compare_completes_the_two_best_candidates_after_a_twelfth_of_the_epochs(tuned):
     assert tuned.about["screening_epochs"] == 2
     tuning = tuned.tuning
-    assert set(tuning["epochs"]) == {2, 16}
+    assert set(tuning["epochs"]) == {2, 24}
     for _, trials in tuning.groupby(LABELS):
         given = trials[(trials["lr"] == 0.01) & (trials["init"] == "torch")].squeeze()
-        assert given["epochs"] == 16
-        complete = trials[trials["epochs"] == 16]
+        assert given["epochs"] == 24
+        complete = trials[trials["epochs"] == 24]
         screened = trials["screened_acc"] - 1e-9 * trials["screened_loss"]
-        assert screened.idxmax() in complete.index
-        assert len(complete) <= 2
+        assert set(complete.index) == {given.name, *screened.nlargest(2).index}
         assert trials["chosen"].sum() == 1
         chosen = trials[trials["chosen"]].squeeze()
         assert chosen["valid_acc"] == complete["valid_acc"].max()
 
 
 def test_compare_screens_with_the_first_epochs_of_a_complete_run(tuned):
-    for _, trial in tuned.tuning[tuned.tuning["epochs"] == 16].iterrows():
-        own = tuned if trial["chosen"] else tuned.as_given
-        history = own.history[(own.history[LABELS] == trial[LABELS]).all(axis=1)]
-        second = history[history["epoch"] == 2].squeeze()
-        assert (second["valid_acc"], second["valid_loss"]) == (trial["screened_acc"], trial["screened_loss"])
+    tuning = tuned.tuning
+    given = (tuning["lr"] == 0.01) & (tuning["init"] == "torch")
+    for comparison, trials in ((tuned, tuning[tuning["chosen"]]), (tuned.as_given, tuning[given])):
+        for _, trial in trials.iterrows():
+            history = comparison.history[(comparison.history[LABELS] == trial[LABELS]).all(axis=1)]
+            second = history[history["epoch"] == 2].squeeze()
+            assert second["valid_acc"] == trial["screened_acc"]
+            assert second["valid_loss"] == trial["screened_loss"]
 
 
 def test_compare_tries_the_next_learning_rate_only_beyond_the_edge(tuned):
@@ -89,7 +91,7 @@ def test_compare_tries_the_next_learning_rate_only_beyond_the_edge(tuned):
         ranked = grid.sort_values(["screened_acc", "screened_loss"], ascending=[False, True])
         assert (len(extended) > 0) == (ranked.iloc[0]["lr"] == 0.1)
         assert set(extended["init"]) <= {ranked.iloc[0]["init"]}
-    assert 0.3 in set(tuned.results[tuned.results["activation"] == "sigmoid"]["lr"])
+    assert (tuned.results[tuned.results["activation"] == "sigmoid"]["lr"] > 0.1).all()
 
 
 def test_compare_chooses_settings_without_the_test_samples():

@@ -217,12 +217,12 @@ def compare(
         budget: Limit of ``until_decided``: a number of runs, or minutes such as ``"20m"``.
         tune: ``"auto"`` gives every activation its own learning rate and initialization: each run tries five
             rates around the usual one of the optimizer, ``"torch"`` and ``"matched"`` initial weights, and
-            the settings as given, for an eighth of the epochs; the best is trained to the end, which takes up
-            to four times as long. A dictionary such as ``{"lr": [0.003, 0.01, 0.03]}`` trains each run with
-            every combination of any parameters of the skorch net, and ``init``. In both cases, the settings
-            as given are trained too, the settings with the best validation score are scored on the test
-            samples, and validation samples are part of the training samples. None trains the settings as
-            given only.
+            the settings as given, for a twelfth of the epochs; the two best are trained to the end. This
+            takes about four times as long. A dictionary such as ``{"lr": [0.003, 0.01, 0.03]}`` trains each
+            run with every combination of any parameters of the skorch net, and ``init``. In both cases, the
+            settings as given are trained too, the settings with the best validation score are scored on the
+            test samples, and validation samples are part of the training samples. None trains the settings
+            as given only.
         module: The network: a module, its class, a function that returns it, ``"package.module:Net"``, or a
             skorch model, whose own epochs, batch size, learning rate and other settings apply. A network
             with an argument such as ``activation`` or ``act_layer`` receives a module, or a class if it

@@ -236,7 +236,9 @@ def _describe_runs(comparison: Comparison) -> list[str]:
     if tuned := about["tuned"]:
         values = f"{about.get('grid_size', len(tuned))} combinations of {' and '.join(tuned[0])}"
         screened = about.get("screening_epochs")
-        epochs = f" for {screened} epoch{'s' * (screened > 1)} and the best to the end" if screened else ""
+        epochs = (
+            f" for {screened} epoch{'s' * (screened > 1)} and the two best to the end" if screened else ""
+        )
         total = f"{about.get('trained', 0)} trials for {runs} runs"
         sentences.append(f"Tuning: each run was trained with {values}{epochs}: {total}.")
     if test := about.get("sequential_test"):
