@@ -286,7 +286,7 @@ def _draw_panel(ax: Axes, panel: Panel) -> None:
     if panel.has_integer_x:
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     ax.set_xlabel(panel.x_label)
-    ax.set_ylabel(textwrap.fill(panel.title, 40))
+    ax.set_ylabel(textwrap.fill(panel.title, 35))
     ax.grid(color="0.92", linewidth=0.8)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
