@@ -198,15 +198,14 @@ def make_choices_table(trials: Trials, names: Sequence[str]) -> Table:
     rows = []
     for name in names:
         own = trials.rows[trials.rows["activation"] == name]
-        counts = trials.select_chosen(name).groupby(trials.tuned, dropna=False).size()
-        counts = counts.sort_values(ascending=False, kind="stable")
-        values = [value if isinstance(value, tuple) else (value,) for value in counts.index]
-        settings = [
-            ", ".join(f"{n}={format_setting(v)}" for n, v in zip(trials.tuned, value, strict=True))
-            for value in values
+        counts = (
+            trials.select_chosen(name).groupby(trials.tuned, dropna=False).size().reset_index(name="count")
+        )
+        chosen = [
+            f"{', '.join(f'{key}={format_setting(one[key])}' for key in trials.tuned)} ({one['count']})"
+            for one in counts.sort_values("count", ascending=False, kind="stable").to_dict("records")
         ]
-        chosen = "; ".join(f"{text} ({count})" for text, count in zip(settings, counts, strict=True))
-        rows.append([name, chosen or "–", str(len(own)), str(int(own["failed"].sum()))])
+        rows.append([name, "; ".join(chosen) or "–", str(len(own)), str(int(own["failed"].sum()))])
     columns = [("activation", False), ("chosen settings (runs)", False), ("trials", True), ("failed", True)]
     return Table(columns, rows)
 
