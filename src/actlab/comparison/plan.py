@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,16 @@ class ComparisonPlan:
         if values not in self.candidates:
             self.candidates.append(values)
         return self.candidates.index(values)
+
+    def runs(self, names: Sequence[str], seeds: range) -> list[PlannedRun]:
+        """Return the complete runs of some activations with all candidates.
+
+        Args:
+            names: The specs.
+            seeds: The seeds, counted from the first seed of the comparison.
+        """
+        each = itertools.product(names, seeds, range(self.config.folds), range(len(self.candidates)))
+        return [self.run(*labels) for labels in each]
 
     def run(self, name: str, seed: int, fold: int, candidate: int, epochs: int = 0) -> PlannedRun:
         """Return a run.

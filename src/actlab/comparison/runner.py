@@ -89,11 +89,8 @@ class Runner:
         if not runs:
             return alone
         dataset, y = self.plan.config.dataset, self.plan.y
-        weights = any(
-            not each.screening and self.plan.scoring.needs_weights(each.run)
-            for each in planned
-            if each.run is not None
-        )
+        complete = [each.run for each in planned if each.run is not None and not each.screening]
+        weights = any(map(self.plan.scoring.needs_weights, complete))
         with (
             open_session(self.ledger, runs, dataset.fingerprint, weights=weights) as session,
             show_progress(

@@ -44,12 +44,10 @@ def train_planned(
         K. Jamieson, A. Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization",
         AISTATS (2016).
     """
-    units = list(itertools.product(names, seeds, range(plan.config.folds)))
-    candidates = range(len(plan.candidates))
     if not plan.screening_epochs:
-        planned = [plan.run(*unit, candidate) for unit in units for candidate in candidates]
-        runner.train(planned, about, round_number)
+        runner.train(plan.runs(names, seeds), about, round_number)
         return
+    units = list(itertools.product(names, seeds, range(plan.config.folds)))
     tuner = _Tuner(plan, runner, about, round_number)
     tuner.screen(units)
     for _ in range(_TRIES):

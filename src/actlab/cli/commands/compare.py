@@ -23,7 +23,7 @@ from actlab.cli.options import (
 )
 from actlab.cli.output import FAILURE, SUCCESS, check_figures, print_result, wrap_sentences, write_pages
 from actlab.errors import UsageError
-from actlab.files import LEDGER
+from actlab.files import AS_GIVEN, LEDGER
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -90,10 +90,9 @@ class _Outcome:
         return {**tables, "insights": self.comparison.sentences(), **logged}
 
     def list_files(self) -> list[Path]:
-        """Return the files and folders to print: the folder as_given instead of its files."""
-        out = self.files[0].parent
-        parts = [out / file.relative_to(out).parts[0] for file in self.files]
-        return list(dict.fromkeys(parts))
+        """Return the files to print: the folder of the settings as given instead of its files."""
+        names = [file.parent if file.parent.name == AS_GIVEN else file for file in self.files]
+        return list(dict.fromkeys(names))
 
     def describe(self) -> list[str]:
         """Return lines: the ranking with the scores of folds or seeds as far as they fit, and sentences."""
