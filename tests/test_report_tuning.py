@@ -181,7 +181,7 @@ def test_panels_of_a_regression_show_the_loss():
         "Best learning rate: 0.01 for relu; 0.3 for tanh."
     )
     assert chart_insights.describe_budget(result["budget"], LABELS) == (
-        "Best expected score: relu 0.4333 with one random candidate, relu 0.1333 with 4."
+        "Best expected score: relu 0.4333 with one random candidate, relu 0.1333 with all 4."
     )
 
 
@@ -268,7 +268,7 @@ def test_insights_name_the_best_rates_and_scores():
         "Best learning rate: 0.01 for relu; 0.3 for tanh."
     )
     assert chart_insights.describe_budget(result["budget"], LABELS) == (
-        "Best expected score: relu 0.5667 with one random candidate, relu 0.8667 with 4."
+        "Best expected score: relu 0.5667 with one random candidate, relu 0.8667 with all 4."
     )
 
 
