@@ -365,7 +365,8 @@ def describe_budget(panel: Panel, labels: Labels) -> str:
         scores = {line.name: y for line in panel.lines if (y := line.y[end]) is not None}
         name = _find_best(scores, panel)
         texts.append(f"{labels[name]} {scores[name]:.4g}")
-    return f"Best expected score: {texts[0]} with one random candidate, {texts[1]} with all {panel.lines[0].x[-1]}."
+    count = panel.lines[0].x[-1]
+    return f"Best expected score: {texts[0]} with one random candidate, {texts[1]} with all {count}."
 
 
 def _find_best(scores: dict[Key, float], panel: Panel) -> Key:
