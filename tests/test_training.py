@@ -165,7 +165,7 @@ def test_train_accepts_a_class_with_few_samples_without_a_warning():
         ({"lr": 0.0}, "lr must be finite and > 0, got 0.0"),
         ({"lr": float("nan")}, "lr must be finite and > 0, got nan"),
         ({"lr": "0.1"}, "lr must be finite and > 0, got '0.1'"),
-        ({"lr": None}, "lr must be finite and > 0, got None"),
+        ({"lr": "fast"}, "lr must be finite and > 0, got 'fast'"),
         ({"momentum": [0.9]}, r"momentum must be >= 0 and < 1, got \[0.9\]"),
         ({"momentum": 1.0}, "momentum must be >= 0 and < 1, got 1.0"),
         ({"device": "gpu"}, "device must be cpu, cuda or cuda:N, got 'gpu'"),
