@@ -7,8 +7,9 @@ from actlab.training.train import TrainSettings
 
 def make_plan(dataset, activations, settings=None, **options):
     settings = settings or TrainSettings()
+    options = {"tune": None, **options}
     return ComparisonPlan(
-        ComparisonConfig(activations=activations, dataset=dataset, settings=settings, tune=None, **options)
+        ComparisonConfig(activations=activations, dataset=dataset, settings=settings, **options)
     )
 
 

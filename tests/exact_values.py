@@ -85,7 +85,7 @@ def _holds(compare: Any, u: arb_series, v: arb_series) -> bool:
         _ties.append(True)
     if left.overlaps(right) and not (left.is_exact() and right.is_exact()):
         raise _Undecided
-    return bool(compare(left, right, tune=None))
+    return bool(compare(left, right))
 
 
 def _walk(node: ast.expr, names: dict[str, arb_series]) -> Any:

@@ -180,7 +180,7 @@ def compare_with_changes(folder: Path, epochs: int = 2) -> dict[str, int]:
         "another rate": [*THREE, *more, "--lr", "0.02"],
         "the first rate": [*THREE, *more],
     }.items():
-        compare(*arguments, tune=None)
+        compare(*arguments)
         now = recorded(folder / "changed")
         results[what], before = now - before, now
     return results
@@ -201,10 +201,7 @@ def compare_with_killing_activation(
     (folder / "poison.py").write_text(POISON)
     (folder / "lives").write_bytes(b"." * lives)
     call = [
-        "compare",
-        "--no-tune",
-        "relu",
-        "poison.py:Poison",
+        *"compare --no-tune relu poison.py:Poison".split(),
         *options("p", *more, "--folds", str(folds), epochs=2),
     ]
     statuses = [run_in_process(*call, folder=folder)[0] for _ in range(before)]
@@ -213,7 +210,7 @@ def compare_with_killing_activation(
         runs = ledger.runs()
     used = lives - len((folder / "lives").read_bytes())
     again = run_in_process(*call, folder=folder)
-    compare("relu", *options(folder / "alone", "--folds", str(folds), epochs=2), tune=None)
+    compare("relu", *options(folder / "alone", "--folds", str(folds), epochs=2))
     rows = [pd.read_csv(folder / of / "results.csv", dtype=str).head(folds) for of in ("p", "alone")]
     return {
         "status": [*statuses, status],
@@ -246,7 +243,7 @@ def compare_on_full_disk(folder: Path, free: int, size: int, epochs: int = 10) -
     recorded_runs = recorded(out)
     problems = verify(out)["problems"] if recorded_runs else []
     return {"status": status, "out": output, "err": err, "recorded": recorded_runs, "problems": problems} | {
-        "resumed": compare(*call, tune=None) if status else tables_as_text(out)
+        "resumed": compare(*call) if status else tables_as_text(out)
     }
 
 
@@ -264,7 +261,7 @@ def compare_with_foreign_ledger(folder: Path) -> dict[str, tuple[int, str, str, 
     call = ["relu", *options(folder, epochs=1)]
     file = folder / LEDGER
     results = {}
-    compare(*call, tune=None)
+    compare(*call)
     with contextlib.closing(sqlite3.connect(file)) as connection:
         connection.execute(f"PRAGMA user_version = {FORMAT + 1}")
     newer = file.read_bytes()

@@ -63,19 +63,7 @@ def test_swap_inserts_an_autograd_function(function):
 def test_compare_trains_an_autograd_function_from_a_file(tmp_path, monkeypatch, capsys):
     (tmp_path / "act.py").write_text(FILE)
     monkeypatch.chdir(tmp_path)
-    call = [
-        "compare",
-        "--no-tune",
-        "tanh",
-        "act.py:Squish",
-        "--data",
-        "digits",
-        "--epochs",
-        "1",
-        "--jobs",
-        "1",
-        "--quiet",
-    ]
+    call = [*"compare --no-tune tanh act.py:Squish --data digits --epochs 1 --jobs 1 --quiet".split()]
     assert main([*call, "--out", "out"]) == 0
     table = actlab.Comparison.load("out").results
     scores = table.pivot(index="fold", columns="activation", values="score")

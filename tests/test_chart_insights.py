@@ -10,6 +10,7 @@ import torch
 
 from actlab.comparison.curves import sample_curves
 from actlab.report.html import chart_insights
+from actlab.report.tuning_panels import read_trials
 from actlab.spec import resolve_all
 from tests.report_cases import comparison, diagnostics_frame
 
@@ -247,14 +248,16 @@ def test_describe_costs_report_time_and_memory():
 
 
 def test_describe_tuning_report_choices_at_the_end_of_the_grid():
+    same = {"split": 0, "seed": 0, "net": "x", "valid_acc": 0.5, "failure": ""}
     rows = [
-        {"activation": name, "fold": fold, "lr": lr, "net": "x", "chosen": lr == best}
+        {**same, "activation": name, "fold": fold, "lr": lr, "chosen": lr == best}
         for name, best in (("a", 0.3), ("b", 0.1), ("c", 0.03))
         for fold in (1, 2)
         for lr in (0.03, 0.1, 0.3)
     ]
-    assert chart_insights.describe_tuning(pd.DataFrame(rows), list("abc"), own_labels(*"abc")) == [
+    trials = read_trials(pd.DataFrame(rows), {})
+    assert chart_insights.describe_tuning(trials, list("abc"), own_labels(*"abc")) == [
         "a: the largest lr, 0.3, was chosen most often; larger values were not tried.",
         "c: the smallest lr, 0.03, was chosen most often; smaller values were not tried.",
     ]
-    assert chart_insights.describe_tuning(pd.DataFrame(), ["a"], own_labels("a")) == []
+    assert read_trials(pd.DataFrame(), {}) is None

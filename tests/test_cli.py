@@ -153,16 +153,11 @@ def test_compare_names_the_first_five_failed_activations(tiny_data, capsys):
     assert (
         main(
             [
-                "compare",
-                "--no-tune",
+                *"compare --no-tune".split(),
                 *activations,
                 "--data",
                 tiny_data,
-                "--epochs",
-                "1",
-                "--lr",
-                "1e30",
-                "--quiet",
+                *"--epochs 1 --lr 1e30 --quiet".split(),
             ]
         )
         == 1
@@ -175,21 +170,7 @@ def test_compare_names_the_first_five_failed_activations(tiny_data, capsys):
 
 def test_compare_writes_cv_results_of_scikit_learn(tmp_path, tiny_data, capsys):
     assert (
-        main(
-            [
-                "compare",
-                "--no-tune",
-                "relu",
-                "tanh",
-                "--data",
-                tiny_data,
-                "--epochs",
-                "2",
-                "--json",
-                "--out",
-                "a",
-            ]
-        )
+        main([*"compare --no-tune relu tanh --data".split(), tiny_data, *"--epochs 2 --json --out a".split()])
         == 0
     )
     output = json.loads(capsys.readouterr().out)
@@ -249,7 +230,7 @@ def test_invalid_input_prints_one_line_and_writes_no_file(tmp_path, arguments, m
         ("train --activation tahn", "did you mean 'tanh'?"),
         ("train --data digts", "did you mean 'digits'?"),
         ("train --data-dir somewhere", "data_dir 'somewhere' is not used with 'digits'"),
-        ("compare", "--no-tune", "required: NAME"),
+        ("compare", "required: NAME"),
         ("compare relu relu", "activation 'relu' is given twice"),
         ("compare relu --folds 1", "folds must be an integer >= 2, got 1"),
         ("compare relu --jobs 0", "jobs must be an integer >= 1, got 0"),
@@ -342,9 +323,7 @@ def test_interrupted_verb_prints_one_line_and_writes_no_result(
     monkeypatch.setattr("actlab.fleet.optimizers.SGD.step", interrupt)
     assert main([*verb.split(), "--data", tiny_data, "--out", "run"]) == 130
     assert capsys.readouterr() == ("", "actlab: interrupted\n")
-    assert list_names(tmp_path / "run") == (
-        ["ledger.sqlite"] if verb.startswith("compare", "--no-tune") else []
-    )
+    assert list_names(tmp_path / "run") == (["ledger.sqlite"] if verb.startswith("compare") else [])
 
 
 def test_train_exits_with_141_if_its_reader_closes_the_pipe(tiny_data, capsys, monkeypatch):
@@ -377,19 +356,7 @@ def test_compare_verbose_prints_progress_from_the_start(capsys, tiny_data):
 @pytest.mark.parametrize("signal_sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_compare_after_ctrl_c_keeps_finished_runs_and_no_processes(tmp_path, signal_sent):
     (tmp_path / "slow.py").write_text(SLOW)
-    call = [
-        sys.executable,
-        "-m",
-        "actlab",
-        "compare",
-        "--no-tune",
-        "relu",
-        "slow.py:Slow",
-        "--jobs",
-        "2",
-        "--out",
-        "run",
-    ]
+    call = [sys.executable, *"-m actlab compare --no-tune relu slow.py:Slow --jobs 2 --out run".split()]
     with start_process(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert wait_until((tmp_path / "started").exists, 120)
         workers = list_descendants(child.pid)
@@ -453,7 +420,7 @@ def test_check_keeps_its_exit_status_if_standard_error_is_unwritable(redirection
     assert (process.returncode, process.stdout) == (2, "")
 
 
-@pytest.mark.parametrize("verb", ["train --activation", "compare", "--no-tune"])
+@pytest.mark.parametrize("verb", ["train --activation", "compare --no-tune"])
 def test_sys_exit_in_an_activation_is_reported_as_an_error(verb, tiny_data, capsys):
     module = "class Leaves(torch.nn.Module):\n    def forward(self, x):\n        sys.exit(5)\n"
     Path("leaves.py").write_text(f"import sys, torch\n\n{module}")

@@ -31,18 +31,7 @@ def fingerprint(capsys, *arguments):
 def test_compare_moves_channels_to_the_front_and_prints_one_note(capsys):
     X = save_images("last.npz", 8, 6, 3)
     np.savez("first.npz", X=np.moveaxis(X, 3, 1), y=LABELS)
-    call = [
-        "compare",
-        "--no-tune",
-        "relu",
-        "tanh",
-        "--module",
-        "actlab.models:ConvNet",
-        "--folds",
-        "2",
-        "--json",
-        *SHORT,
-    ]
+    call = [*"compare --no-tune relu tanh --module actlab.models:ConvNet --folds 2 --json".split(), *SHORT]
     process = actlab(*call, "--data", "last.npz")
     assert process.returncode == 0
     assert [line for line in process.stderr.splitlines() if "note" in line] == [
@@ -72,7 +61,7 @@ def test_train_with_channels_reads_ambiguous_images(tmp_path, capsys, shape, cha
     assert f"--data images.npz --channels {channels} --epochs 1" in (tmp_path / "run/report.html").read_text()
 
 
-@pytest.mark.parametrize("verb", ["train", "compare", "--no-tune"])
+@pytest.mark.parametrize("verb", ["train", "compare"])
 def test_ambiguous_images_are_rejected_with_the_channels_option(tmp_path, capsys, verb):
     save_images("images.npz", 4, 6, 3)
     message = refused(capsys, verb, *["relu"] * (verb == "compare"), "--data", "images.npz", *SHORT)
@@ -86,19 +75,7 @@ def test_ambiguous_images_are_rejected_with_the_channels_option(tmp_path, capsys
 
 def test_compare_uses_channels_only_for_the_datasets_that_have_them(capsys):
     save_images("images.npz", 4, 6, 3)
-    call = [
-        "compare",
-        "--no-tune",
-        "relu",
-        "tanh",
-        "--data",
-        "images.npz",
-        "--data",
-        "digits",
-        "--channels",
-        "last",
-        *SHORT,
-    ]
+    call = [*"compare --no-tune relu tanh --data images.npz --data digits --channels last".split(), *SHORT]
     assert main([*call, "--folds", "2", "--json"]) == 0
     assert list(json.loads(capsys.readouterr().out)["datasets"]) == ["images.npz", "digits"]
 
@@ -114,7 +91,7 @@ def test_compare_uses_channels_only_for_the_datasets_that_have_them(capsys):
         ),
     ],
 )
-@pytest.mark.parametrize("verb", ["train", "compare", "--no-tune"])
+@pytest.mark.parametrize("verb", ["train", "compare"])
 def test_channels_option_that_does_not_apply_is_rejected(capsys, verb, arguments, message):
     save_images("grey.npz", 5, 4)
     assert message in refused(capsys, verb, *["relu"] * (verb == "compare"), *arguments, *SHORT)

@@ -206,7 +206,7 @@ def test_compare_accepts_the_name_of_a_dataset():
         (["relu"], {"tune": {"batch_size": [32, 0]}}, "batch_size must be an integer >= 1, got 0"),
         (["relu"], {"tune": {"max_epochs": ["many"]}}, "max_epochs must be an integer >= 1, got 'many'"),
         (["relu"], {"tune": {"device": ["cpu", "cuda:99"]}}, "device must be available, got 'cuda:99'"),
-        (["relu"], {"tune": "lr"}, "tune must be a dictionary such as .* got 'lr'"),
+        (["relu"], {"tune": "lr"}, "tune must be 'auto', None or a dictionary such as .* got 'lr'"),
         (["relu"], {"tune": {1: [2]}}, "tune contains 1, which is not a parameter of the skorch net"),
         (["relu"], {"executor": "dask"}, "executor must be a concurrent.futures.Executor, got 'dask'"),
         (["relu"], {"module": f"{__name__}:SHORT"}, "module is {.*}, not an nn.Module, its class, or"),
@@ -215,7 +215,7 @@ def test_compare_accepts_the_name_of_a_dataset():
 )
 def test_compare_rejects_invalid_arguments(dataset, activations, options, message):
     with pytest.raises(UsageError, match=message):
-        compare(activations, dataset, tune=None, **options)
+        compare(activations, dataset, **{"tune": None, **options})
 
 
 def test_comparison_config_rejects_folds_with_too_few_samples():

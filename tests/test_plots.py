@@ -345,19 +345,7 @@ def test_write_figures_removes_old_files_without_data(tmp_path):
 
 
 def test_compare_and_report_figures_option_writes_figures(tmp_path, tiny_data, capsys):
-    call = [
-        "compare",
-        "--no-tune",
-        "relu",
-        "tanh",
-        "--data",
-        tiny_data,
-        "--epochs",
-        "2",
-        "--out",
-        "a",
-        "--json",
-    ]
+    call = [*"compare --no-tune relu tanh --data".split(), tiny_data, *"--epochs 2 --out a --json".split()]
     assert main([*call, "--figures"]) == 0
     files = [f"a/figures/{name}" for name in FILES]
     assert json.loads(capsys.readouterr().out)["files"][-6:] == files

@@ -38,15 +38,11 @@ def undisturbed(tmp_path_factory):
     start = time.monotonic()
     call = [
         sys.executable,
-        "-m",
-        "actlab",
-        "compare",
-        "--no-tune",
+        *"-m actlab compare --no-tune".split(),
         *reliability.CALL,
         "--out",
         folder,
-        "--jobs",
-        "2",
+        *"--jobs 2".split(),
     ]
     assert run_process(call).returncode == 0
     return time.monotonic() - start, outcome(folder)
@@ -136,16 +132,9 @@ class Poison(nn.Module):
 def test_compare_records_a_run_that_kills_its_process_as_failed_after_three_attempts(tmp_path, tiny_data):
     (tmp_path / "poison.py").write_text(POISON)
     call = [
-        "compare",
-        "--no-tune",
-        "relu",
-        "poison.py:Poison",
-        "--data",
+        *"compare --no-tune relu poison.py:Poison --data".split(),
         tiny_data,
-        "--epochs",
-        "2",
-        "--out",
-        "run",
+        *"--epochs 2 --out run".split(),
     ]
     call += ["--jobs", "2"]
     process = actlab(*call)

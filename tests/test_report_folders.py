@@ -81,7 +81,7 @@ def test_report_of_a_comparison_that_runs_was_killed_or_has_ended(tiny_data, cap
 
 def test_report_before_the_first_finished_run(capsys):
     about = {"activations": ["relu", "tanh"], "metric": "accuracy", "tuned": [], "data": "digits"}
-    labels = {"split": 0, "fold": 0, "seed": 0, "tuned": {}}
+    labels = {"split": 0, "fold": 0, "seed": 0, "tuned": {}, "screening": False}
     runs = [{**labels, "activation": name, "key": name} for name in ("relu", "tanh")]
     with Ledger("run/ledger.sqlite") as ledger:
         ledger.start_comparison(about, runs)
@@ -112,7 +112,7 @@ def test_report_of_an_unfinished_comparison_uses_the_best_tuned_values(tiny_data
         assert main([*call, "--out", "run", "--quiet"]) == 0
     assert tokens
     comparison, ended = load_folder(Path("run")), pd.read_csv("run/results.csv")
-    assert comparison.about["unfinished"] == {"done": 24, "planned": 24}
+    assert comparison.about["unfinished"] == {"done": 36, "planned": 36}
     assert comparison.results["lr"].to_list() == ended["lr"].to_list()
     assert comparison.results["score"].to_list() == pytest.approx(ended["score"].to_list())
 
@@ -121,17 +121,10 @@ def test_report_of_an_unfinished_comparison_with_a_scorer_has_no_scores(tiny_dat
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Ledger, "end_comparison", lambda ledger, token: None)
         call = [
-            "compare",
-            "--no-tune",
-            "relu",
-            "tanh",
-            "--data",
+            *"compare --no-tune relu tanh --data".split(),
             tiny_data,
             *QUICK,
-            "--scoring",
-            "f1_macro",
-            "--out",
-            "run",
+            *"--scoring f1_macro --out run".split(),
         ]
         assert main([*call, "--quiet"]) == 0
     comparison = load_folder(Path("run"))
@@ -152,16 +145,10 @@ def test_ledger_has_one_comparison_for_all_rounds_of_a_sequential_test(tiny_data
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Ledger, "start_comparison", note)
         call = [
-            "compare",
-            "--no-tune",
-            "relu",
-            "tanh",
-            "--data",
+            *"compare --no-tune relu tanh --data".split(),
             tiny_data,
             *QUICK,
-            "--until-decided",
-            "--budget",
-            "60",
+            *"--until-decided --budget 60".split(),
         ]
         assert main([*call, "--out", "run", "--quiet"]) == 0
     assert len(counts) > 1
@@ -225,18 +212,9 @@ def test_report_rejects_empty_and_broken_folders(tiny_data, capsys):
 
 def test_report_of_several_datasets_requires_one_folder(tiny_data, capsys):
     call = [
-        "compare",
-        "--no-tune",
-        "relu",
-        "tanh",
-        "--data",
+        *"compare --no-tune relu tanh --data".split(),
         tiny_data,
-        "--data",
-        "digits",
-        "--epochs",
-        "1",
-        "--out",
-        "run",
+        *"--data digits --epochs 1 --out run".split(),
     ]
     assert main([*call, "--quiet"]) == 0
     assert "choose one: run/digits, run/tiny.npz" in refused(capsys, "report", "run")
@@ -272,15 +250,9 @@ class Mixed(torch.nn.Module):
 def test_report_draws_user_activations_without_importing_them(tiny_data, capsys):
     Path("user_activations.py").write_text(OWN)
     call = [
-        "compare",
-        "--no-tune",
-        "user_activations.py:Gate",
-        "user_activations.py:Mixed",
-        "torch.nn:GELU",
-        "--data",
+        *"compare --no-tune user_activations.py:Gate user_activations.py:Mixed torch.nn:GELU --data".split(),
         tiny_data,
-        "--epochs",
-        "1",
+        *"--epochs 1".split(),
     ]
     assert main([*call, "--out", "run", "--quiet"]) == 0
     Path("user_activations.py").write_text("raise SystemExit('imported')")

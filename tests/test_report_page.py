@@ -275,24 +275,13 @@ def test_make_learning_panels_uses_a_logarithmic_scale_for_large_ranges():
 
 def test_compare_verb_writes_the_page_and_report_verb_repeats_it(tmp_path, tiny_data, capsys):  # noqa: F811
     call = [
-        "compare",
-        "--no-tune",
-        "relu",
-        "tanh",
-        "--data",
+        *"compare --no-tune relu tanh --data".split(),
         tiny_data,
-        "--epochs",
-        "2",
-        "--lr",
-        "0.02",
-        "--out",
-        "a",
-        "--jobs",
-        "1",
+        *"--epochs 2 --lr 0.02 --out a --jobs 1".split(),
     ]
     assert main(call) == 0
     page = (tmp_path / "a/report.html").read_text(encoding="utf-8")
-    assert f"actlab compare relu tanh --data {tiny_data} --epochs 2 --lr 0.02</code>" in page
+    assert f"actlab compare relu tanh --data {tiny_data} --epochs 2 --lr 0.02 --no-tune</code>" in page
     for message in ("torch", "python", "processor", "date", "net"):
         assert f"<dt>{message}</dt>" in page
     capsys.readouterr()
@@ -334,20 +323,7 @@ def test_report_verb_follows_links_and_rejects_special_files(tmp_path, capsys):
 
 def test_report_verb_without_jinja_names_the_extra(tmp_path, tiny_data, capsys, monkeypatch):  # noqa: F811
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    call = [
-        "compare",
-        "--no-tune",
-        "relu",
-        "tanh",
-        "--data",
-        tiny_data,
-        "--epochs",
-        "1",
-        "--out",
-        "a",
-        "--jobs",
-        "1",
-    ]
+    call = [*"compare --no-tune relu tanh --data".split(), tiny_data, *"--epochs 1 --out a --jobs 1".split()]
     assert main(call) == 0
     line = 'the report needs Jinja: pip install "actlab[report]"\n'
     assert f"actlab: {line}" in capsys.readouterr().err

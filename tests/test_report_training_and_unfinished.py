@@ -113,7 +113,7 @@ def test_format_call_reproduces_the_comparison():
     )
     parsed = ast.parse(command, mode="eval").body
     arguments = {one.arg: ast.literal_eval(one.value) for one in parsed.keywords}
-    again = actlab.compare(*map(ast.literal_eval, parsed.args), tune=None, **arguments)
+    again = actlab.compare(*map(ast.literal_eval, parsed.args), **arguments)
     drop = ["seconds", "key"]
     pd.testing.assert_frame_equal(again.results.drop(columns=drop), whole.results.drop(columns=drop))
     assert command in text(render(whole))

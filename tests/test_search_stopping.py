@@ -261,7 +261,7 @@ actlab.compare(["relu", "tanh"], data, module=model, folds=2)
 
 
 @pytest.mark.parametrize(
-    "call", [SEARCH, pytest.param(COMPARE, marks=pytest.mark.slow)], ids=["search", "compare", "--no-tune"]
+    "call", [SEARCH, pytest.param(COMPARE, marks=pytest.mark.slow)], ids=["search", "compare"]
 )
 def test_search_and_compare_are_interrupted_by_ctrl_c(tmp_path, call):
     script = tmp_path / "script.py"

@@ -293,18 +293,7 @@ class Network(nn.Module):
 )
 def test_compare_replaces_the_activations_of_a_transformers_model(kind, arguments, tmp_path):
     (tmp_path / "network.py").write_text(OWN.format(kind, arguments))
-    call = [
-        "compare",
-        "--no-tune",
-        "relu",
-        "mish",
-        "--data",
-        "digits",
-        "--module",
-        "network.py:Network",
-        "--folds",
-        "2",
-    ]
+    call = [*"compare --no-tune relu mish --data digits --module network.py:Network --folds 2".split()]
     call += ["--epochs", "1", "--lr", "0.05", "--out", "out", "--json"]
     first = actlab(*call, cwd=tmp_path)
     assert first.returncode == 0, first.stderr

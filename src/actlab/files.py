@@ -11,6 +11,7 @@ from pathlib import Path
 from actlab.errors import UsageError
 
 LEDGER = "ledger.sqlite"  # in the folder of a comparison
+AS_GIVEN = "as_given"  # the folder of the comparison with the settings as given
 
 
 def create_output_folder(path: str | os.PathLike[str]) -> Path:

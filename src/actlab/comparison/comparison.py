@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 import time
@@ -216,12 +217,12 @@ def compare(
         budget: Limit of ``until_decided``: a number of runs, or minutes such as ``"20m"``.
         tune: ``"auto"`` gives every activation its own learning rate and initialization: each run tries five
             rates around the usual one of the optimizer, ``"torch"`` and ``"matched"`` initial weights, and
-            the settings as given, for an eighth of the epochs; the best is trained to the end, which takes up
-            to four times as long. A dictionary such as ``{"lr": [0.003, 0.01, 0.03]}`` trains each run with
-            every combination of any parameters of the skorch net, and ``init``. In both cases, the settings
-            as given are trained too, the settings with the best validation score are scored on the test
-            samples, and validation samples are part of the training samples. None trains the settings as
-            given only.
+            the settings as given, for a twelfth of the epochs; the two best are trained to the end. This
+            takes about four times as long. A dictionary such as ``{"lr": [0.003, 0.01, 0.03]}`` trains each
+            run with every combination of any parameters of the skorch net, and ``init``. In both cases, the
+            settings as given are trained too, the settings with the best validation score are scored on the
+            test samples, and validation samples are part of the training samples. None trains the settings
+            as given only.
         module: The network: a module, its class, a function that returns it, ``"package.module:Net"``, or a
             skorch model, whose own epochs, batch size, learning rate and other settings apply. A network
             with an argument such as ``activation`` or ``act_layer`` receives a module, or a class if it
@@ -382,7 +383,6 @@ def _make_comparison(
     """Judge the runs and make the tables."""
     config = plan.config
     best = select_best(runner.runs, config.names, plan.candidates)
-    curves = sample_curves([activation for activation in config.resolved if activation.spec not in runner.died])
     about = {
         **about,
         "trained": runner.planned,
@@ -398,36 +398,31 @@ def _make_comparison(
         given = select_given(runner.runs, config.names, plan.candidates[0])
         pairs = judge_pairs(given, plan, region[0], about["level"])
         untuned = {**about, "tuned": [], "tune": None, "trained": len(given)}
-        as_given = Comparison(**_make_tables(plan, given, pairs, untuned), about=untuned)
+        as_given = _judge_runs(plan, given, pairs, untuned)
     pairs = test.verdicts if test else judge_pairs(best, plan, region[0], LEVEL)
     dropped = test.dropped if test else {}
     if test:
         summary = {"interim_analyses": test.analyses, "stop_reason": test.stop_reason, "dropped": dropped}
         about["sequential_test"] = summary
-    return Comparison(
-        **_make_tables(plan, best, pairs, about, dropped),
+    return dataclasses.replace(
+        _judge_runs(plan, best, pairs, about, dropped),
         diagnostics=make_diagnostics_table(best),
         tuning=make_tuning_table(runner.runs, best, plan),
-        curves=curves,
-        about=about,
+        curves=sample_curves([one for one in config.resolved if one.spec not in runner.died]),
         as_given=as_given,
     )
 
 
-def _make_tables(
+def _judge_runs(
     plan: ComparisonPlan,
     runs: Sequence[Finished],
     pairs: Mapping[Pair, Verdict | None],
     about: Mapping[str, Any],
     dropped: Mapping[str, str] = MappingProxyType({}),
-) -> dict[str, pd.DataFrame]:
+) -> Comparison:
     """Return the tables on runs and verdicts."""
     results = make_results_table(runs, plan)
     failures = count_failures(runs)
     verdicts = make_verdict_table(pairs, about["level"], plan.config.folds, failures, dropped)
-    return {
-        "results": results,
-        "history": make_history_table(runs),
-        "verdicts": verdicts,
-        "ranking": make_ranking_table(results, verdicts, about["seeds"]),
-    }
+    ranking = make_ranking_table(results, verdicts, about["seeds"])
+    return Comparison(results, make_history_table(runs), verdicts, ranking, about=about)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from actlab.errors import UsageError
-from actlab.files import create_output_folder
+from actlab.files import AS_GIVEN, create_output_folder
 from actlab.report.tables import to_json_value, write_csv, write_json
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 _TABLES = ("results", "history", "verdicts", "ranking", "tuning", "diagnostics", "curves")
 _OPTIONAL = ("tuning", "diagnostics", "curves")  # without rows there is no file
 _ABOUT = "comparison.json"
-_AS_GIVEN = "as_given"  # a folder with the comparison of the settings as given
 _REQUIRED = {
     "results": ["activation", "fold", "seed", "score", "failure"],
     "verdicts": ["a", "b", "verdict", "difference", "reason"],
@@ -61,9 +60,9 @@ def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
         else:
             path.unlink(missing_ok=True)  # of an earlier comparison
     if comparison.as_given is not None:
-        files += write_comparison(comparison.as_given, create_output_folder(folder / _AS_GIVEN))
+        files += write_comparison(comparison.as_given, create_output_folder(folder / AS_GIVEN))
     else:
-        (folder / _AS_GIVEN / _ABOUT).unlink(missing_ok=True)
+        (folder / AS_GIVEN / _ABOUT).unlink(missing_ok=True)
     write_json([_to_plain(comparison.about)], folder / _ABOUT)
     return [*files, folder / _ABOUT]
 
@@ -97,7 +96,7 @@ def read_comparison(folder: Path) -> dict[str, Any]:
     if differing := ranked ^ {*tables["results"]["activation"], *verdicts["a"], *verdicts["b"]}:
         problem = f"{min(differing, key=str)!r} is not in all of ranking.csv, results.csv and verdicts.csv"
         raise UsageError(f"the tables in {str(folder)!r} are damaged: {problem}; run the comparison again")
-    as_given = folder / _AS_GIVEN
+    as_given = folder / AS_GIVEN
     has_given = (as_given / _ABOUT).is_file()
     return {**tables, "about": about, "as_given": read_comparison(as_given) if has_given else None}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,7 +28,8 @@ from actlab.stats.sequential import ANALYSES
 from actlab.training.train import find_device_problem, find_integer_problem, make_net, try_forward
 from actlab.training.validation_split import split_validation
 
-_SCREENING = 8  # candidates train for an eighth of the epochs
+SCREENING = 12  # candidates train for a twelfth of the epochs
+COMPLETED = 2  # candidates that each run trains to the end
 
 
 class ComparisonPlan:
@@ -60,7 +62,7 @@ class ComparisonPlan:
         self.candidates = _list_candidates(config, self.net)
         self.grid_size = len(self.candidates)  # runs may add more
         epochs = self.net.max_epochs
-        self.screening_epochs = max(1, round(epochs / _SCREENING)) if config.tune == "auto" else 0
+        self.screening_epochs = max(1, epochs // SCREENING) if config.tune == "auto" else 0
         first_round = self.count_runs(len(config.names), ANALYSES[0])
         if config.until_decided and first_round > parse_budget(config.budget).runs:
             size = f"{first_round} runs, the size of the first round"
@@ -95,7 +97,9 @@ class ComparisonPlan:
         """Return how many complete runs it takes to train some activations and tune them."""
         cost = self.grid_size
         if self.screening_epochs:
-            cost = math.ceil(2 + (self.grid_size - 1) * self.screening_epochs / self.net.max_epochs)
+            cost = math.ceil(
+                1 + COMPLETED + (self.grid_size - 1) * self.screening_epochs / self.net.max_epochs
+            )
         return activations * seeds * self.config.folds * cost
 
     def add_candidate(self, values: Candidate) -> int:
@@ -103,6 +107,16 @@ class ComparisonPlan:
         if values not in self.candidates:
             self.candidates.append(values)
         return self.candidates.index(values)
+
+    def runs(self, names: Sequence[str], seeds: range) -> list[PlannedRun]:
+        """Return the complete runs of some activations with all candidates.
+
+        Args:
+            names: The specs.
+            seeds: The seeds, counted from the first seed of the comparison.
+        """
+        each = itertools.product(names, seeds, range(self.config.folds), range(len(self.candidates)))
+        return [self.run(*labels) for labels in each]
 
     def run(self, name: str, seed: int, fold: int, candidate: int, epochs: int = 0) -> PlannedRun:
         """Return a run.

@@ -89,7 +89,8 @@ class Runner:
         if not runs:
             return alone
         dataset, y = self.plan.config.dataset, self.plan.y
-        weights = any(map(self.plan.scoring.needs_weights, runs))
+        complete = [each.run for each in planned if each.run is not None and not each.screening]
+        weights = any(map(self.plan.scoring.needs_weights, complete))
         with (
             open_session(self.ledger, runs, dataset.fingerprint, weights=weights) as session,
             show_progress(
@@ -137,7 +138,8 @@ class Runner:
 
     def _score(self, planned: PlannedRun, result: Result, key: str) -> None:
         score = math.nan
-        if not result.failure and not planned.screening:  # a diverged network predicts one class, which is no result of an activation
+        # A diverged network predicts one class, which is no result of an activation.
+        if not (result.failure or planned.screening):
             try:
                 score = self.plan.scoring.score(planned, result)
             except Exception as error:  # the user's scorer may raise anything
@@ -151,9 +153,7 @@ class Runner:
         score = math.nan
         try:
             X, targets = dataset.X[planned.rows], y[planned.rows]
-            fit_with_skorch(
-                net, X, targets, planned.seed, planned.fold, result, init=planned.init
-            )
+            fit_with_skorch(net, X, targets, planned.seed, planned.fold, result, init=planned.init)
             score = math.nan if planned.screening else scoring.score_net(net, planned.test)
             if scoring.standard == "accuracy":
                 result.test_acc = score

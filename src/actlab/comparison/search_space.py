@@ -89,9 +89,7 @@ def find_next_rate(rate: float, tried: Sequence[float], usual: float) -> float |
     if not up and rate > min(tried):
         return None
     center = 2 * round(math.log10(rate / usual))
-    grid = [
-        round_rate(usual * (1.0, 3.0)[k % 2] * 10.0 ** (k // 2)) for k in range(center - 3, center + 4)
-    ]
+    grid = [round_rate(usual * (1.0, 3.0)[k % 2] * 10.0 ** (k // 2)) for k in range(center - 3, center + 4)]
     return next(g for g in grid if g > rate) if up else next(g for g in reversed(grid) if g < rate)
 
 

@@ -141,6 +141,7 @@ class Panel:
         x_label: The quantity on the horizontal axis.
         lines: At least one line with a value.
         log: Whether the vertical axis is logarithmic; all values are positive then.
+        log_x: Whether the horizontal axis is.
         limits: Ends of the vertical axis; values beyond them are cut off.
     """
 
@@ -148,6 +149,7 @@ class Panel:
     x_label: str
     lines: Sequence[Line]
     log: bool = False
+    log_x: bool = False
     limits: tuple[float, float] | None = None
 
     @property
@@ -164,8 +166,22 @@ class Panel:
     def x_range(self) -> tuple[float, float]:
         """Ends of the horizontal axis, with room for a dot at the first and the last point."""
         low, high = min(self.x_values), max(self.x_values)
+        if self.log_x:
+            room = (high / low) ** 0.02
+            return low / room, high * room
         room = 0.02 * (high - low) or 1.0
         return low - room, high + room
+
+    @property
+    def x_ticks(self) -> list[float]:
+        """Labelled values of the horizontal axis."""
+        if self.log_x:
+            return choose_log_ticks(*self.x_range)
+        ticks = choose_linear_ticks(*self.x_range)
+        if not self.has_integer_x:
+            return ticks
+        low, high = min(self.x_values), max(self.x_values)
+        return [x for x in ticks if x == int(x) and low <= x <= high]
 
     @property
     def y_range(self) -> tuple[float, float]:
@@ -250,9 +266,7 @@ def make_learning_panels(history: pd.DataFrame, names: Sequence[str]) -> dict[st
             if (line := _make_line(history, name, series, metric, count))
         ]
         if lines:
-            panels[metric] = (
-                make_loss_panel(title, lines) if metric in LOSSES else Panel(title, "epoch", lines)
-            )
+            panels[metric] = (make_loss_panel if metric in LOSSES else Panel)(title, "epoch", lines)
     return panels
 
 
@@ -267,15 +281,15 @@ def make_loss_panels(history: pd.DataFrame, names: Sequence[str], labels: Labels
             if (line := _make_line(history, name, series, metric, count))
         ]
         if lines:
-            panels[name] = make_loss_panel(labels[name], lines)
+            panels[name] = make_loss_panel(labels[name], "epoch", lines)
     return panels
 
 
-def make_loss_panel(title: str, lines: Sequence[Line]) -> Panel:
-    """Return a panel of losses by epoch; its axis is logarithmic if they fall by orders of magnitude."""
+def make_loss_panel(title: str, x_label: str, lines: Sequence[Line]) -> Panel:
+    """Return a panel of losses; its vertical axis is logarithmic if they fall by orders of magnitude."""
     means = [y for line in lines for y in line.y if y is not None]
     log = _find_extremes(lines)[0] > 0 and max(means) / min(means) >= _LOG_SPAN
-    return Panel(title, "epoch", lines, log=log)
+    return Panel(title, x_label, lines, log=log)
 
 
 def _make_line(history: pd.DataFrame, name: str, series: int, metric: str, max_points: int) -> Line | None:

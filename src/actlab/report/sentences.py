@@ -56,7 +56,7 @@ def describe_comparison(comparison: Comparison) -> list[str]:
     ranking, about = comparison.ranking, comparison.about
     only_one_ranked = len(ranking) > 1 and ranking["rank"].notna().sum() == 1
     pairs = _describe_pairs(comparison)
-    without_rank = _describe_unranked(ranking, bool(about["tuned"]))
+    without_rank = _describe_unranked(comparison)
     return [
         *_describe_best(ranking, about["metric"]),
         *_describe_settings(comparison),
@@ -151,46 +151,54 @@ def _describe_settings(comparison: Comparison) -> list[str]:
     given = comparison.as_given
     if given is None or len(comparison.ranking) < 2:
         return []
+    standings = [_describe_standings(one) for one in (given, comparison)]
     sentences = []
-    points = bool(comparison.about["points"])
-    before, after = _list_losses(given.verdicts), _list_losses(comparison.verdicts)
-    ranks = [frame.ranking.set_index("activation") for frame in (given, comparison)]
     for name in comparison.ranking["activation"]:
-        was, now = (ranks_of.loc[name] for ranks_of in ranks)
-        worse = "" if name not in before else _format_losses(before[name], points)
-        if pd.isna(was["rank"]) and pd.notna(now["rank"]):
-            worse = f"at {was['status']}" if was["status"].startswith("chance") else was["status"]
-        if worse and name not in after and pd.notna(now["rank"]):
-            ties = (comparison.ranking["rank"] == 1).sum() > 1
-            standing = ("ties for first" if ties else "is best") if now["rank"] == 1 else "is worse than none"
-            is_verb = "" if worse.startswith(("diverged", "failed")) else "is "
+        before, after = (standing.get(name, "") for standing in standings)
+        if before and not after:
             sentences.append(
-                f"{name} {is_verb}{worse} with the settings as given, and {standing} when tuned: "
-                "the difference comes from the settings."
+                f"{name} {before} with the settings as given, and {_describe_rank(name, comparison.ranking)} "
+                "when tuned: the difference comes from the settings."
             )
-        elif name in after and not worse:
+        elif after and not before:
             sentences.append(
-                f"{name} is {_format_losses(after[name], points)} when tuned, "
-                "but not significantly worse with the settings as given."
+                f"{name} {after} when tuned, but is not significantly worse with the settings as given."
             )
-    return sentences or ["The verdicts with the settings as given rank the activations in the same way."]
+        elif before.partition(" ")[0] != after.partition(" ")[0]:
+            sentences.append(f"{name} {before} with the settings as given, and {after} when tuned.")
+    return sentences or ["Tuning does not change which activations are significantly worse."]
 
 
-def _list_losses(verdicts: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Return for each activation by how much it is significantly worse than others."""
+def _describe_standings(comparison: Comparison) -> dict[str, str]:
+    """Describe the activations that have no rank or are significantly worse than others."""
     losses: dict[str, dict[str, float]] = {}
-    for _, row in verdicts.iterrows():
+    for _, row in comparison.verdicts.iterrows():
         if row["verdict"] in ("better", "worse"):
             loser, winner = (row["a"], row["b"])[:: 1 if row["verdict"] == "worse" else -1]
             losses.setdefault(loser, {})[winner] = abs(row["difference"])
-    return losses
+    points = bool(comparison.about["points"])
+    standings = {name: f"is worse than {_format_losses(worse, points)}" for name, worse in losses.items()}
+    for _, row in comparison.ranking[comparison.ranking["rank"].isna()].iterrows():
+        standings[row["activation"]] = _describe_status(row)
+    return standings
+
+
+def _describe_status(row: pd.Series[Any]) -> str:
+    return f"is at {row['status']}" if row["status"].startswith("chance") else str(row["status"])
+
+
+def _describe_rank(name: str, ranking: pd.DataFrame) -> str:
+    first = list(ranking[ranking["rank"] == 1]["activation"])
+    if name not in first:
+        return "is not significantly worse than another"
+    return "ties for first" if len(first) > 1 else "is the best"
 
 
 def _format_losses(losses: Mapping[str, float], points: bool) -> str:
     *others, last = losses
     names = f"{', '.join(others)} and {last}" if others else last
     largest = _format_difference(max(losses.values()), points)
-    return f"worse than {names} by {'up to ' if others else ''}{largest}"
+    return f"{names} by {'up to ' if others else ''}{largest}"
 
 
 def _format_number(value: float, points: bool, sign: str = "") -> str:
@@ -202,12 +210,16 @@ def _format_difference(value: float, points: bool) -> str:
     return f"{_format_number(value, points)}{' pp' if points else ''}"
 
 
-def _describe_unranked(ranking: pd.DataFrame, tuned: bool) -> list[str]:
+def _describe_unranked(comparison: Comparison) -> list[str]:
+    ranking, tuning = comparison.ranking, comparison.tuning
     sentences = []
     for _, row in ranking[ranking["status"] != ""].iterrows():
-        status = f"is at {row['status']}" if row["status"].startswith("chance") else row["status"]
-        sentences.append(f"{row['activation']} {status}{'; it has no rank' if pd.isna(row['rank']) else ''}.")
-    hint = _HINTS["tuned" if tuned else "as given"]
+        rank = "; it has no rank" if pd.isna(row["rank"]) else ""
+        name = row["activation"]
+        trials = tuning[tuning["activation"] == name]["failure"] if len(tuning) else []
+        always = ", with every setting that was tried" * (len(trials) > 0 and all(trials))
+        sentences.append(f"{name} {_describe_status(row)}{always}{rank}.")
+    hint = _HINTS["tuned" if comparison.about["tuned"] else "as given"]
     return sentences + [hint] * bool(ranking["status"].str.contains("^chance|diverged").any())
 
 
@@ -224,7 +236,9 @@ def _describe_runs(comparison: Comparison) -> list[str]:
     if tuned := about["tuned"]:
         values = f"{about.get('grid_size', len(tuned))} combinations of {' and '.join(tuned[0])}"
         screened = about.get("screening_epochs")
-        epochs = f" for {screened} epoch{'s' * (screened > 1)} and the best to the end" if screened else ""
+        epochs = (
+            f" for {screened} epoch{'s' * (screened > 1)} and the two best to the end" if screened else ""
+        )
         total = f"{about.get('trained', 0)} trials for {runs} runs"
         sentences.append(f"Tuning: each run was trained with {values}{epochs}: {total}.")
     if test := about.get("sequential_test"):
@@ -243,17 +257,18 @@ def _describe_choices(comparison: Comparison) -> list[str]:
         return []
     choices, extended = [], []
     grid = tuned[: comparison.about.get("grid_size", len(tuned))]
-    for name, runs in comparison.results.groupby("activation", sort=False):
+    scored = comparison.results[comparison.results["score"].notna()]
+    for name, runs in scored.groupby("activation", sort=False):
         counts = runs[list(tuned[0])].value_counts()
         values = ", ".join(f"{n}={v}" for n, v in zip(tuned[0], counts.index[0], strict=True))
         choices.append(f"{name} {values} ({counts.iloc[0]} of {len(runs)} runs)")
         if "lr" in tuned[0] and (beyond := int((~runs["lr"].isin([one["lr"] for one in grid])).sum())):
             extended.append(f"{name} ({beyond} of {len(runs)} runs)")
-    sentences = [f"Chosen most often: {'; '.join(choices)}."]
+    sentences = [f"Chosen most often: {'; '.join(choices)}."] if choices else []
     if extended:
         rates = [one["lr"] for one in grid]
-        limits = f"learning rates from {min(rates):g} to {max(rates):g}"
-        sentences.append(f"The grid, {limits}, was extended for {', '.join(extended)}.")
+        limits = f"of learning rates, {min(rates):g} to {max(rates):g},"
+        sentences.append(f"The best rate was beyond the grid {limits} for {', '.join(extended)}.")
     return sentences
 
 

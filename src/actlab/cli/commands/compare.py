@@ -23,7 +23,7 @@ from actlab.cli.options import (
 )
 from actlab.cli.output import FAILURE, SUCCESS, check_figures, print_result, wrap_sentences, write_pages
 from actlab.errors import UsageError
-from actlab.files import LEDGER
+from actlab.files import AS_GIVEN, LEDGER
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -89,6 +89,11 @@ class _Outcome:
         logged = {"mlflow": self.mlflow} if self.mlflow else {}
         return {**tables, "insights": self.comparison.sentences(), **logged}
 
+    def list_files(self) -> list[Path]:
+        """Return the files to print: the folder of the settings as given instead of its files."""
+        names = [file.parent if file.parent.name == AS_GIVEN else file for file in self.files]
+        return list(dict.fromkeys(names))
+
     def describe(self) -> list[str]:
         """Return lines: the ranking with the scores of folds or seeds as far as they fit, and sentences."""
         from actlab.report.tables import format_table
@@ -127,7 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
     if len(outcomes) == 1:
         about = {"data": datasets[0].name, "fingerprint": datasets[0].fingerprint}
         (outcome,) = outcomes
-        print_result(arguments, {**about, **outcome.to_json()}, outcome.describe(), outcome.files)
+        print_result(arguments, {**about, **outcome.to_json()}, outcome.describe(), outcome.list_files())
     else:
         _print_several(arguments, outcomes)
     return max(_choose_status(arguments, outcome) for outcome in outcomes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -18,10 +18,13 @@ import torch
 from actlab.describe import evaluate_derivatives
 from actlab.errors import UsageError
 from actlab.report.html.diagnostic_charts import compute_gradient_ratio, select_last_epochs, select_rows
-from actlab.report.html.tables import TUNING_COLUMNS, average_by_activation, choose_memory_unit, to_numeric
+from actlab.report.html.tables import average_by_activation, choose_memory_unit, to_numeric
 from actlab.report.insights import Floats, count_finite_epochs, find_last_improvement, find_overfitting
-from actlab.report.panels import Labels, resolve_module_to_draw, select_curve
+from actlab.report.panels import Labels, Panel, resolve_module_to_draw, select_curve
+from actlab.report.tuning_panels import Trials
 from actlab.spec import find_definition, split_spec
+
+Key = TypeVar("Key")
 
 _MAX_LISTED = 5  # activations in a sentence; charts and tables show all
 _MANY_DEAD = 0.01  # share of dead units that a sentence mentions
@@ -330,13 +333,11 @@ def _compare_ends(
     return [f"{quantity}: {most} is the highest, {ratio:.3g} times the lowest, {least}."]
 
 
-def describe_tuning(tuning: pd.DataFrame, names: Sequence[str], labels: Labels) -> list[str]:
+def describe_tuning(trials: Trials, names: Sequence[str], labels: Labels) -> list[str]:
     """Return which activations mostly chose the largest or the smallest value that was tried."""
-    if not {"activation", "chosen"} <= set(tuning):
-        return []
-    sentences, chosen = [], tuning[tuning["chosen"].astype(bool)]
-    for column in (str(name) for name in tuning if name not in TUNING_COLUMNS):
-        tried = to_numeric(tuning, column)
+    sentences, chosen = [], trials.rows[trials.rows["chosen"]]
+    for column in trials.tuned:
+        tried = to_numeric(trials.rows, column)
         if tried.isna().any() or tried.nunique() < 2:
             continue
         modes = {name: list(to_numeric(own, column).mode()) for name, own in chosen.groupby("activation")}
@@ -345,3 +346,28 @@ def describe_tuning(tuning: pd.DataFrame, names: Sequence[str], labels: Labels) 
                 value = f"the {word} {column}, {end:g}, was chosen most often; {beyond} values were not tried"
                 sentences.append(f"{join_names(matching)}: {value}.")
     return sentences
+
+
+def describe_sensitivity(panel: Panel, labels: Labels) -> str:
+    """Return the learning rate at which each activation has its best score."""
+    best: dict[float, list[str]] = {}
+    for line in panel.lines:
+        scores = {x: y for x, y in zip(line.x, line.y, strict=True) if y is not None}
+        best.setdefault(_find_best(scores, panel), []).append(labels[line.name])
+    rates = [f"{rate:g} for {join_names(best[rate])}" for rate in sorted(best)]
+    return f"Best learning rate: {'; '.join(rates)}."
+
+
+def describe_budget(panel: Panel, labels: Labels) -> str:
+    """Return the activation with the best expected score of one candidate, and of all candidates."""
+    texts = []
+    for end in (0, -1):
+        scores = {line.name: y for line in panel.lines if (y := line.y[end]) is not None}
+        name = _find_best(scores, panel)
+        texts.append(f"{labels[name]} {scores[name]:.4g}")
+    count = panel.lines[0].x[-1]
+    return f"Best expected score: {texts[0]} with one random candidate, {texts[1]} with all {count}."
+
+
+def _find_best(scores: dict[Key, float], panel: Panel) -> Key:
+    return (min if "loss" in panel.title else max)(scores, key=lambda key: scores[key])

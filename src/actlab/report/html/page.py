@@ -28,6 +28,7 @@ from actlab.report.panels import (
     shorten_names,
 )
 from actlab.report.sentences import describe_report
+from actlab.report.tuning_panels import make_tuning_panels, read_trials
 
 if TYPE_CHECKING:
     from actlab.comparison.comparison import Comparison
@@ -129,7 +130,8 @@ def _make_header(comparison: Comparison, names: Sequence[str], labels: Labels) -
 
 
 def _make_verdicts(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
-    ranking, about = comparison.ranking, comparison.about
+    ranking, about, given = comparison.ranking, comparison.about, comparison.as_given
+    given_pairs = collect_differences(given.verdicts) if given else None
     points, pairs = bool(about.get("points")), collect_differences(comparison.verdicts)
     chart = make_forest(ranking, pairs, about, labels) if names else None
     figure = None
@@ -142,8 +144,11 @@ def _make_verdicts(comparison: Comparison, names: Sequence[str], labels: Labels)
         "reference": labels[names[0]] if names else "",
         "metric": about.get("metric", "score"),
         "points": points,
-        "ranking": tables.make_ranking_table(ranking, pairs, points, labels),
-        "matrix": tables.make_verdict_matrix(names, pairs, points) if pairs else None,
+        "ranking": tables.make_ranking_table(
+            ranking, pairs, points, labels, given.ranking if given else None, given_pairs or {}
+        ),
+        "matrix": tables.make_verdict_matrix(names, pairs, points, given_pairs) if pairs else None,
+        "changed": tables.CHANGED if given else "",
     }
 
 
@@ -219,9 +224,17 @@ def _make_cost(comparison: Comparison, names: Sequence[str], labels: Labels) -> 
 
 
 def _make_tuning(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
+    trials = read_trials(comparison.tuning, comparison.about)
+    if trials is None:
+        return {"choices": None}
+    panels = make_tuning_panels(trials, names, comparison.about)
+    describe = {"sensitivity": chart_insights.describe_sensitivity, "budget": chart_insights.describe_budget}
     return {
-        "table": tables.make_tuning_table(comparison.tuning, names),
-        "insights": chart_insights.describe_tuning(comparison.tuning, names, labels),
+        "choices": tables.make_choices_table(trials, names),
+        "insights": chart_insights.describe_tuning(trials, names, labels),
+        "figure": _draw_panels("trials", list(panels.values()), _RANGE, labels),
+        "chart_insights": [describe[name](panel, labels) for name, panel in panels.items()],
+        "candidates": tables.make_candidates_table(trials, names),
     }
 
 
@@ -275,7 +288,7 @@ def _list_data(panel: Panel) -> dict[str, Any]:
     for line in panel.lines:
         values = {"name": line.name, "series": line.series, "y": line.y, "low": line.low, "high": line.high}
         lines.append(values | ({} if line.x == first.x and line is not first else {"x": line.x}))
-    return {"x": panel.x_label, "range": panel.x_range, "lines": lines}
+    return {"x": panel.x_label, "range": panel.x_range, "log": panel.log_x, "lines": lines}
 
 
 def _draw_bars(

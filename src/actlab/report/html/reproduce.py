@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,8 +12,8 @@ from actlab.training.train import TrainSettings
 
 # Keys of ``about`` that other parts of the page show.
 _SHOWN_ELSEWHERE = (
-    *("settings", "sequential_test", "tuned", "command", "points", "region_is"),
-    *("activations", "diagnostics", "unfinished", "kind"),
+    *("settings", "sequential_test", "tune", "tuned", "grid_size", "screening_epochs", "command"),
+    *("points", "region_is", "activations", "diagnostics", "unfinished", "kind"),
 )
 _DEFAULT_METRICS = ("accuracy", "r2")
 _DEFAULT_MODULE = "NeuralNet"
@@ -29,8 +28,8 @@ def list_settings(about: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows["seeds"] = f"{seeds}: {first} to {first + seeds - 1}"
     if test.get("stop_reason"):
         rows["sequential_test"] = test["stop_reason"]
-    if about.get("tuned"):
-        rows["tuned"] = json.dumps(about["tuned"])
+    if "tune" in about:
+        rows["tuning"] = _describe_tuning(about)
     named = [*rows.items(), *((name, value) for name, value in settings.items() if name != "seed")]
     return [(name.replace("_", " "), format_setting(value)) for name, value in named]
 
@@ -46,7 +45,7 @@ def format_call(names: Sequence[str], about: Mapping[str, Any]) -> str:
         The call without default arguments. A comment describes objects that only the user has.
 
     Examples:
-        >>> about = {"data": "digits", "folds": 3, "seeds": 2, "tuned": [{"lr": 0.1}, {"lr": 0.2}]}
+        >>> about = {"data": "digits", "seeds": 2, "tune": "grid", "tuned": [{"lr": 0.1}, {"lr": 0.2}]}
         >>> print(format_call(["relu"], about | {"settings": {"epochs": 5, "batch_size": 128}}))
         actlab.compare(['relu'], 'digits', seeds=2, tune={'lr': [0.1, 0.2]}, epochs=5)
     """
@@ -81,12 +80,30 @@ def _list_design(about: Mapping[str, Any]) -> dict[str, Any]:
         design["until_decided"] = True
     elif about.get("seeds", 1) != 1:
         design["seeds"] = about["seeds"]
-    if tuned := about.get("tuned"):
-        columns = {name: [trial[name] for trial in tuned] for name in tuned[0]}
-        design["tune"] = {name: [v for i, v in enumerate(c) if v not in c[:i]] for name, c in columns.items()}
+    if about.get("tune", "auto") != "auto":
+        design["tune"] = _list_values(about) or None
     if about.get("region_is") == "as given":
         design["rope"] = about["region"]
     return design
+
+
+def _list_values(about: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the tuned values by name; without those as given if these are not part of the grid."""
+    tuned = about.get("tuned") or []
+    grid = tuned[: about.get("grid_size")]
+    for candidates in (grid, grid[1:]):
+        columns = {name: [one[name] for one in candidates] for name in grid[0]} if grid else {}
+        values = {name: [v for i, v in enumerate(c) if v not in c[:i]] for name, c in columns.items()}
+        if math.prod(map(len, values.values())) == len(candidates):
+            return values
+    return values
+
+
+def _describe_tuning(about: Mapping[str, Any]) -> str:
+    values = "; ".join(f"{name} {', '.join(map(str, v))}" for name, v in _list_values(about).items())
+    screened = about.get("screening_epochs")
+    epochs = f"automatic, after {screened} epoch{'s' * (screened > 1)}: " if screened else ""
+    return f"{epochs}{values}" or "none"
 
 
 def _format_keywords(values: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ SHOWN = 8  # activations that a panel shows at first; the legend shows the other
 LEFT, RIGHT = 46, 10  # margins of a panel
 _TOP, _BOTTOM = 8, 34
 _SYMBOLS = {"better": "▲", "worse": "▼", "equivalent": "=", "undecided": "?", "none": "–", "leader": "◆"}
-_DOTS = 5  # a line of at most so many points has a dot at each
+_DOTS = 8  # a line of at most so many points has a dot at each, and a larger one at its mark
 _ROW = 26  # height of a row in forest plots and bar charts
 _NAMES = 190  # width of the column of names in these
 
@@ -37,19 +37,15 @@ def draw_panel(panel: Panel, alt: str, width: int = 380, height: int = 240) -> s
         height: Height of the drawing.
     """
     right, bottom = width - RIGHT, height - _BOTTOM
-    at_x = _scale(panel.x_range, (LEFT, right))
     y_range = panel.y_range
-    up = _scale((math.log10(y_range[0]), math.log10(y_range[1])) if panel.log else y_range, (bottom, _TOP))
-
-    def at_y(y: float) -> float:
-        return up(math.log10(y) if panel.log else y)
-
+    at_x = _scale(panel.x_range, (LEFT, right), log=panel.log_x)
+    at_y = _scale(y_range, (bottom, _TOP), log=panel.log)
     parts = []
     for y in panel.y_ticks:
         if y_range[0] <= y <= y_range[1]:
             parts.append(f'<path class="grid" d="M{LEFT} {at_y(y):.1f}H{right}"/>')
             parts.append(draw_text(LEFT - 5, at_y(y) + 4, format_number(y), "end"))
-    parts += [draw_text(at_x(x), bottom + 15, format_number(x), "middle") for x in _choose_x_ticks(panel)]
+    parts += [draw_text(at_x(x), bottom + 15, format_number(x), "middle") for x in panel.x_ticks]
     parts.append(draw_text((LEFT + right) / 2, height - 3, panel.x_label, "middle"))
     parts.append(f'<path class="axis" d="M{LEFT} {bottom}H{right}"/>')
     clip = ""
@@ -70,18 +66,11 @@ def draw_panel(panel: Panel, alt: str, width: int = 380, height: int = 240) -> s
     return make_svg(width, height, alt, [*parts, "</g>"])
 
 
-def _scale(values: tuple[float, float], pixels: tuple[float, float]) -> Axis:
+def _scale(values: tuple[float, float], pixels: tuple[float, float], *, log: bool = False) -> Axis:
     """Return the function from values to pixels."""
-    (low, high), (first, last) = values, pixels
-    return lambda value: first + (value - low) / (high - low) * (last - first)
-
-
-def _choose_x_ticks(panel: Panel) -> list[float]:
-    ticks = choose_linear_ticks(*panel.x_range)
-    if not panel.has_integer_x:
-        return ticks
-    low, high = min(panel.x_values), max(panel.x_values)
-    return [x for x in ticks if x == int(x) and low <= x <= high]
+    transform: Axis = math.log10 if log else float
+    (low, high), (first, last) = map(transform, values), pixels
+    return lambda value: first + (transform(value) - low) / (high - low) * (last - first)
 
 
 def _draw_line(line: Line, at_x: Axis, at_y: Axis) -> Iterator[str]:
@@ -97,10 +86,16 @@ def _draw_line(line: Line, at_x: Axis, at_y: Axis) -> Iterator[str]:
         pen = "M" if y is None else "L"
     dash = line.series // COLOURS % 4 if line.dash is None else line.dash
     yield f'<path class="line d{dash}" d="{"".join(path)}"/>'
-    points = [(i, x, y) for i, (x, y) in enumerate(zip(line.x, line.y, strict=True)) if y is not None]
-    dots = [(x, y) for i, x, y in points if i == line.mark or len(points) <= _DOTS]
-    if dots:  # strokes of length 0 with round ends
-        yield f'<path class="dots" d="{"".join(f"M{at_x(x):.1f} {at_y(y):.1f}h0" for x, y in dots)}"/>'
+    points = {
+        i: (at_x(x), at_y(y)) for i, (x, y) in enumerate(zip(line.x, line.y, strict=True)) if y is not None
+    }
+    few = len(points) <= _DOTS
+    if dots := [point for i, point in points.items() if few or i == line.mark]:
+        # strokes of length 0 with round ends
+        yield f'<path class="dots" d="{"".join(f"M{x:.1f} {y:.1f}h0" for x, y in dots)}"/>'
+    if few and len(points) > 1 and line.mark in points:
+        x, y = points[line.mark]
+        yield f'<circle class="mark" cx="{x:.1f}" cy="{y:.1f}" r="6"/>'
 
 
 def draw_forest(chart: Forest, labels: Labels, alt: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -13,11 +14,10 @@ from actlab.report.differences import Difference, Pairs, format_difference, name
 from actlab.report.html.svg import get_verdict_symbol
 from actlab.report.panels import Labels
 from actlab.report.tables import to_json_value
+from actlab.report.tuning_panels import Trials
 
+CHANGED = "≠"  # marks a verdict that tuning changes
 _WIDE = 12  # a matrix of more activations has no words in its cells
-_SCORES = {"valid_acc": "validation accuracy", "valid_loss": "validation loss"}
-# Columns of the tuning table that are not a tuned setting.
-TUNING_COLUMNS = {"activation", "split", "fold", "seed", "valid_acc", "valid_loss", "failure", "chosen"}
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,29 @@ def to_numeric(rows: pd.DataFrame, column: str) -> pd.Series[Any]:
     return pd.to_numeric(rows[column], errors="coerce").replace([math.inf, -math.inf], math.nan)
 
 
-def make_ranking_table(ranking: pd.DataFrame, pairs: Pairs, points: bool, labels: Labels) -> Table:
-    """Return the ranking with the difference of each activation from the top row."""
+def make_ranking_table(
+    ranking: pd.DataFrame,
+    pairs: Pairs,
+    points: bool,
+    labels: Labels,
+    given: pd.DataFrame | None = None,
+    given_pairs: Pairs = MappingProxyType({}),
+) -> Table:
+    """Return the ranking with the difference of each activation from the top row.
+
+    Args:
+        ranking: As in :attr:`actlab.Comparison.ranking`.
+        pairs: The differences.
+        points: Whether to show them in percentage points.
+        labels: Short labels by name.
+        given: The ranking with the settings as given, if the runs were tuned.
+        given_pairs: The differences with the settings as given.
+    """
     statistics = [name for name in ("rank", "activation", "mean", "std", "runs") if name in ranking]
     folds = [str(name) for name in ranking if name not in (*statistics, "status")]
+    if given is not None:
+        statistics.insert(statistics.index("mean") + 1, "mean as given")
+        ranking = ranking.assign(**{"mean as given": ranking["activation"].map(_describe_means(given))})
     top = str(ranking["activation"].iloc[0]) if len(ranking) else ""
     rows = []
     for row in ranking.to_dict("records"):
@@ -84,26 +103,61 @@ def make_ranking_table(ranking: pd.DataFrame, pairs: Pairs, points: bool, labels
         verdict = ["–", "–"]
         if one:
             verdict = [one.describe(points), f"{get_verdict_symbol(one.verdict)} {one.verdict}"]
+        if given is not None:
+            verdict.append(_describe_change(one, given_pairs.get((row["activation"], top)), points))
         numbers, scores = ([format_cell(row[name]) for name in part] for part in (statistics, folds))
         rows.append([*numbers, *verdict, format_cell(row.get("status")), *scores])
     reference = "the first" if name_reference(ranking) == "the first" or not top else labels[top]
     columns = [(name, name != "activation") for name in statistics]
     columns += [(f"difference from {reference}{', pp' if points else ''}", True)]
-    columns += [("verdict", False), ("status", False), *((name.replace("_", " "), True) for name in folds)]
+    columns += [("verdict", False), *([("verdict as given", False)] if given is not None else [])]
+    columns += [("status", False), *((name.replace("_", " "), True) for name in folds)]
     return Table(columns, rows)
 
 
-def make_verdict_matrix(names: Sequence[str], pairs: Pairs, points: bool) -> dict[str, Any]:
-    """Return the verdict of every pair: the activation of the row compared with that of the column."""
-    rows = [[None if a == b else _make_matrix_cell(pairs.get((a, b)), points) for b in names] for a in names]
+def _describe_means(given: pd.DataFrame) -> dict[str, str]:
+    """Return mean and rank of each activation as text."""
+    return {
+        row["activation"]: format_cell(row["mean"])
+        + (" (no rank)" if pd.isna(row["rank"]) else f" (rank {row['rank']})")
+        for row in given.to_dict("records")
+    }
+
+
+def _describe_change(tuned: Difference | None, given: Difference | None, points: bool) -> str:
+    """Return verdict and difference with the settings as given, marked if tuning changes the verdict."""
+    if tuned is None or given is None:
+        return "–"
+    mark = CHANGED * (tuned.verdict != given.verdict)
+    texts = [mark, get_verdict_symbol(given.verdict), given.verdict, format_difference(given.value, points)]
+    return " ".join(filter(None, texts))
+
+
+def make_verdict_matrix(
+    names: Sequence[str], pairs: Pairs, points: bool, given: Pairs | None = None
+) -> dict[str, Any]:
+    """Return the verdict of every pair: the activation of the row compared with that of the column.
+
+    Args:
+        names: The activations.
+        pairs: Their differences.
+        points: Whether to show them in percentage points.
+        given: The differences with the settings as given, if the runs were tuned.
+    """
+
+    def make_cell(pair: tuple[str, str]) -> dict[str, Any]:
+        cell = _make_matrix_cell(pairs.get(pair), points)
+        return cell if given is None else {**cell, "given": _make_matrix_cell(given.get(pair), points)}
+
+    rows = [[None if a == b else make_cell((a, b)) for b in names] for a in names]
     return {"rows": rows, "wide": len(names) <= _WIDE}
 
 
-def _make_matrix_cell(one: Difference | None, points: bool) -> dict[str, str]:
+def _make_matrix_cell(one: Difference | None, points: bool) -> dict[str, Any]:
     if one is None:
-        return {"verdict": "none", "value": "", "reason": ""}
+        return {"verdict": "none", "value": "", "reason": "", "given": None}
     value = "" if one.value is None else format_difference(one.value, points)
-    return {"verdict": one.verdict, "value": value, "reason": one.reason}
+    return {"verdict": one.verdict, "value": value, "reason": one.reason, "given": None}
 
 
 def average_by_activation(results: pd.DataFrame, column: str) -> pd.Series[Any]:
@@ -139,19 +193,32 @@ def _format_range(values: pd.Series[Any]) -> str:
     return " to ".join(map(str, ends)) or "–"
 
 
-def make_tuning_table(tuning: pd.DataFrame, names: Sequence[str]) -> Table | None:
-    """Return the scores of each tuned value by activation, and how often it was chosen."""
-    if "activation" not in tuning or tuning.empty:
-        return None
-    tuned = [str(name) for name in tuning if str(name) not in TUNING_COLUMNS]
-    scores = {name: title for name, title in _SCORES.items() if name in tuning and tuning[name].notna().any()}
+def make_choices_table(trials: Trials, names: Sequence[str]) -> Table:
+    """Return how often each activation chose which settings, and the numbers of its trials."""
     rows = []
-    series = tuning["activation"].map({name: index for index, name in enumerate(names)})
-    for values, runs in tuning.groupby([series, "activation", *tuned], dropna=False):
-        means = [format_cell(float(runs[name].mean())) for name in scores]
-        chosen = f"{int(runs['chosen'].sum())} of {len(runs)}" if "chosen" in runs else "–"
+    for name in names:
+        own = trials.rows[trials.rows["activation"] == name]
+        counts = (
+            trials.select_chosen(name).groupby(trials.tuned, dropna=False).size().reset_index(name="count")
+        )
+        chosen = [
+            f"{', '.join(f'{key}={format_setting(one[key])}' for key in trials.tuned)} ({one['count']})"
+            for one in counts.sort_values("count", ascending=False, kind="stable").to_dict("records")
+        ]
+        rows.append([name, "; ".join(chosen) or "–", str(len(own)), str(int(own["failed"].sum()))])
+    columns = [("activation", False), ("chosen settings (runs)", False), ("trials", True), ("failed", True)]
+    return Table(columns, rows)
+
+
+def make_candidates_table(trials: Trials, names: Sequence[str]) -> Table:
+    """Return the mean scores of each candidate by activation, and in how many of its trials it was chosen."""
+    rows = []
+    series = trials.rows["activation"].map({name: index for index, name in enumerate(names)})
+    for values, runs in trials.rows.groupby([series, "activation", *trials.tuned], dropna=False):
+        means = [format_cell(float(runs[name].mean())) for name in trials.scores]
+        chosen = f"{int(runs['chosen'].sum())} of {len(runs)}"
         rows.append([*(format_setting(value) for value in values[1:]), *means, chosen])
-    numbers = [(name, True) for name in (*tuned, *scores.values(), "chosen")]
+    numbers = [(name, True) for name in (*trials.tuned, *trials.scores.values(), "chosen")]
     return Table([("activation", False), *numbers], rows)
 
 

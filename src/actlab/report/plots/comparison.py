@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -31,6 +32,7 @@ from actlab.report.plots.functions import (
     get_axes,
     set_literal_text,
 )
+from actlab.report.tuning_panels import make_tuning_panels, read_trials
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -162,7 +164,7 @@ def _choose_limits(chart: Forest) -> tuple[float, float]:
 
 
 def write_figures(comparison: Comparison, folder: str | Path) -> list[Path]:
-    """Write the figures ``functions``, ``learning`` and ``comparison`` as PNG and SVG.
+    """Write the figures ``functions``, ``learning``, ``comparison`` and ``tuning`` as PNG and SVG.
 
     A figure without content is not written, and an old file of that name is removed. An activation has the
     same colour in all figures.
@@ -179,11 +181,13 @@ def write_figures(comparison: Comparison, folder: str | Path) -> list[Path]:
     """
     check_matplotlib()
     names = _list_names(comparison)
+    tuning = make_tuning_panels(read_trials(comparison.tuning, comparison.about), names, comparison.about)
     few = names[:_NAMED]  # curves of more functions would hide each other
     drawings: dict[str, Callable[[], Figure | None]] = {
         "functions": lambda: _draw_row(make_function_panels(few, comparison.curves)[0], names),
         "learning": lambda: _draw_row([*make_learning_panels(comparison.history, names).values()], names),
         "comparison": lambda: _make_comparison_figure(comparison),
+        "tuning": lambda: _draw_row([*tuning.values()], names),
     }
     folder, written = create_output_folder(folder), []
     for name, draw in drawings.items():
@@ -260,7 +264,7 @@ def _draw_both_losses(ax: Axes, panels: Mapping[str, Panel]) -> None:
         replace(panels[metric].lines[0], series=series, dash=dashes[series])
         for series, metric in enumerate(metrics)
     ]
-    _draw_panel(ax, make_loss_panel("loss", lines))
+    _draw_panel(ax, make_loss_panel("loss", "epoch", lines))
     _draw_legend(ax, titles, dashes=dashes)
     ax.set_ylabel(titles[0] if len(titles) == 1 else "loss")
 
@@ -271,17 +275,18 @@ def _draw_panel(ax: Axes, panel: Panel) -> None:
     alpha = 0.18 if len(panel.lines) <= _INSIDE else 0.08
     for line in reversed(panel.lines):  # the best are on top
         _draw_line(ax, line, alpha)
-    if panel.log:
-        ax.set_yscale("log")
-        ax.set_yticks(panel.y_ticks, [f"{tick:.6g}" for tick in panel.y_ticks])
-        ax.set_yticks([], minor=True)
+    for axis, log, ticks in ((ax.xaxis, panel.log_x, panel.x_ticks), (ax.yaxis, panel.log, panel.y_ticks)):
+        if log:
+            ax.set(**{f"{axis.axis_name}scale": "log"})
+            axis.set_ticks(ticks, [f"{tick:.6g}" for tick in ticks])
+            axis.set_ticks([], minor=True)
     if panel.limits:
         ax.set_ylim(*panel.limits)
     ax.set_xlim(*panel.x_range)
-    if panel.x_label == "epoch":
+    if panel.has_integer_x:
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     ax.set_xlabel(panel.x_label)
-    ax.set_ylabel(panel.title)
+    ax.set_ylabel(textwrap.fill(panel.title, 35))
     ax.grid(color="0.92", linewidth=0.8)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)

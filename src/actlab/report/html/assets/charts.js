@@ -35,7 +35,8 @@ const actlab = JSON.parse(document.getElementById("data").textContent);
 
   /** Show the values of a panel's visible lines nearest to a place on its horizontal axis. */
   function readout(panel, chart) {
-    const svg = panel.querySelector("svg"), [low, high] = chart.range;
+    const svg = panel.querySelector("svg"), scale = chart.log ? Math.log : (x) => x, [low, high] = chart.range.map(scale);
+    const along = (x) => LEFT + ((scale(x) - low) / (high - low)) * (WIDTH - LEFT - RIGHT);
     const box = add(panel, "output", "readout"), rule = add(panel, "div", "rule");
     const places = [...new Set(chart.lines.flatMap((line) => line.x ?? []))].sort((a, b) => a - b);
     let place = null;
@@ -47,7 +48,7 @@ const actlab = JSON.parse(document.getElementById("data").textContent);
     function show(x) {
       place = x;
       const visible = chart.lines.filter((line) => !panel.querySelector(`.series[data-series="${line.series}"]`).classList.contains("off"));
-      const bounds = svg.getBoundingClientRect(), width = bounds.width, part = (LEFT + ((x - low) / (high - low)) * (WIDTH - LEFT - RIGHT)) / WIDTH;
+      const bounds = svg.getBoundingClientRect(), width = bounds.width, part = along(x) / WIDTH;
       box.replaceChildren();
       add(box, "b", "", `${chart.x} ${number(x)}`);
       visible.forEach((line) => {
@@ -69,8 +70,7 @@ const actlab = JSON.parse(document.getElementById("data").textContent);
     const hide = () => { box.hidden = rule.hidden = true; };
     svg.addEventListener("pointermove", (event) => {
       const bounds = svg.getBoundingClientRect(), unit = ((event.clientX - bounds.left) / bounds.width) * WIDTH;
-      const x = low + ((unit - LEFT) / (WIDTH - LEFT - RIGHT)) * (high - low);
-      show(places.reduce((best, other) => Math.abs(other - x) < Math.abs(best - x) ? other : best));
+      show(places.reduce((best, other) => Math.abs(along(other) - unit) < Math.abs(along(best) - unit) ? other : best));
     });
     svg.addEventListener("pointerleave", hide);
     panel.addEventListener("blur", hide);
