@@ -269,3 +269,93 @@ def test_compare_tune_with_the_given_value_alone_tunes_nothing():
     comparison = actlab.compare(["relu"], "digits", tune={"lr": [0.01]}, epochs=1, folds=2)
     assert comparison.as_given is None
     assert comparison.tuning.empty
+
+
+# -- sentences ------------------------------------------------------------------------------------
+
+
+def make_comparison(verdict, means, *, as_given=None, status=("", ""), gain=0.0):
+    """Return a comparison of relu and sigmoid with a verdict on sigmoid and mean scores."""
+    ranks = {"better": [2, 1], "worse": [1, 2]}.get(verdict, [1, 1])
+    ranks = [None if text else rank for text, rank in zip(status, ranks, strict=True)]
+    ranking = pd.DataFrame({"rank": ranks, "activation": NAMES, "mean": means, "runs": 4, "status": status})
+    pair = {"a": "sigmoid", "b": "relu", "verdict": verdict, "difference": means[1] - means[0]}
+    more = {"low": -0.3, "high": 0.1, "level": 0.05, "p_holm": 0.01, "wins": 0.0, "runs": 4, "reason": "why"}
+    history = pd.DataFrame(
+        {
+            "activation": name,
+            "split": 0,
+            "fold": fold,
+            "seed": 0,
+            "epoch": epoch,
+            "valid_acc": 0.5 + gain * epoch,
+        }
+        for name in NAMES
+        for fold in (1, 2)
+        for epoch in range(1, 26)
+    )
+    tuned = [{"lr": 0.1}, {"lr": 0.2}] if as_given else []
+    about = {
+        "metric": "accuracy",
+        "points": True,
+        "region": 0.001,
+        "region_is": "the minimum",
+        "tuned": tuned,
+    }
+    results = pd.DataFrame({"activation": NAMES})
+    return actlab.Comparison(
+        results, history, pd.DataFrame([{**pair, **more}]), ranking, about=about, as_given=as_given
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        (
+            ("worse", [0.95, 0.69]),
+            ("undecided", [0.96, 0.95]),
+            "sigmoid is worse than relu by 26.00 pp with the settings as given, and ties for first when "
+            "tuned (1.00 pp below the highest mean): the difference comes from the settings.",
+        ),
+        (
+            ("worse", [0.95, 0.69]),
+            ("better", [0.95, 0.96]),
+            "sigmoid is worse than relu by 26.00 pp with the settings as given, and is the best when tuned: "
+            "the difference comes from the settings.",
+        ),
+        (
+            ("worse", [0.95, 0.91]),
+            ("undecided", [0.96, 0.93]),
+            "sigmoid is worse than relu by 4.00 pp with the settings as given, and ties for first when tuned "
+            "(3.00 pp below the highest mean): the difference that remains is not significant.",
+        ),
+        (
+            ("undecided", [0.95, 0.94]),
+            ("worse", [0.96, 0.93]),
+            "sigmoid is worse than relu by 3.00 pp when tuned, but is not significantly worse with the "
+            "settings as given.",
+        ),
+        (
+            ("worse", [0.95, 0.69]),
+            ("worse", [0.96, 0.93]),
+            "Tuning does not change which activations are significantly worse.",
+        ),
+    ],
+)
+def test_describe_comparison_states_what_the_settings_change(before, after, sentence):
+    comparison = make_comparison(*after, as_given=make_comparison(*before))
+    assert sentence in comparison.sentences()
+
+
+def test_describe_comparison_states_what_tuning_does_for_chance_level():
+    given = make_comparison("none", [0.95, 0.1], status=("", "chance level in 4 of 4 runs"))
+    comparison = make_comparison("worse", [0.96, 0.93], as_given=given)
+    sentence = "sigmoid is at chance level in 4 of 4 runs with the settings as given, and is worse than relu"
+    assert any(sentence in line for line in comparison.sentences())
+
+
+@pytest.mark.parametrize(("gain", "is_qualified"), [(0.006, True), (0.0001, False), (-0.006, False)])
+def test_describe_comparison_states_that_a_worse_activation_has_not_converged(gain, is_qualified):
+    sentences = make_comparison("worse", [0.95, 0.69], gain=gain).sentences()
+    sentence = "sigmoid had not converged after 25 epochs: it was still gaining 0.60 pp per epoch."
+    assert any(sentence in line for line in sentences) == is_qualified

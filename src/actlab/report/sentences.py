@@ -152,19 +152,23 @@ def _describe_settings(comparison: Comparison) -> list[str]:
     if given is None or len(comparison.ranking) < 2:
         return []
     standings = [_describe_standings(one) for one in (given, comparison)]
-    sentences = []
+    sentences, points = [], bool(comparison.about["points"])
     for name in comparison.ranking["activation"]:
         before, after = (standing.get(name, "") for standing in standings)
         if before and not after:
+            rank, gap = _describe_rank(name, comparison.ranking), _measure_gap(name, comparison)
+            behind = f" ({_format_difference(gap, points)} below the highest mean)" * (gap > 0)
+            is_explained = gap < _measure_gap(name, given) / 2
+            why = "comes from the settings" if is_explained else "that remains is not significant"
             sentences.append(
-                f"{name} {before} with the settings as given, and {_describe_rank(name, comparison.ranking)} "
-                "when tuned: the difference comes from the settings."
+                f"{name} {before} with the settings as given, and {rank} when tuned{behind}: "
+                f"the difference {why}."
             )
         elif after and not before:
             sentences.append(
                 f"{name} {after} when tuned, but is not significantly worse with the settings as given."
             )
-        elif before.partition(" ")[0] != after.partition(" ")[0]:
+        elif before.split()[:2] != after.split()[:2]:  # chance level, diverged, failed or worse
             sentences.append(f"{name} {before} with the settings as given, and {after} when tuned.")
     return sentences or ["Tuning does not change which activations are significantly worse."]
 
@@ -192,6 +196,12 @@ def _describe_rank(name: str, ranking: pd.DataFrame) -> str:
     if name not in first:
         return "is not significantly worse than another"
     return "ties for first" if len(first) > 1 else "is the best"
+
+
+def _measure_gap(name: str, comparison: Comparison) -> float:
+    """Return by how much the mean of an activation is below the highest mean; infinite without a mean."""
+    means = comparison.ranking.set_index("activation")["mean"]
+    return math.inf if pd.isna(means[name]) else float(means.max() - means[name])
 
 
 def _format_losses(losses: Mapping[str, float], points: bool) -> str:
