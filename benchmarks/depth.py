@@ -68,6 +68,7 @@ def page(epochs: int) -> str:
         epochs=epochs,
         lr=0.003,
         momentum=0.9,
+        tune=None,
         verbose=1,
     )
     sentences = "\n".join(f"> {sentence}\n>" for sentence in comparison.sentences()).rstrip("\n>")

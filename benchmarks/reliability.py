@@ -76,7 +76,17 @@ def started(
     folder: Path, *arguments: str, errors: Path | None = None, **options: Any
 ) -> subprocess.Popen[bytes]:
     """Start a comparison from the command line; ``options`` are those of Popen."""
-    command = [sys.executable, "-m", "actlab", "compare", *CALL, "--out", str(folder), *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "actlab",
+        "compare",
+        "--no-tune",
+        *CALL,
+        "--out",
+        str(folder),
+        *arguments,
+    ]
     with (errors or Path(os.devnull)).open("wb") as file:
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file, **options)
 
@@ -325,7 +335,7 @@ def measure_ledger_cost(data: actlab.Dataset, epochs: int, rounds: int) -> list[
     names = ["relu", "tanh", "leaky_relu"]
     run_to_end: dict[str, list[float]] = {"without": [], "with": []}
     share = []
-    actlab.compare(names, data, epochs=1, jobs=2)
+    actlab.compare(names, data, epochs=1, jobs=2, tune=None)
     for _ in range(rounds):
         for what, seconds in run_to_end.items():
             with (
@@ -334,7 +344,7 @@ def measure_ledger_cost(data: actlab.Dataset, epochs: int, rounds: int) -> list[
             ):
                 file = Path(folder, "ledger.sqlite") if what == "with" else None
                 start = time.perf_counter()
-                actlab.compare(names, data, epochs=epochs, jobs=2, ledger=file)
+                actlab.compare(names, data, epochs=epochs, jobs=2, ledger=file, tune=None)
                 seconds.append(time.perf_counter() - start)
             if file:
                 share.append(sum(seconds_by_method.values()))

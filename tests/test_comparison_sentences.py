@@ -153,8 +153,8 @@ def test_sentences_report_the_number_of_runs():
         {"relu": HIGH, "tanh": LOW}, rows, tuned=values, sequential_test=test, trained=48, seeds=8
     )
     assert result.sentences()[-3:] == [
-        "Each run was trained with 2 values of lr: 48 trials instead of 24.",
-        "Sequential test: 48 runs in 3 rounds with up to 8 seeds; all pairs are decided.",
+        "Tuning: each run was trained with 2 combinations of lr: 48 trials for 12 runs.",
+        "Sequential test: 12 runs in 3 rounds with up to 8 seeds; all pairs are decided.",
         "Chosen most often: relu lr=0.1 (6 of 6 runs); tanh lr=0.1 (6 of 6 runs).",
     ]
 

@@ -48,6 +48,7 @@ def built(settings):
 LOSS = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]))
 STEPS = torch.optim.lr_scheduler.LambdaLR
 CHANGED_FIELDS = {
+    "init": ["matched"],
     "net": [
         functools.partial(NeuralNet, 8, "tanh", FEATURES, CLASSES),
         functools.partial(NeuralNet, 6, "relu", FEATURES, CLASSES),

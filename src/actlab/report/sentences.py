@@ -132,7 +132,7 @@ def _describe_pair(row: pd.Series[Any], points: bool, corrected: str) -> str:
 
 def _describe_gain(row: pd.Series[Any], comparison: Comparison) -> str:
     """Return a sentence on a worse activation that still improved at the end; empty for none."""
-    if row["verdict"] not in ("better", "worse"):
+    if row["verdict"] not in ("better", "worse") or comparison.history.empty:
         return ""
     loser, about = row["a"] if row["verdict"] == "worse" else row["b"], comparison.about
     history = comparison.history[comparison.history["activation"] == loser]

@@ -97,6 +97,7 @@ def make_ranking_table(
         statistics.insert(statistics.index("mean") + 1, "mean as given")
         ranking = ranking.assign(**{"mean as given": ranking["activation"].map(_describe_means(given))})
     top = str(ranking["activation"].iloc[0]) if len(ranking) else ""
+    has_status = "status" in ranking and bool(ranking["status"].fillna("").astype(bool).any())
     rows = []
     for row in ranking.to_dict("records"):
         one = pairs.get((row["activation"], top))
@@ -106,12 +107,12 @@ def make_ranking_table(
         if given is not None:
             verdict.append(_describe_change(one, given_pairs.get((row["activation"], top)), points))
         numbers, scores = ([format_cell(row[name]) for name in part] for part in (statistics, folds))
-        rows.append([*numbers, *verdict, format_cell(row.get("status")), *scores])
+        rows.append([*numbers, *verdict, *[format_cell(row.get("status"))] * has_status, *scores])
     reference = "the first" if name_reference(ranking) == "the first" or not top else labels[top]
     columns = [(name, name != "activation") for name in statistics]
     columns += [(f"difference from {reference}{', pp' if points else ''}", True)]
     columns += [("verdict", False), *([("verdict as given", False)] if given is not None else [])]
-    columns += [("status", False), *((name.replace("_", " "), True) for name in folds)]
+    columns += [("status", False)] * has_status + [*((name.replace("_", " "), True) for name in folds)]
     return Table(columns, rows)
 
 
