@@ -28,6 +28,7 @@ from actlab.stats.verdict import LEVEL, Verdict, holm, judge, summarize_differen
 Floats = npt.NDArray[np.float64]
 
 PAGE = Path(__file__).parent.parent / "docs" / "calibration.md"
+NULL_SECTION = "## With real training, tuned"  # the last section, which benchmarks.null_comparisons writes
 _ROWS, _FEATURES, _HIDDEN = 240, 6, 12  # sizes for the small networks
 
 
@@ -340,7 +341,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="number of processes")
     parser.add_argument("--out", type=Path, default=PAGE, help="path of the page to write")
     arguments = parser.parse_args()
-    arguments.out.write_text(page(arguments.count, arguments.jobs), encoding="utf-8")
+    _, heading, section = PAGE.read_text(encoding="utf-8").partition(NULL_SECTION)
+    text = page(arguments.count, arguments.jobs)
+    arguments.out.write_text(f"{text}\n{heading}{section}" if heading else text, encoding="utf-8")
     print(f"Written: {arguments.out}")
 
 
