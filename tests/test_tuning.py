@@ -1,6 +1,7 @@
 """Comparisons that tune the settings of every run."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from skorch.dataset import ValidSplit
 from torch import nn
 
 import actlab
+from actlab.cli import main
 from actlab.comparison.config import ComparisonConfig
 from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.search_space import find_next_rate, list_auto_candidates
@@ -129,6 +131,16 @@ def test_compare_tuned_is_restored_by_load(tmp_path, tuned):
     assert loaded.sentences() == tuned.sentences()
     dataclasses.replace(tuned, as_given=None).to_csv(tmp_path)
     assert actlab.Comparison.load(tmp_path).as_given is None
+
+
+def test_compare_verb_prints_both_comparisons_as_json(tmp_path, capsys):
+    call = [*"compare relu tanh --epochs 2 --folds 2 --json --out".split(), str(tmp_path / "run")]
+    assert main(call) == 0
+    output = json.loads(capsys.readouterr().out)
+    comparison = actlab.Comparison.load(tmp_path / "run")
+    for printed, table in ((output, comparison), (output["as_given"], comparison.as_given)):
+        assert [row["mean"] for row in printed["ranking"]] == table.ranking["mean"].to_list()
+        assert [row["verdict"] for row in printed["verdicts"]] == table.verdicts["verdict"].to_list()
 
 
 def test_compare_tuned_costs_at_most_four_times_as_much():

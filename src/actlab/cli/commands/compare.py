@@ -85,7 +85,12 @@ class _Outcome:
         """Return the result as plain values."""
         from actlab.report.tables import to_json_rows
 
-        tables = {name: to_json_rows(getattr(self.comparison, name)) for name in ("ranking", "verdicts")}
+        def list_tables(comparison: Comparison) -> dict[str, Any]:
+            return {name: to_json_rows(getattr(comparison, name)) for name in ("ranking", "verdicts")}
+
+        tables = list_tables(self.comparison)
+        if self.comparison.as_given is not None:
+            tables["as_given"] = list_tables(self.comparison.as_given)
         logged = {"mlflow": self.mlflow} if self.mlflow else {}
         return {**tables, "insights": self.comparison.sentences(), **logged}
 
