@@ -33,21 +33,21 @@ def comparisons(mnist: actlab.Dataset | None) -> dict[str, Comparison]:
     digits, few = actlab.load_data("digits"), ["relu", "tanh", "leaky_relu"]
     comparisons_by_name: dict[str, Comparison] = {
         "digits, 4 activations, 8 seeds, one process": functools.partial(
-            actlab.compare, [*few, "sigmoid"], digits, seeds=8, jobs=1
+            actlab.compare, [*few, "sigmoid"], digits, seeds=8, jobs=1, tune=None
         ),
         "digits, batches of 16 samples, one process": functools.partial(
-            actlab.compare, few, digits, batch_size=16, jobs=1
+            actlab.compare, few, digits, batch_size=16, jobs=1, tune=None
         ),
         "digits, the convolutional network, 10 epochs, one process": functools.partial(
-            actlab.compare, few, digits, module=ConvNet, epochs=10, jobs=1
+            actlab.compare, few, digits, module=ConvNet, epochs=10, jobs=1, tune=None
         ),
         "digits, 30 layers, 10 epochs, one process": functools.partial(
-            actlab.compare, few, digits, module=DeepNet, epochs=10, jobs=1
+            actlab.compare, few, digits, module=DeepNet, epochs=10, jobs=1, tune=None
         ),
     }
     if mnist is not None:
         comparisons_by_name["MNIST, the notebook's comparison, two processes"] = functools.partial(
-            actlab.compare, few, mnist, jobs=2
+            actlab.compare, few, mnist, jobs=2, tune=None
         )
     return comparisons_by_name
 

@@ -356,10 +356,10 @@ sequential tests, which may take 32 seeds; the table shows their number and thei
 
 In the first two kinds, luck lies in the seeds, and far fewer than 5 % of the verdicts are wrong, tuned or
 not. In the last kind, luck lies in the samples, and the error rate with four or more seeds is 5 to 7 %. One
-reason is that training sets overlap. Nadeau and Bengio's ratio of test samples to training samples accounts for samples
-that two splits both test, but not for samples that two splits both train on. With three folds, the ratio is
-0.5, and actlab computes with 0.625. In these comparisons, the variance of the data effect was {tuned:.2f}
-(tuned) and {given:.2f} (as given) times the variance of the split.
+reason is that training sets overlap. Nadeau and Bengio's ratio of test samples to training samples accounts
+for samples that two splits both test, but not for samples that two splits both train on. With three folds,
+the ratio is 0.5, and actlab computes with 0.625. In these comparisons, the variance of the data effect was
+{tuned:.2f} (tuned) and {given:.2f} (as given) times the variance of the split.
 """
 
 

@@ -215,7 +215,7 @@ def measure_kills(folder: Path) -> list[str]:
     lines = [
         "## Killed processes",
         "",
-        f"`actlab compare {' '.join(CALL)}`: nine runs, which take {normal:.1f} s without",
+        f"`actlab compare --no-tune {' '.join(CALL)}`: nine runs, which take {normal:.1f} s without",
         "interruption. `kill -9` ends processes at random moments. The same command is then repeated until",
         "the comparison is complete. Results, histories and ledger records must equal those of the",
         "uninterrupted comparison bit for bit.",

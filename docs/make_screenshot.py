@@ -21,7 +21,7 @@ def main() -> None:
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for scheme, name in (("light", "report.png"), ("dark", "report-dark.png")):
-            page = browser.new_page(viewport={"width": 1100, "height": 1500}, color_scheme=scheme)
+            page = browser.new_page(viewport={"width": 1240, "height": 1690}, color_scheme=scheme)
             page.goto(page_file.as_uri())
             page.wait_for_selector("#parallel path.run", state="attached")
             page.screenshot(path=IMAGES / name)

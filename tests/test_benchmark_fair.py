@@ -2,7 +2,15 @@
 
 import numpy as np
 import pandas as pd
-from benchmarks.fair import choose_candidate, count_changes, count_epochs, describe_answer, judge_against
+from benchmarks.fair import (
+    Quality,
+    choose_candidate,
+    count_changes,
+    count_epochs,
+    describe_answer,
+    describe_largest_difference,
+    judge_against,
+)
 
 
 def test_count_changes_counts_pairs_of_different_outcomes():
@@ -40,3 +48,10 @@ def test_judge_against_judges_each_activation_against_one():
     ]
     outcomes = judge_against(pd.DataFrame(rows), "relu", 0.0, 0.0)
     assert outcomes == {"low": "worse", "same": "undecided", "nan": "none"}
+
+
+def test_describe_largest_difference_averages_over_runs_and_keeps_the_sign():
+    runs = pd.MultiIndex.from_tuples([("relu", 0), ("relu", 1), ("tanh", 0)], names=["activation", "seed"])
+    scores = pd.DataFrame({"automatic": [0.9, 0.8, 0.90], "full grid": [0.8, 0.9, 0.92]}, index=runs)
+    sentence = describe_largest_difference([Quality(scores, {})])
+    assert sentence == "The largest difference in both tables is -2.00 pp (tanh)."

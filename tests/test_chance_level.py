@@ -81,7 +81,7 @@ def test_compare_with_a_loss_as_score_uses_class_frequencies_as_chance_level():
 @pytest.mark.parametrize("scoring", ["neg_mean_absolute_error", "explained_variance"])
 def test_compare_measures_chance_of_a_regression_with_its_scorer(scoring):
     comparison = compare(
-        ["tanh", DEAD], load_data("diabetes"), epochs=15, scoring=scoring, num_units=16, tune=None
+        ["tanh", DEAD], load_data("diabetes"), epochs=15, scoring=scoring, hidden=(16, 8), tune=None
     )
     assert statuses(comparison) == {"tanh": "", DEAD: CHANCE}
 

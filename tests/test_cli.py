@@ -224,7 +224,7 @@ def test_invalid_input_prints_one_line_and_writes_no_file(tmp_path, arguments, m
             "train --batch-size 0 --lr -1",
             "batch_size must be an integer >= 1, got 0; lr must be finite and > 0, got -1.0",
         ),
-        ("train --num-units 1", "num_units must be an integer >= 2, got 1"),
+        ("train --hidden 0", "hidden must be widths >= 1"),
         ("train --seed -3", "seed must be an integer >= 0, got -3"),
         ("train --device cuda:99", "device must be available"),
         ("train --activation tahn", "did you mean 'tanh'?"),
@@ -459,8 +459,8 @@ def test_errors_of_activations_are_printed_without_control_characters(verb, targ
         "time relu --shape 99999999999",
         "time relu --shape 9999999999,9999999999",
         "time relu --shape 999999999999999999999",
-        "train --num-units 99999999999",
-        "train --num-units 99999999999999999",
+        "train --hidden 99999999999",
+        "train --hidden 99999999999999999",
     ],
 )
 def test_time_and_train_report_too_little_memory_in_one_line(call, capsys):

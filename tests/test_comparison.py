@@ -17,8 +17,8 @@ from actlab.data.dataset import Dataset
 from actlab.models.random_streams import WEIGHTS, seeded_torch
 from actlab.training.train import HISTORY_COLUMNS, TrainSettings, make_net
 
-SHORT = {"epochs": 2, "batch_size": 16, "num_units": 8}
-WIDE = {"epochs": 2, "batch_size": 16, "num_units": 256}  # layers wide enough for products in bfloat16
+SHORT = {"epochs": 2, "batch_size": 16, "hidden": (8, 4)}
+WIDE = {"epochs": 2, "batch_size": 16, "hidden": (256, 128)}  # layers wide enough for products in bfloat16
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_compare_returns_one_row_per_run_and_a_ranking(dataset):
 
 def test_compare_accuracy_is_that_of_the_trained_model_on_the_fold(dataset):
     comparison = compare(["tanh"], dataset, tune=None, **SHORT)
-    settings = TrainSettings(epochs=2, batch_size=16, num_units=8)
+    settings = TrainSettings(epochs=2, batch_size=16, hidden=(8, 4))
     for fold, (rows, test) in enumerate(StratifiedKFold(3).split(dataset.X, dataset.y)):
         model = make_net(dataset, "tanh", settings)
         with seeded_torch(0, fold, WEIGHTS, "cpu"):

@@ -15,7 +15,7 @@ from actlab.data.dataset import Dataset
 from actlab.report.html.page import write_report
 from tests.searches import Idle, X, Y
 
-SHORT = {"epochs": 2, "batch_size": 16, "num_units": 8}
+SHORT = {"epochs": 2, "batch_size": 16, "hidden": (8, 4)}
 NAMES = ["relu", "tanh", "elu"]
 
 

@@ -22,7 +22,7 @@ from actlab.stats.verdict import judge, summarize_differences
 from actlab.training.train import TrainSettings, make_net
 from tests.comparison_plans import plan_runs
 
-SHORT = {"epochs": 8, "batch_size": 16, "num_units": 8}
+SHORT = {"epochs": 8, "batch_size": 16, "hidden": (8, 4)}
 
 
 @pytest.fixture(scope="module")

@@ -95,7 +95,7 @@ def test_compare_does_not_train_a_killing_activation_in_the_main_process(tmp_pat
         "folds": 2,
         "epochs": 2,
         "batch_size": 16,
-        "num_units": 8,
+        "hidden": (8, 4),
         "ledger": tmp_path / "ledger.sqlite",
     }
     for jobs in (2, 1):  # the second comparison takes all runs from the ledger

@@ -173,7 +173,7 @@ def test_compare_trains_lazy_layers_in_processes(dataset):
 
 
 def test_train_accepts_an_activation_with_lazy_layers(dataset):
-    model = train(dataset, SCALED, TrainSettings(epochs=3, batch_size=16, num_units=8))
+    model = train(dataset, SCALED, TrainSettings(epochs=3, batch_size=16, hidden=(8, 4)))
     assert [
         p.shape[0] for p in (model.module_.activation1.norm.weight, model.module_.activation2.norm.weight)
     ] == [8, 4]
@@ -181,7 +181,7 @@ def test_train_accepts_an_activation_with_lazy_layers(dataset):
 
 
 def test_compare_accepts_an_activation_with_lazy_layers(dataset):
-    comparison = compare(["relu", SCALED], dataset, num_units=8, tune=None, **SHORT)
+    comparison = compare(["relu", SCALED], dataset, hidden=(8, 4), tune=None, **SHORT)
     assert comparison.results["failure"].to_list() == [""] * 6
 
 
@@ -196,7 +196,7 @@ def test_train_verb_accepts_an_activation_with_lazy_layers(dataset, tmp_path, mo
         "tiny.npz",
         "--epochs",
         "2",
-        "--num-units",
+        "--hidden",
         "8",
         "--json",
     ]

@@ -49,7 +49,9 @@ def trained_runs(monkeypatch):
 
 
 def compare_small(activations=("relu", "tanh"), **options):
-    return compare(list(activations), DATA, tune=None, **{"epochs": 2, "num_units": 8, "jobs": 1, **options})
+    return compare(
+        list(activations), DATA, tune=None, **{"epochs": 2, "hidden": (8, 4), "jobs": 1, **options}
+    )
 
 
 def assert_same_comparison(comparison, expected):
@@ -91,7 +93,7 @@ def test_compare_takes_recorded_runs_from_the_ledger(tmp_path, trained_runs, cap
         ({"folds": 4}, 8),
         ({"batch_size": 64}, 6),
         ({"momentum": 0.9}, 6),
-        ({"num_units": 9}, 6),
+        ({"hidden": (9, 4)}, 6),
         ({"precision": "bf16"}, 6),
         ({"jobs": 2}, 0),
         ({"activations": ("tanh", "relu")}, 0),
@@ -118,7 +120,7 @@ def test_compare_trains_again_for_other_data(tmp_path, trained_runs):
         ["relu"],
         dataclasses.replace(DATA, X=other, fingerprint=compute_fingerprint(other, Y)),
         epochs=2,
-        num_units=8,
+        hidden=(8, 4),
         jobs=1,
         ledger=tmp_path / "ledger.sqlite",
         tune=None,

@@ -82,7 +82,7 @@ def test_log_comparison_accepts_a_real_comparison(store):
     X = (rng.normal(size=(60, 3)) + y[:, None]).astype(np.float32)
     data = Dataset(X, y, "made up", "0" * 16, ("a", "b"))
     comparison = compare(
-        ["relu", "tanh"], data, folds=2, epochs=2, batch_size=16, num_units=8, lr=1e30, tune=None
+        ["relu", "tanh"], data, folds=2, epochs=2, batch_size=16, hidden=(8, 4), lr=1e30, tune=None
     )
     assert (comparison.results["failure"] != "").any()
     log(store, comparison.results, comparison.history)

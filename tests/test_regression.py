@@ -29,7 +29,7 @@ __all__ = ["in_empty_folder"]
 
 X = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
 PRICES = X @ [1.0, -2.0, 0.5, 0.0] + np.sin(3 * X[:, 0])
-SHORT = TrainSettings(epochs=3, batch_size=16, num_units=8)
+SHORT = TrainSettings(epochs=3, batch_size=16, hidden=(8, 4))
 COLUMNS = ["epoch", "train_loss", "train_loss_best", "valid_loss", "valid_loss_best", "dur"]
 
 

@@ -17,7 +17,7 @@ from actlab.training.train import (
     train,
 )
 
-SHORT = TrainSettings(epochs=3, batch_size=16, num_units=8)
+SHORT = TrainSettings(epochs=3, batch_size=16, hidden=(8, 4))
 
 
 def make_dataset(rows=120, classes=3, seed=0):
@@ -86,7 +86,7 @@ def test_train_is_reproducible():
 
 def test_train_with_another_seed_gives_another_history():
     dataset = make_dataset()
-    other = TrainSettings(epochs=3, batch_size=16, num_units=8, seed=1)
+    other = TrainSettings(epochs=3, batch_size=16, hidden=(8, 4), seed=1)
     assert not history_without_times(train(dataset, "relu", SHORT)).equals(
         history_without_times(train(dataset, "relu", other))
     )
@@ -159,13 +159,13 @@ def test_train_accepts_a_class_with_few_samples_without_a_warning():
         ({"epochs": 0}, "epochs must be an integer >= 1, got 0"),
         ({"epochs": 2.5}, "epochs must be an integer >= 1, got 2.5"),
         ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
-        ({"num_units": 1}, "num_units must be an integer >= 2, got 1"),
+        ({"hidden": (0,)}, "hidden must be widths >= 1"),
         ({"seed": -1}, "seed must be an integer >= 0, got -1"),
         ({"seed": 2**64}, "seed must be an integer >= 0, got 18446744073709551616"),
         ({"lr": 0.0}, "lr must be finite and > 0, got 0.0"),
         ({"lr": float("nan")}, "lr must be finite and > 0, got nan"),
         ({"lr": "0.1"}, "lr must be finite and > 0, got '0.1'"),
-        ({"lr": None}, "lr must be finite and > 0, got None"),
+        ({"lr": "fast"}, "lr must be finite and > 0, got 'fast'"),
         ({"momentum": [0.9]}, r"momentum must be >= 0 and < 1, got \[0.9\]"),
         ({"momentum": 1.0}, "momentum must be >= 0 and < 1, got 1.0"),
         ({"device": "gpu"}, "device must be cpu, cuda or cuda:N, got 'gpu'"),

@@ -107,9 +107,20 @@ def add_data_options(parser: Parser, **source: Any) -> None:
 def add_training_options(parser: Parser) -> Callable[..., argparse.Action]:
     """Add the options of a run; return the function that adds more options to their group."""
     add = parser.add_argument_group("training").add_argument
-    add("--epochs", type=int, default=25, metavar="N", help="passes over the training samples")
+    epochs = "passes over the training samples; auto: until validation stops improving, at most 200"
+    add("--epochs", type=_parse_epochs, default=25, metavar="N|auto", help=epochs)
     add("--batch-size", type=int, default=128, metavar="N", help="samples per step")
-    add("--lr", type=float, default=0.01, metavar="X", help="learning rate")
+    add("--lr", type=float, metavar="X", help="learning rate (default: 0.01 for sgd, 0.001 for others)")
+    add("--optimizer", default="sgd", metavar="NAME", help="sgd, adam, adamw or rmsprop")
+    add("--momentum", type=float, metavar="X", help="momentum (default: 0.95 for sgd, 0 for rmsprop)")
+    add("--weight-decay", type=float, default=0.0, metavar="X", help="weight decay")
+    add("--schedule", default="none", metavar="NAME", help="learning rate schedule: none, cosine or onecycle")
+    stopping = "stop after N epochs without a better validation loss, and restore the best epoch"
+    add("--early-stopping", type=int, metavar="N", help=stopping)
+    add(
+        "--hidden", default="128,64", metavar="N,N", help="widths of the hidden layers of the default network"
+    )
+    add("--dropout", type=float, default=0.0, metavar="P", help="dropout of the default network")
     add("--seed", type=int, default=0, metavar="N", help="seed of all random numbers")
     add("--device", **DEVICE)
     add("--precision", default="float32", metavar="P", help="float32, or bf16 for matrix products")
@@ -132,12 +143,23 @@ def add_output_options(parser: Parser, out: str) -> Callable[..., argparse.Actio
     return group.add_argument
 
 
-def make_train_settings(arguments: argparse.Namespace, **more: Any) -> TrainSettings:
+def make_train_settings(arguments: argparse.Namespace) -> TrainSettings:
     """Return the settings of a run that ``train`` and ``compare`` share."""
     from actlab.training.train import TrainSettings
 
-    names = ("epochs", "batch_size", "lr", "seed", "device", "precision", "init")
-    return TrainSettings(**{name: getattr(arguments, name) for name in names}, **more)
+    names = "epochs batch_size lr optimizer momentum weight_decay schedule early_stopping dropout seed device"
+    values = {name: getattr(arguments, name) for name in [*names.split(), "precision", "init"]}
+    widths = str(arguments.hidden).split(",")
+    if not all(width.strip().isdecimal() for width in widths):
+        raise UsageError(f"--hidden must be widths such as 128,64, got {arguments.hidden!r}")
+    return TrainSettings(hidden=tuple(int(width) for width in widths), **values)
+
+
+def _parse_epochs(text: str) -> int | str:
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be an integer or auto, got {text!r}") from None
 
 
 def load_dataset(

@@ -186,11 +186,16 @@ def compare(
     rope: float | None = None,
     seed: int = 0,
     jobs: int | None = None,
-    epochs: int = 25,
+    epochs: int | str = 25,
     batch_size: int = 128,
-    lr: float = 0.01,
-    momentum: float = 0.95,
-    num_units: int = 128,
+    lr: float | None = None,
+    optimizer: str = "sgd",
+    momentum: float | None = None,
+    weight_decay: float = 0.0,
+    schedule: str = "none",
+    early_stopping: int | None = None,
+    hidden: Sequence[int] = (128, 64),
+    dropout: float = 0.0,
     device: str = "cpu",
     precision: str = "float32",
     init: str = "torch",
@@ -236,11 +241,18 @@ def compare(
             the median score.
         seed: The first seed.
         jobs: Number of worker processes (default: chosen automatically).
-        epochs: Passes over the training samples.
+        epochs: Passes over the training samples; ``"auto"`` for at most 200, with an early stopping of 10
+            epochs unless ``early_stopping`` is set.
         batch_size: Samples per step.
-        lr: Learning rate of SGD.
-        momentum: Momentum of SGD.
-        num_units: Width of the first hidden layer.
+        lr: Learning rate (default: the optimizer's usual rate, 0.01 for SGD and 0.001 for the others).
+        optimizer: ``"sgd"``, ``"adam"``, ``"adamw"`` or ``"rmsprop"``.
+        momentum: Momentum of SGD (default: 0.95) or RMSprop (default: 0).
+        weight_decay: Weight decay of the optimizer.
+        schedule: Learning rate schedule over the epochs: ``"none"``, ``"cosine"`` or ``"onecycle"``.
+        early_stopping: Epochs without a better validation loss after which a run stops and restores the
+            weights of the best epoch; None for no early stopping.
+        hidden: Widths of the hidden layers of the default network.
+        dropout: Probability that dropout zeroes an output of a hidden layer of the default network.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         precision: ``"float32"``, or ``"bf16"`` for matrix products of bfloat16 factors.
         init: Initial weights: ``"torch"`` for those of the module, or ``"matched"`` to scale them for the
@@ -272,10 +284,15 @@ def compare(
             epochs=epochs,
             batch_size=batch_size,
             lr=lr,
+            optimizer=optimizer,
             momentum=momentum,
+            weight_decay=weight_decay,
+            schedule=schedule,
+            early_stopping=early_stopping,
             seed=seed,
             device=device,
-            num_units=num_units,
+            hidden=hidden,
+            dropout=dropout,
             precision=precision,
             init=init,
         ),

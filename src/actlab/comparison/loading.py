@@ -157,7 +157,7 @@ def make_training_comparison(
         "fingerprint": dataset.fingerprint,
         "metric": "validation accuracy" if classes else "validation loss",
         "points": classes,
-        "settings": dataclasses.asdict(settings),
+        "settings": settings.describe(),
         **describe_environment(),
         **more,
     }

@@ -10,9 +10,8 @@ import skorch
 from sklearn.model_selection import ParameterGrid
 
 from actlab.errors import UsageError, did_you_mean
-from actlab.training.train import INITS, find_init_problem
+from actlab.training.train import INITS, USUAL_RATES, find_init_problem
 
-_USUAL_RATES = {"SGD": 0.01, "Adam": 0.001, "AdamW": 0.001, "RMSprop": 0.001}
 _FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)  # of the usual learning rate
 Candidate = dict[str, Any]
 
@@ -68,7 +67,7 @@ def list_grid_candidates(
 
 def find_usual_rate(net: skorch.NeuralNet) -> float:
     """Return the usual learning rate of a net's optimizer; the rate of the net if it is unknown."""
-    return _USUAL_RATES.get(getattr(net.optimizer, "__name__", ""), float(net.lr))
+    return USUAL_RATES.get(getattr(net.optimizer, "__name__", ""), float(net.lr))
 
 
 def find_next_rate(rate: float, tried: Sequence[float], usual: float) -> float | None:

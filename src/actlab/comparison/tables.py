@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import functools
 import math
@@ -250,7 +249,7 @@ def describe_plan(plan: ComparisonPlan) -> dict[str, Any]:
         "tuned": plan.candidates if len(plan.candidates) > 1 else [],
         "screening_epochs": plan.screening_epochs,
         "grid_size": plan.grid_size,
-        "settings": dataclasses.asdict(config.settings),
+        "settings": config.settings.describe(),
         "net": module if isinstance(module, str) else name_module(module),
         "diagnostics": describe_diagnostic_epochs(config.diagnostics, plan.diagnostic_epochs),
         **describe_environment(),

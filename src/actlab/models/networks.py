@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,17 +17,19 @@ ActivationLike = str | ResolvedActivation | nn.Module | type[nn.Module] | Callab
 
 
 class NeuralNet(nn.Module):
-    """A perceptron of three layers: ``num_features -> num_units -> num_units // 2 -> num_classes``.
+    """A perceptron: ``num_features -> num_units -> num_units // 2 -> num_classes``, or other widths.
 
-    Each of the two hidden layers has its own activation. A module passed as the activation is copied and
-    reset to its initial state.
+    Each hidden layer has its own activation. A module passed as the activation is copied and reset to its
+    initial state.
 
     Args:
-        num_units: Width of the first hidden layer; the second is half as wide.
+        num_units: Width of the first of two hidden layers, the second of which is half as wide; or the widths
+            of any number of hidden layers.
         activation: A spec such as ``"leaky_relu(negative_slope=0.2)"``, an ``nn.Module``, its class,
             or a function from tensor to tensor.
         num_features: Number of features of a sample.
         num_classes: Number of outputs.
+        dropout: Probability that dropout zeroes an output of an activation.
 
     Raises:
         ValueError: A size is too small.
@@ -41,25 +44,33 @@ class NeuralNet(nn.Module):
 
     def __init__(
         self,
-        num_units: int = 128,
+        num_units: int | Sequence[int] = 128,
         activation: ActivationLike = "relu",
         num_features: int = 784,
         num_classes: int = 10,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        _require_at_least(2, num_units=num_units)
-        _require_at_least(1, num_features=num_features, num_classes=num_classes)
-        self.fc1 = nn.Linear(num_features, num_units)
-        self.fc2 = nn.Linear(num_units, num_units // 2)
-        self.fc3 = nn.Linear(num_units // 2, num_classes)
-        self.activation1 = new_activation(activation)
-        self.activation2 = new_activation(activation)
+        if isinstance(num_units, int):
+            _require_at_least(2, num_units=num_units)
+            num_units = num_units, num_units // 2
+        _require_at_least(1, num_features=num_features, num_classes=num_classes, num_units=min(num_units))
+        self.depth = len(num_units)
+        sizes = [num_features, *num_units, num_classes]
+        for number, (inputs, outputs) in enumerate(itertools.pairwise(sizes), start=1):
+            setattr(self, f"fc{number}", nn.Linear(inputs, outputs))
+        for number in range(1, self.depth + 1):
+            setattr(self, f"activation{number}", new_activation(activation))
+            if dropout:
+                setattr(self, f"dropout{number}", nn.Dropout(dropout))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (n, num_classes) of ``x`` (n, num_features)."""
-        hidden = self.activation1(self.fc1(x))
-        hidden = self.activation2(self.fc2(hidden))
-        return self.fc3(hidden)  # type: ignore[no-any-return]
+        for number in range(1, self.depth + 1):
+            x = getattr(self, f"activation{number}")(getattr(self, f"fc{number}")(x))
+            if hasattr(self, f"dropout{number}"):
+                x = getattr(self, f"dropout{number}")(x)
+        return getattr(self, f"fc{self.depth + 1}")(x)  # type: ignore[no-any-return]
 
 
 class ConvNet(nn.Module):

@@ -227,7 +227,7 @@ def _log(
         comparison.history,
         arguments.mlflow,
         name=f"{plan.config.dataset.name}: {', '.join(arguments.activations)}",
-        settings={**about, **dataclasses.asdict(plan.config.settings)},
+        settings={**about, **plan.config.settings.describe()},
         files=files,
         keys=comparison.results["key"].to_list(),
     )

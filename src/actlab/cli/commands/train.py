@@ -36,7 +36,6 @@ def add_options(parser: Parser) -> None:
     """Add the options to the command's parser."""
     add = parser.add_argument_group("model").add_argument
     add("--activation", default="relu", metavar="SPEC", help="activation of the hidden layers")
-    add("--num-units", type=int, default=128, metavar="N", help="width of the first hidden layer")
     about = "dataset name, or .npz or .csv file"
     add_data_options(parser, default="digits", help=about)
     add_training_options(parser)
@@ -53,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     from actlab.spec import resolve
     from actlab.training.train import history_frame, plan_training, run_training
 
-    settings = make_train_settings(arguments, num_units=arguments.num_units)
+    settings = make_train_settings(arguments)
     dataset = load_dataset(arguments, arguments.data)
     activation = resolve(arguments.activation)
     plan = plan_training(dataset, activation, settings, diagnostics=arguments.diagnostics)

@@ -49,8 +49,9 @@ def format_call(names: Sequence[str], about: Mapping[str, Any]) -> str:
         >>> print(format_call(["relu"], about | {"settings": {"epochs": 5, "batch_size": 128}}))
         actlab.compare(['relu'], 'digits', seeds=2, tune={'lr': [0.1, 0.2]}, epochs=5)
     """
-    defaults = {field.name: field.default for field in dataclasses.fields(TrainSettings)}
     settings = about.get("settings") or {}
+    defaults = dataclasses.asdict(TrainSettings(optimizer=settings.get("optimizer", "sgd")))
+    settings = {n: tuple(v) if isinstance(v, list) else v for n, v in settings.items()}
     changed = {name: value for name, value in settings.items() if defaults.get(name, math.nan) != value}
     data = about.get("data", "data")
     if about.get("kind") == "training":

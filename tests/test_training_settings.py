@@ -1,0 +1,198 @@
+"""The settings of training: optimizers, schedules, early stopping, hidden layers and dropout."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import actlab
+from actlab.cli import main
+from actlab.data.dataset import load_data
+from actlab.errors import UsageError
+from actlab.models import NeuralNet
+from actlab.training.train import (
+    TrainSettings,
+    compute_one_cycle_factor,
+    make_net,
+    plan_training,
+    run_training,
+)
+from actlab.training.train import train as train_net
+from tests.test_cli import refused
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_data("digits")
+
+
+def train(data, **settings):
+    plan = plan_training(data, "tanh", TrainSettings(**{"epochs": 3, "hidden": (16, 8), **settings}))
+    return plan, run_training(plan)
+
+
+OPTIONS = [
+    {},
+    {"optimizer": "adam"},
+    {"optimizer": "adamw", "weight_decay": 0.1},
+    {"optimizer": "rmsprop", "momentum": 0.5},
+    {"momentum": 0.0, "weight_decay": 0.01},
+    {"schedule": "cosine"},
+    {"schedule": "onecycle", "optimizer": "adam"},
+    {"hidden": (12,)},
+    {"hidden": (12, 10, 6)},
+]
+
+
+@pytest.mark.parametrize(
+    "options", OPTIONS, ids=lambda options: " ".join(map(str, options.values())) or "sgd"
+)
+def test_train_equals_a_loop_of_torch(data, options):
+    plan, trained = train(data, **options)
+    assert trained.result.how == "layer by layer"
+    settings = TrainSettings(**{"epochs": 3, "hidden": (16, 8), **options})
+    module = plan.run.build()
+    kind = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSprop"}[settings.optimizer]
+    values = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+    if settings.momentum is not None:
+        values["momentum"] = settings.momentum
+    optimizer = getattr(torch.optim, kind)(module.parameters(), **values)
+    rows, loss = torch.from_numpy(plan.run.rows), nn.CrossEntropyLoss()
+    X, y = torch.from_numpy(data.X), torch.from_numpy(data.y)
+    for epoch in range(3):
+        for group in optimizer.param_groups:
+            group["lr"] = (
+                settings.lr
+                * {
+                    "none": 1.0,
+                    "cosine": (1 + np.cos(np.pi * epoch / 3)) / 2,
+                    "onecycle": compute_one_cycle_factor(epoch, 3),
+                }[settings.schedule]
+            )
+        for indices in rows.split(128):
+            optimizer.zero_grad()
+            loss(module(X[indices]), y[indices]).backward()
+            optimizer.step()
+    for one, other in zip(trained.net.module_.parameters(), module.parameters(), strict=True):
+        torch.testing.assert_close(one.detach(), other.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_train_early_stopping_restores_the_best_epoch(data):
+    _, trained = train(data, epochs=60, early_stopping=2, lr=0.3)
+    losses = [row["valid_loss"] for row in trained.result.history]
+    assert len(losses) < 60
+    assert min(losses) not in losses[-2:]
+    module, valid = trained.net.module_, trained.net.get_params()["train_split"]
+    assert valid is not None
+    plan, _ = train(data, epochs=1)
+    rows = torch.from_numpy(plan.run.valid)
+    with torch.no_grad():
+        loss = nn.CrossEntropyLoss()(module(torch.from_numpy(data.X)[rows]), torch.from_numpy(data.y)[rows])
+    assert float(loss) == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_train_epochs_auto_stops_when_validation_stops_improving(data):
+    _, trained = train(data, epochs="auto", lr=0.1)
+    losses = [row["valid_loss"] for row in trained.result.history]
+    assert len(losses) < 200
+    assert int(np.argmin(losses)) <= len(losses) - 10
+
+
+def test_train_with_dropout_differs_and_repeats(data):
+    first, second = (train(data, dropout=0.5)[1] for _ in range(2))
+    without = train(data)[1]
+    assert first.result.history[-1]["train_loss"] == second.result.history[-1]["train_loss"]
+    assert first.result.history[-1]["train_loss"] > without.result.history[-1]["train_loss"]
+    assert isinstance(first.net.module_.dropout2, nn.Dropout)
+    assert not hasattr(without.net.module_, "dropout1")
+
+
+def test_neural_net_takes_widths_of_any_number_of_layers():
+    net = NeuralNet(num_units=(7, 5, 3), num_features=4, num_classes=2)
+    assert [tuple(p.shape) for p in net.parameters() if p.ndim == 2] == [(7, 4), (5, 7), (3, 5), (2, 3)]
+    assert net(torch.zeros(6, 4)).shape == (6, 2)
+    with pytest.raises(ValueError, match="num_units must be at least 1, got 0"):
+        NeuralNet(num_units=(7, 0))
+
+
+def test_compute_one_cycle_factor_rises_and_falls():
+    factors = [compute_one_cycle_factor(epoch, 25) for epoch in range(25)]
+    peak = int(np.argmax(factors))
+    assert 6 <= peak <= 8
+    assert factors[0] == pytest.approx(0.04)
+    assert factors[-1] == pytest.approx(0)
+    assert (np.diff(factors[: peak + 1]) > 0).all()
+    assert (np.diff(factors[peak:]) < 0).all()
+    assert [compute_one_cycle_factor(0, 1), compute_one_cycle_factor(0, 2)] == [1.0, 0.04]
+
+
+def test_compare_uses_the_settings_and_tunes_around_the_usual_rate(data):
+    comparison = actlab.compare(
+        ["relu", "tanh"], data, epochs=4, folds=2, jobs=1, optimizer="adamw", schedule="cosine", hidden=(16,)
+    )
+    assert set(comparison.tuning["lr"]) >= {0.0001, 0.0003, 0.001, 0.003, 0.01}
+    assert comparison.about["settings"]["lr"] == 0.001
+    assert set(comparison.results["how"]) == {"layer by layer"}
+    given = comparison.as_given.results
+    settings = TrainSettings(epochs=4, optimizer="adamw", schedule="cosine", hidden=(16,))
+    alone = actlab.compare(
+        ["relu", "tanh"], data, folds=2, tune=None, module=make_net(data, "relu", settings)
+    )
+    np.testing.assert_allclose(given["score"], alone.results["score"], atol=0.002)
+
+
+def test_train_verb_passes_the_settings(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = "--optimizer adam --schedule onecycle --hidden 12,10,6 --weight-decay 0.01 --epochs 2 --quiet"
+    assert main(["train", "--activation", "elu", *options.split()]) == 0
+    settings = TrainSettings(
+        optimizer="adam", schedule="onecycle", hidden=(12, 10, 6), weight_decay=0.01, epochs=2
+    )
+    expected = train_net(load_data("digits"), "elu", settings).history[-1]["valid_loss"]
+    rows = (tmp_path / "out/train/history.csv").read_text().splitlines()
+    column = rows[0].split(",").index("valid_loss")
+    assert float(rows[-1].split(",")[column]) == pytest.approx(expected)
+    command = (tmp_path / "out/train/training.json").read_text()
+    assert "--hidden 12,10,6" in command
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"optimizer": "lion"}, "optimizer must be one of sgd, adam, adamw, rmsprop, got 'lion'"),
+        ({"optimizer": "adam", "momentum": 0.9}, "momentum is for sgd and rmsprop, got 0.9 with adam"),
+        ({"schedule": "linear"}, "schedule must be one of none, cosine, onecycle, got 'linear'"),
+        ({"hidden": ()}, r"hidden must be widths >= 1 of the hidden layers such as \(128, 64\), got \(\)"),
+        ({"hidden": (8, 0)}, r"hidden must be widths >= 1 .* got \(8, 0\)"),
+        ({"hidden": "128"}, "hidden must be widths >= 1 .* got '128'"),
+        ({"dropout": 1}, "dropout must be >= 0 and < 1, got 1"),
+        ({"weight_decay": -1}, "weight_decay must be finite and >= 0, got -1"),
+        ({"early_stopping": 0}, "early_stopping must be an integer >= 1, got 0"),
+        ({"epochs": "many"}, "epochs must be an integer >= 1, got 'many'"),
+        ({"lr": float("nan")}, "lr must be finite and > 0, got nan"),
+    ],
+)
+def test_train_settings_rejects_invalid_values(options, message):
+    with pytest.raises(UsageError, match=message):
+        TrainSettings(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--hidden 128,,64", "--hidden must be widths such as 128,64, got '128,,64'"),
+        ("--hidden 0", "hidden must be widths >= 1"),
+        ("--epochs autos", "argument --epochs: must be an integer or auto, got 'autos'"),
+        ("--dropout 1", "dropout must be >= 0 and < 1, got 1.0"),
+        ("--schedule linear", "schedule must be one of"),
+        ("--early-stopping 0", "early_stopping must be an integer >= 1, got 0"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["train", "compare relu"])
+def test_verbs_reject_invalid_settings(capsys, verb, options, message):
+    assert message in refused(capsys, *verb.split(), *options.split())
+
+
+def test_compare_rejects_hidden_with_a_module(data):
+    with pytest.raises(UsageError, match="hidden and dropout are for the default network; set the widths"):
+        actlab.compare(["relu"], data, module=NeuralNet, hidden=(8,))
