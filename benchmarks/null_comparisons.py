@@ -147,7 +147,7 @@ class Side:
 
     Attributes:
         plan: The plan that trains it.
-        runner: What trains it.
+        runner: Its runner.
         name: Its spec.
     """
 
@@ -342,7 +342,7 @@ The table shows how many verdicts are wrong, with an exact 95 % interval. Some c
 sequential tests, which may take 32 seeds; the table shows their number and their mean number of seeds.
 *As given* are the same comparisons without tuning.
 
-| what differs | comparisons | 2 seeds | 4 seeds | sequential | as given, 2 seeds | as given, 4 seeds |
+| pair | comparisons | 2 seeds | 4 seeds | sequential | as given, 2 seeds | as given, 4 seeds |
 |---|--:|--:|--:|--:|--:|--:|
 {rows}
 
@@ -355,11 +355,11 @@ sequential tests, which may take 32 seeds; the table shows their number and thei
   absolute values only, so neither is better on new data. Each may suit the {samples} samples by chance.
 
 In the first two kinds, luck lies in the seeds, and far fewer than 5 % of the verdicts are wrong, tuned or
-not. In the last kind, luck lies in the samples, and the error rate with four seeds is 5 to 7 %. One reason is
-that training sets overlap. Nadeau and Bengio's ratio of test samples to training samples accounts for samples
-that two splits both test, but not for samples that two splits both train on. With three folds, the ratio is
-0.5, and actlab computes with 0.625. In these comparisons, the variance of the data effect was {tuned:.2f}
-(tuned) and {given:.2f} (as given) times the variance of the split.
+not. In the last kind, luck lies in the samples, and the error rate with four or more seeds is 5 to 7 %. One
+reason is that training sets overlap. Nadeau and Bengio's ratio of test samples to training samples accounts
+for samples that two splits both test, but not for samples that two splits both train on. With three folds,
+the ratio is 0.5, and actlab computes with 0.625. In these comparisons, the variance of the data effect was
+{tuned:.2f} (tuned) and {given:.2f} (as given) times the variance of the split.
 """
 
 
