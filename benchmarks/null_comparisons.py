@@ -178,7 +178,7 @@ def draw_samples(data: str, rng: np.random.Generator) -> Samples:
 def plan_sides(case: Case, rng: np.random.Generator) -> list[Side]:
     """Plan the activations of a few comparisons on new samples, with new seeds."""
     settings = TrainSettings(
-        epochs=_EPOCHS, batch_size=16, num_units=16, seed=int(rng.integers(2**31)), device="cpu"
+        epochs=_EPOCHS, batch_size=16, hidden=(16, 8), seed=int(rng.integers(2**31)), device="cpu"
     )
     sides = []
     for _ in range(1 if case.shared else _PAIRS):

@@ -193,6 +193,22 @@ def test_verbs_reject_invalid_settings(capsys, verb, options, message):
     assert message in refused(capsys, *verb.split(), *options.split())
 
 
-def test_compare_rejects_hidden_with_a_module(data):
-    with pytest.raises(UsageError, match="hidden and dropout are for the default network; set the widths"):
-        actlab.compare(["relu"], data, module=NeuralNet, hidden=(8,))
+class Own(nn.Sequential):
+    """A network without arguments for its sizes."""
+
+    def __init__(self, activation):
+        super().__init__(nn.Linear(64, 8), activation, nn.Linear(8, 10))
+
+
+@pytest.mark.parametrize(
+    ("setting", "name"), [({"hidden": (8,)}, "num_units"), ({"dropout": 0.5}, "dropout")]
+)
+def test_compare_rejects_sizes_that_a_module_does_not_take(data, setting, name):
+    with pytest.raises(UsageError, match=f"is set, but the module Own has no argument '{name}'"):
+        actlab.compare(["relu"], data, module=Own, **setting)
+
+
+def test_compare_passes_sizes_to_a_module_that_takes_them(data):
+    options = {"epochs": 2, "folds": 2, "tune": None, "jobs": 1, "hidden": (8, 6, 5)}
+    own, default = (actlab.compare(["relu"], data, module=one, **options) for one in (NeuralNet, None))
+    assert own.results["score"].to_list() == default.results["score"].to_list()

@@ -128,9 +128,6 @@ class ComparisonConfig:
             problems.append(f"rope must be a number >= 0, half the width of the region, got {self.rope!r}")
         if self.replace is not None and self.module is None:
             problems.append(f"replace needs a module, got replace={self.replace!r} without one")
-        if self.module is not None and (tuple(self.settings.hidden) != (128, 64) or self.settings.dropout):
-            own = "set the widths and the dropout of your module in its arguments"
-            problems.append(f"hidden and dropout are for the default network; {own}")
         if not (self.tune in ("auto", None) or isinstance(self.tune, Mapping)):
             grid = "a dictionary such as {'lr': [0.003, 0.01]}"
             problems.append(f"tune must be 'auto', None or {grid}, got {self.tune!r}")

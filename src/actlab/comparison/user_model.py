@@ -59,6 +59,10 @@ def prepare_net(
             raise UsageError(f"replace is {replace!r}, but {name} takes its activation as an argument")
         factory, _, keywords = _find_factory(module)
         taken = inspect_parameters(factory).keys() - keywords.keys() - {"activation"}
+        for name, setting, default in (("num_units", "hidden", 128), ("dropout", "dropout", 0.0)):
+            if name not in taken and options.get(name, default) != default:
+                own = f"{name_module(module)} has no argument {name!r}; set its sizes in its own arguments"
+                raise UsageError(f"{setting} is set, but the module {own}")
         options["image_shape"] = dataset.shape or None
         options = {name: value for name, value in options.items() if name in taken}
     if isinstance(target, nn.Module) and options:
