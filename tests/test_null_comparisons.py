@@ -32,7 +32,9 @@ def draw_record(rng, difference=0.0, data=0.0, seeds=4):
 
 
 def test_summary_equals_that_of_a_comparison():
-    comparison = actlab.compare(["relu", "tanh"], "digits", seeds=4, epochs=1, tune=None, num_units=8, jobs=1)
+    comparison = actlab.compare(
+        ["relu", "tanh"], "digits", seeds=4, epochs=1, tune=None, hidden=(8, 4), jobs=1
+    )
     results = comparison.results.set_index(["activation", "seed", "fold"])["score"]
     scores = np.array(
         [
