@@ -37,7 +37,7 @@ from benchmarks.verdicts import NULL_SECTION, PAGE, Floats
 Samples = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 Record = Mapping[str, Any]  # the scores of a comparison, as a line of JSON
 
-_FOLDS, _EPOCHS, _SAMPLES, _FEATURES = 3, 10, 240, 8
+_FOLDS, _EPOCHS, _SAMPLES, _FEATURES, _UNITS = 3, 10, 240, 8, 16
 _PARTS = {"digits": (load_digits, 300), "wine": (load_wine, 120), "cancer": (load_breast_cancer, 240)}
 _PAIRS = 5  # comparisons that are trained together
 _FIRST = 100  # the first random stream
@@ -66,15 +66,14 @@ class NumberedNet(nn.Module):
         activation: A :class:`NumberedReLU`.
         num_features: Number of features.
         num_classes: Number of classes.
-        num_units: Width of the hidden layer.
     """
 
-    def __init__(self, activation: nn.Module, num_features: int, num_classes: int, num_units: int) -> None:
+    def __init__(self, activation: nn.Module, num_features: int, num_classes: int) -> None:
         super().__init__()
         start = int(torch.randint(2**62, ()))  # from the seed of the run
         torch.manual_seed(start + getattr(activation, "number", 0))
         self.layers = nn.Sequential(
-            nn.Linear(num_features, num_units), nn.ReLU(), nn.Linear(num_units, num_classes)
+            nn.Linear(num_features, _UNITS), nn.ReLU(), nn.Linear(_UNITS, num_classes)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -89,18 +88,15 @@ class InputNet(nn.Module):
         activation: The activation.
         num_features: Number of features.
         num_classes: Number of classes.
-        num_units: Width of the hidden layer.
     """
 
-    def __init__(
-        self, activation: ActivationLike, num_features: int, num_classes: int, num_units: int
-    ) -> None:
+    def __init__(self, activation: ActivationLike, num_features: int, num_classes: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             new_activation(activation),  # type: ignore[arg-type]
-            nn.Linear(num_features, num_units),
+            nn.Linear(num_features, _UNITS),
             nn.ReLU(),
-            nn.Linear(num_units, num_classes),
+            nn.Linear(_UNITS, num_classes),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -177,9 +173,8 @@ def draw_samples(data: str, rng: np.random.Generator) -> Samples:
 
 def plan_sides(case: Case, rng: np.random.Generator) -> list[Side]:
     """Plan the activations of a few comparisons on new samples, with new seeds."""
-    settings = TrainSettings(
-        epochs=_EPOCHS, batch_size=16, hidden=(16, 8), seed=int(rng.integers(2**31)), device="cpu"
-    )
+    sizes = {} if case.module else {"hidden": (_UNITS, _UNITS // 2)}
+    settings = TrainSettings(epochs=_EPOCHS, batch_size=16, seed=int(rng.integers(2**31)), **sizes)
     sides = []
     for _ in range(1 if case.shared else _PAIRS):
         config = ComparisonConfig(
