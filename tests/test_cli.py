@@ -217,7 +217,7 @@ def test_invalid_input_prints_one_line_and_writes_no_file(tmp_path, arguments, m
         ("fly", "invalid choice: 'fly'"),
         ("train --epochs 0", "epochs must be an integer >= 1, got 0"),
         ("train --data nothing.csv --target a", "no such file: 'nothing.csv'"),
-        ("train --epochs many", "argument --epochs: invalid int value: 'many'"),
+        ("train --epochs many", "argument --epochs: must be an integer or auto, got 'many'"),
         ("train --epoch 3", "unrecognized arguments: --epoch 3"),
         ("train --verbose --quiet", "not allowed with argument"),
         (
