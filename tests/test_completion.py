@@ -31,6 +31,8 @@ def script(tmp_path_factory):
         ("actlab train --data di", ["diabetes", "digits"]),
         ("actlab time relu --dtype b", ["bfloat16"]),
         ("actlab compare relu --precision b", ["bf16"]),
+        ("actlab compare relu --optimizer rm", ["rmsprop"]),
+        ("actlab train --schedule co", ["cosine"]),
         ("actlab completion b", ["bash"]),
         ("actlab frobnicate gel", []),
     ],

@@ -138,7 +138,9 @@ def make_training_comparison(
         **more: Further entries of ``about``.
     """
     result, classes = training.result, not dataset.is_regression
-    last = {} if result.failure else result.history[-1]
+    stops = settings.epochs == "auto" or settings.early_stopping is not None
+    restored = [row for row in result.history if not stops or row["valid_loss_best"]]
+    last = {} if result.failure else restored[-1]
     run = {
         "activation": activation.spec,
         "seed": settings.seed,

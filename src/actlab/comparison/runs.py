@@ -37,6 +37,11 @@ class RunLabels:
         own = {"activation": self.activation, "split": self.split, "fold": self.fold + 1, "seed": self.seed}
         return {**own, **self.tuned}
 
+    @property
+    def restored_by(self) -> str:
+        """Return the column of the history whose best epoch is restored; empty for the last epoch."""
+        return ""
+
 
 @dataclass(frozen=True)
 class PlannedRun(RunLabels):
@@ -57,6 +62,13 @@ class PlannedRun(RunLabels):
     run: Run | None
     init: str = "torch"
     reason_alone: str = ""
+
+    @property
+    def restored_by(self) -> str:
+        """Return the column of the history whose best epoch is restored; empty for the last epoch."""
+        entries = self.net.callbacks if isinstance(self.net.callbacks, list) else []
+        callbacks = [entry[1] if isinstance(entry, tuple) else entry for entry in entries]
+        return next((str(one.monitor) for one in callbacks if getattr(one, "load_best", False)), "")
 
 
 Labels = TypeVar("Labels", bound=RunLabels)
@@ -81,7 +93,9 @@ class FinishedRun(Generic[Labels]):
     def validate(self, epochs: int = 0) -> tuple[float, float]:
         """Return the score on the validation samples after so many epochs (0: all); greater is better."""
         history = self.result.history[: epochs or None]
-        last = history[-1] if history and (len(history) == epochs or not self.result.failure) else {}
+        is_valid = len(history) == epochs or not self.result.failure
+        best = f"{self.labels.restored_by}_best"
+        last = next((row for row in reversed(history) if is_valid and row.get(best, True)), {})
         loss = -last.get("valid_loss", math.inf)
         score = last.get("valid_acc", loss if last else -math.inf), loss
         return score if all(map(math.isfinite, score)) else (-math.inf, -math.inf)

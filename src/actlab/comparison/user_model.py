@@ -13,7 +13,7 @@ from sklearn.base import clone
 from torch import nn
 
 from actlab.data.dataset import Dataset
-from actlab.errors import UsageError, summarize_error
+from actlab.errors import UsageError, raise_problems, summarize_error
 from actlab.models.activation_arguments import (
     ACTIVATION_NAME,
     PROBE_SAMPLES,
@@ -59,10 +59,14 @@ def prepare_net(
             raise UsageError(f"replace is {replace!r}, but {name} takes its activation as an argument")
         factory, _, keywords = _find_factory(module)
         taken = inspect_parameters(factory).keys() - keywords.keys() - {"activation"}
+        widths, problems = options["num_units"], []
+        if widths != 128:  # without the option, the module has its own widths
+            options["hidden"] = widths if isinstance(widths, tuple) else (widths, widths // 2)
         for name, setting, default in (("num_units", "hidden", 128), ("dropout", "dropout", 0.0)):
-            if name not in taken and options.get(name, default) != default:
+            if not {name, setting} & taken and options.get(name, default) != default:
                 own = f"{name_module(module)} has no argument {name!r}; set its sizes in its own arguments"
-                raise UsageError(f"{setting} is set, but the module {own}")
+                problems.append(f"{setting} is set, but the module {own}")
+        raise_problems(problems)
         options["image_shape"] = dataset.shape or None
         options = {name: value for name, value in options.items() if name in taken}
     if isinstance(target, nn.Module) and options:

@@ -51,7 +51,7 @@ class NeuralNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if not isinstance(num_units, Sequence):
+        if not isinstance(num_units, Sequence):  # any integer, also NumPy's
             _require_at_least(2, num_units=num_units)
             num_units = num_units, num_units // 2
         _require_at_least(1, num_features=num_features, num_classes=num_classes, num_units=min(num_units))

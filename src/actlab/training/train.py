@@ -173,7 +173,8 @@ def _make_callbacks(settings: TrainSettings) -> list[tuple[str, Any]] | None:
         factor = functools.partial(compute_one_cycle_factor, epochs=epochs)
         callbacks.append(("schedule", LRScheduler(torch.optim.lr_scheduler.LambdaLR, lr_lambda=factor)))
     if patience is not None:
-        callbacks.append(("stopping", EarlyStopping(patience=patience, load_best=True, sink=noop)))
+        stopping = EarlyStopping(patience=patience, threshold=0.0, load_best=True, sink=noop)
+        callbacks.append(("stopping", stopping))
     return callbacks or None
 
 
@@ -223,11 +224,9 @@ def make_net(dataset: Dataset, activation: ActivationLike, settings: TrainSettin
         A ``NeuralNetClassifier`` or a ``NeuralNetRegressor``.
     """
     regression, hidden = dataset.is_regression, tuple(settings.hidden)
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"optimizer__weight_decay": settings.weight_decay}  # AdamW's default is not 0
     if settings.momentum is not None:
         options["optimizer__momentum"] = settings.momentum
-    if settings.weight_decay:
-        options["optimizer__weight_decay"] = settings.weight_decay
     if settings.dropout:
         options["module__dropout"] = settings.dropout
     kind = skorch.NeuralNetRegressor if regression else skorch.NeuralNetClassifier

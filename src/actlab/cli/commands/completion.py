@@ -20,7 +20,7 @@ SHELLS = ("bash", "zsh")
 
 # The kind of words that the shell completes for an argument. The metavar of others tells files from folders.
 _KINDS = dict.fromkeys(("name", "targets", "activations", "activation", "reference"), "names")
-_KINDS |= {name: name for name in ("data", "precision", "device", "dtype")}
+_KINDS |= {name: name for name in ("data", "precision", "device", "dtype", "optimizer", "schedule")}
 
 
 def add_options(parser: Parser) -> None:
@@ -34,12 +34,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     from actlab.data.dataset import NAMES
     from actlab.functions import catalogue
-    from actlab.training.train import PRECISIONS
+    from actlab.training.train import OPTIMIZERS, PRECISIONS, SCHEDULES
 
     kinds = {
         "names": (sorted(catalogue), ["*.py"]),
         "data": (NAMES, ["*.npz", "*.csv"]),
         "precision": (PRECISIONS, []),
+        "optimizer": (tuple(OPTIMIZERS), []),
+        "schedule": (SCHEDULES, []),
         "device": (("cpu", "cuda"), []),
         "dtype": (("float32", "float64", "float16", "bfloat16"), []),
     }

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from actlab.report.html.tables import format_setting
-from actlab.training.train import TrainSettings
+from actlab.training.train import OPTIMIZERS, TrainSettings
 
 # Keys of ``about`` that other parts of the page show.
 _SHOWN_ELSEWHERE = (
@@ -30,7 +30,8 @@ def list_settings(about: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows["sequential_test"] = test["stop_reason"]
     if "tune" in about:
         rows["tuning"] = _describe_tuning(about)
-    named = [*rows.items(), *((name, value) for name, value in settings.items() if name != "seed")]
+    omitted = {"seed", *(name for name, value in settings.items() if _is_off(name, value))}
+    named = [*rows.items(), *((name, value) for name, value in settings.items() if name not in omitted)]
     return [(name.replace("_", " "), format_setting(value)) for name, value in named]
 
 
@@ -50,7 +51,9 @@ def format_call(names: Sequence[str], about: Mapping[str, Any]) -> str:
         actlab.compare(['relu'], 'digits', seeds=2, tune={'lr': [0.1, 0.2]}, epochs=5)
     """
     settings = about.get("settings") or {}
-    defaults = dataclasses.asdict(TrainSettings(optimizer=settings.get("optimizer", "sgd")))
+    optimizer = settings.get("optimizer", "sgd")
+    usual = TrainSettings(optimizer=optimizer if optimizer in OPTIMIZERS else "sgd")
+    defaults = {**dataclasses.asdict(usual), "optimizer": "sgd"}
     settings = {n: tuple(v) if isinstance(v, list) else v for n, v in settings.items()}
     changed = {name: value for name, value in settings.items() if defaults.get(name, math.nan) != value}
     data = about.get("data", "data")
@@ -109,6 +112,11 @@ def _describe_tuning(about: Mapping[str, Any]) -> str:
 
 def _format_keywords(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in values.items())
+
+
+def _is_off(name: str, value: Any) -> bool:
+    """Return whether a setting has no effect on the training."""
+    return value in (None, "none") or (name in ("weight_decay", "dropout") and value == 0)
 
 
 def _join_lines(value: Any) -> str:

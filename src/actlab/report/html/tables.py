@@ -51,6 +51,8 @@ def format_cell(value: Any) -> str:
 
 def format_setting(value: Any) -> str:
     """Return a setting as text; a number keeps up to six digits."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
     return f"{value:.6g}" if isinstance(value, float) else format_cell(value)
 
 
