@@ -81,7 +81,7 @@ def test_report_of_a_comparison_that_runs_was_killed_or_has_ended(tiny_data, cap
 
 def test_report_before_the_first_finished_run(capsys):
     about = {"activations": ["relu", "tanh"], "metric": "accuracy", "tuned": [], "data": "digits"}
-    labels = {"split": 0, "fold": 0, "seed": 0, "tuned": {}, "screening": False}
+    labels = {"split": 0, "fold": 0, "seed": 0, "tuned": {}, "screening": False, "restored_by": ""}
     runs = [{**labels, "activation": name, "key": name} for name in ("relu", "tanh")]
     with Ledger("run/ledger.sqlite") as ledger:
         ledger.start_comparison(about, runs)

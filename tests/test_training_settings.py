@@ -13,6 +13,7 @@ from actlab.comparison.runs import FinishedRun, PlannedRun
 from actlab.data.dataset import load_data
 from actlab.errors import UsageError
 from actlab.fleet.run import Result
+from actlab.fleet.skorch_adapter import find_restored_column
 from actlab.models import NeuralNet
 from actlab.report.html.reproduce import format_call, list_settings
 from actlab.spec import resolve
@@ -116,7 +117,7 @@ def test_tuning_validates_the_epoch_that_early_stopping_restores(data):
     ]
     for settings, accuracy in ((TrainSettings(), 0.1), (TrainSettings(early_stopping=1), 0.9)):
         net, rows = make_net(data, "relu", settings), np.arange(3)
-        planned = PlannedRun("relu", 0, 0, 0, {}, False, net, rows, rows, None)
+        planned = PlannedRun("relu", 0, 0, 0, {}, False, find_restored_column(net), net, rows, rows, None)
         assert FinishedRun(planned, Result(history=history), 0.5).validate()[0] == accuracy
 
 
@@ -161,7 +162,7 @@ def test_compute_one_cycle_factor_rises_and_falls():
     peak = int(np.argmax(factors))
     assert 6 <= peak <= 8
     assert factors[0] == pytest.approx(0.04)
-    assert factors[-1] == pytest.approx(0)
+    assert 0 < factors[-1] < 0.02
     assert (np.diff(factors[: peak + 1]) > 0).all()
     assert (np.diff(factors[peak:]) < 0).all()
     assert [compute_one_cycle_factor(0, 1), compute_one_cycle_factor(0, 2)] == [1.0, 0.04]

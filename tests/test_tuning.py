@@ -1,7 +1,9 @@
 """Comparisons that tune the settings of every run."""
 
 import dataclasses
+import gc
 import json
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -163,6 +165,21 @@ def test_compare_describes_an_activation_that_diverges_with_every_setting():
     assert sentence in comparison.sentences()
 
 
+def test_compare_trains_no_failed_candidate_again():
+    comparison = actlab.compare(["formula:exp(x**2)"], "digits", lr=1e308, **OPTIONS)
+    assert (comparison.tuning["failure"] != "").all()
+    assert comparison.about["trained"] == len(comparison.tuning) == 2 * 11
+
+
+def test_compare_keeps_no_dataset_in_memory():
+    data = load_data("digits")
+    actlab.compare(["relu"], data, epochs=1, folds=2, jobs=1)
+    reference = weakref.ref(data)
+    del data
+    gc.collect()
+    assert reference() is None
+
+
 class Refuses(nn.Module):
     """A network without an output on its first samples, which matched initialization refuses."""
 
@@ -277,6 +294,14 @@ def test_compare_rejects_tuning_without_validation_samples():
         actlab.compare(["relu"], "digits", module=net)
 
 
+@pytest.mark.parametrize("epochs", [0, -1, "many"])
+@pytest.mark.parametrize("until_decided", [False, True])
+def test_compare_rejects_invalid_epochs_of_a_model_that_is_tuned(epochs, until_decided):
+    net = make_net(load_data("digits"), "relu", TrainSettings()).set_params(max_epochs=epochs)
+    with pytest.raises(UsageError, match=f"max_epochs must be an integer >= 1, got {epochs!r}"):
+        actlab.compare(["relu", "tanh"], "digits", module=net, until_decided=until_decided)
+
+
 def test_compare_tune_with_the_given_value_alone_tunes_nothing():
     comparison = actlab.compare(["relu"], "digits", tune={"lr": [0.01]}, epochs=1, folds=2)
     assert comparison.as_given is None
@@ -371,3 +396,12 @@ def test_describe_comparison_states_that_a_worse_activation_has_not_converged(ga
     sentences = make_comparison("worse", [0.95, 0.69], gain=gain).sentences()
     sentence = "sigmoid had not converged after 25 epochs: it was still gaining 0.60 pp per epoch."
     assert any(sentence in line for line in sentences) == is_qualified
+
+
+def test_describe_comparison_states_the_gain_in_accuracy_for_any_score():
+    comparison = make_comparison("worse", [-0.2, -0.5], gain=0.006)
+    comparison = dataclasses.replace(comparison, about={**comparison.about, "points": False})
+    assert any("it was still gaining 0.60 pp per epoch" in line for line in comparison.sentences())
+    losses = comparison.history.assign(valid_acc=np.nan, valid_loss=9 - 0.2 * comparison.history["epoch"])
+    sentences = dataclasses.replace(comparison, history=losses).sentences()
+    assert any("it was still lowering its loss by 0.2 per epoch" in line for line in sentences)

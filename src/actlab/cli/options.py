@@ -124,9 +124,9 @@ def add_training_options(parser: Parser) -> Callable[..., argparse.Action]:
     add("--seed", type=int, default=0, metavar="N", help="seed of all random numbers")
     add("--device", **DEVICE)
     add("--precision", default="float32", metavar="P", help="float32, or bf16 for matrix products")
-    diagnostics = "record diagnostics after every epoch or never (default: after some epochs)"
     init = "initial weights: torch, or matched to scale them for the activation"
     add("--init", choices=("torch", "matched"), default="torch", metavar="I", help=init)
+    diagnostics = "record diagnostics after every epoch or never (default: after some epochs)"
     add("--diagnostics", action=argparse.BooleanOptionalAction, help=diagnostics)
     return add
 

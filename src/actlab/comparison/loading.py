@@ -27,6 +27,7 @@ from actlab.data.dataset import Dataset
 from actlab.errors import UsageError
 from actlab.files import LEDGER
 from actlab.fleet.run import Result
+from actlab.fleet.skorch_adapter import find_restored_column
 from actlab.ledger.ledger import Ledger
 from actlab.report.tables import to_json_rows, write_csv, write_json
 from actlab.spec import ResolvedActivation
@@ -85,7 +86,7 @@ def _load_unfinished(
     except (KeyError, TypeError, ValueError) as error:
         message = f"ledger {str(ledger.path)!r}: its description of the comparison is damaged: {error!r}"
         raise UsageError(message) from error
-    nothing = FinishedRun(RunLabels("", 0, 0, 0, {}, False), Result(), math.nan)  # defines the columns
+    nothing = FinishedRun(RunLabels("", 0, 0, 0, {}, False, ""), Result(), math.nan)  # defines the columns
     columns = [{**list_result_columns(run), "key": run.key} for run in best or [nothing]]
     rows = pd.DataFrame(columns)[: len(best)]
     unfinished = {"done": len(finished), "planned": len(planned)}
@@ -138,9 +139,8 @@ def make_training_comparison(
         **more: Further entries of ``about``.
     """
     result, classes = training.result, not dataset.is_regression
-    stops = settings.epochs == "auto" or settings.early_stopping is not None
-    restored = [row for row in result.history if not stops or row["valid_loss_best"]]
-    last = {} if result.failure else restored[-1]
+    best = f"{find_restored_column(training.net)}_best"
+    last = {} if result.failure else [row for row in result.history if row.get(best, True)][-1]
     run = {
         "activation": activation.spec,
         "seed": settings.seed,

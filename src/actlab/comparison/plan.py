@@ -22,7 +22,7 @@ from actlab.comparison.user_model import prepare_net
 from actlab.errors import UsageError, raise_problems
 from actlab.fleet.diagnostics import choose_diagnostic_epochs
 from actlab.fleet.run import Rows, Run
-from actlab.fleet.skorch_adapter import NeedsSkorch, read_run, reuse_equal_factory
+from actlab.fleet.skorch_adapter import NeedsSkorch, find_restored_column, read_run, reuse_equal_factory
 from actlab.models.random_streams import SPLIT, derive_seed
 from actlab.stats.sequential import ANALYSES
 from actlab.training.train import find_device_problem, find_integer_problem, make_net, try_forward
@@ -60,6 +60,7 @@ class ComparisonPlan:
         self.config, dataset = config, config.dataset
         self.net = _make_net(config)
         self.candidates = _list_candidates(config, self.net)
+        raise_problems(dict.fromkeys(_find_net_problem(self.net, values) for values in self.candidates))
         self.grid_size = len(self.candidates)  # runs may add more
         epochs = self.net.max_epochs
         self.screening_epochs = max(1, epochs // SCREENING) if config.tune == "auto" else 0
@@ -76,8 +77,10 @@ class ComparisonPlan:
         self._folds: dict[int, list[tuple[Rows, Rows]]] = {}
         self._makers: list[Any] = []  # runs with one maker train together
         self._validation_splits: dict[tuple[int, int, int], tuple[Rows, Rows | None]] = {}
+        self._templates: dict[tuple[str, int], tuple[skorch.NeuralNet, Run | str, str]] = {}
+        self._diagnostic_epochs: dict[int, tuple[int, ...]] = {}  # by candidate
         self._nets = self._make_nets()
-        net, template = self._template(config.names[0], 0)
+        net, template, _ = self._template(config.names[0], 0)
         if isinstance(template, str) or self.scoring.needs_weights(template):
             self.scoring.check(net, self.make_folds(int(config.shuffled))[0][1])
 
@@ -135,32 +138,33 @@ class ComparisonPlan:
             return dataclasses.replace(planned, run=run, net=net, screening=True)
         if planned.run is None:
             return planned
-        run = dataclasses.replace(planned.run, diagnostic_epochs=self._diagnostic_epochs(candidate))
+        run = dataclasses.replace(planned.run, diagnostic_epochs=self._choose_diagnostic_epochs(candidate))
         return dataclasses.replace(planned, run=run)
 
-    @functools.cached_property
-    def diagnostic_epochs(self) -> tuple[int, ...]:
-        """The epochs with diagnostics, those of the candidate that has most."""
+    def find_diagnostic_epochs(self) -> tuple[int, ...]:
+        """Return the epochs with diagnostics, those of the candidate that has most."""
         every = range(1 if self.screening_epochs else len(self.candidates))
-        return max(map(self._diagnostic_epochs, every), key=len)
+        return max(map(self._choose_diagnostic_epochs, every), key=len)
 
-    @functools.cache  # noqa: B019  # a plan lives as long as its comparison
-    def _diagnostic_epochs(self, candidate: int) -> tuple[int, ...]:
+    def _choose_diagnostic_epochs(self, candidate: int) -> tuple[int, ...]:
         """Return the epochs with diagnostics. Folds differ by a sample and share them."""
-        runs = (self._run_without_diagnostics(name, 0, 0, candidate).run for name in self.config.names)
-        run = next((run for run in runs if run is not None), None)
-        if run is None:
-            return ()
-        return choose_diagnostic_epochs(self.config.diagnostics, run.epochs, run.steps, run.batch_size)
+        if candidate not in self._diagnostic_epochs:
+            runs = (self._run_without_diagnostics(name, 0, 0, candidate).run for name in self.config.names)
+            run = next((run for run in runs if run is not None), None)
+            wanted = self.config.diagnostics
+            self._diagnostic_epochs[candidate] = (
+                choose_diagnostic_epochs(wanted, run.epochs, run.steps, run.batch_size) if run else ()
+            )
+        return self._diagnostic_epochs[candidate]
 
     def _run_without_diagnostics(self, name: str, seed: int, fold: int, candidate: int) -> PlannedRun:
-        net, template = self._template(name, candidate)
+        net, template, restored_by = self._template(name, candidate)
         split = 1 + seed // 2 if self.config.shuffled else 0
         rows, test = self.make_folds(split)[fold]
         own = self.config.settings.seed + seed
         values = self.candidates[candidate]
         init = values.get("init", self.config.settings.init)
-        labels = (name, split, fold, own, values, False, net, rows, test)
+        labels = (name, split, fold, own, values, False, restored_by, net, rows, test)
         if isinstance(template, str):
             return PlannedRun(*labels, None, init, template)
         # All activations share it; a tuned setting may be the validation itself.
@@ -174,7 +178,6 @@ class ComparisonPlan:
     def _make_nets(self) -> dict[str, tuple[skorch.NeuralNet, Any]]:
         """Return for each activation the net with the settings as given, and what builds its module."""
         own_loss = type(self.net) not in (skorch.NeuralNetClassifier, skorch.NeuralNetRegressor)
-        raise_problems(dict.fromkeys(_find_net_problem(self.net, values) for values in self.candidates))
         nets, problems = {}, []
         for activation in self.config.resolved:
             given = _select_parameters(self.candidates[0])
@@ -191,13 +194,16 @@ class ComparisonPlan:
         raise_problems(problems[:1] if self.config.module else problems)
         return nets
 
-    @functools.cache  # noqa: B019
-    def _template(self, name: str, candidate: int) -> tuple[skorch.NeuralNet, Run | str]:
-        """Return the net of an activation and a candidate, and its run or why no fleet can train it."""
-        net, maker = self._nets[name]
-        net = clone(net).set_params(**_select_parameters(self.candidates[candidate]))
-        net.set_params(module=maker)
-        return net, self._template_run(net)
+    def _template(self, name: str, candidate: int) -> tuple[skorch.NeuralNet, Run | str, str]:
+        """Return the net of an activation and a candidate, its run or why no fleet can train it, and the
+        column of its history whose best epoch is restored.
+        """
+        if (name, candidate) not in self._templates:
+            net, maker = self._nets[name]
+            net = clone(net).set_params(**_select_parameters(self.candidates[candidate]))
+            net.set_params(module=maker)
+            self._templates[name, candidate] = net, self._template_run(net), find_restored_column(net)
+        return self._templates[name, candidate]
 
     def _template_run(self, net: skorch.NeuralNet) -> Run | str:
         try:

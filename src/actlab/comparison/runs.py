@@ -23,6 +23,7 @@ class RunLabels:
         seed: The seed of its random numbers.
         tuned: The tuned values that it has, by name.
         screening: Whether it ends after a few epochs, to choose the values of another run.
+        restored_by: The column of the history whose best epoch is restored; empty for the last epoch.
     """
 
     activation: str
@@ -31,16 +32,12 @@ class RunLabels:
     seed: int
     tuned: Mapping[str, Any]
     screening: bool
+    restored_by: str
 
     def to_columns(self) -> dict[str, Any]:
         """Return the columns of a table; folds count from 1 there."""
         own = {"activation": self.activation, "split": self.split, "fold": self.fold + 1, "seed": self.seed}
         return {**own, **self.tuned}
-
-    @property
-    def restored_by(self) -> str:
-        """Return the column of the history whose best epoch is restored; empty for the last epoch."""
-        return ""
 
 
 @dataclass(frozen=True)
@@ -62,13 +59,6 @@ class PlannedRun(RunLabels):
     run: Run | None
     init: str = "torch"
     reason_alone: str = ""
-
-    @property
-    def restored_by(self) -> str:
-        """Return the column of the history whose best epoch is restored; empty for the last epoch."""
-        entries = self.net.callbacks if isinstance(self.net.callbacks, list) else []
-        callbacks = [entry[1] if isinstance(entry, tuple) else entry for entry in entries]
-        return next((str(one.monitor) for one in callbacks if getattr(one, "load_best", False)), "")
 
 
 Labels = TypeVar("Labels", bound=RunLabels)

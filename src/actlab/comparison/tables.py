@@ -251,7 +251,7 @@ def describe_plan(plan: ComparisonPlan) -> dict[str, Any]:
         "grid_size": plan.grid_size,
         "settings": config.settings.describe(),
         "net": module if isinstance(module, str) else name_module(module),
-        "diagnostics": describe_diagnostic_epochs(config.diagnostics, plan.diagnostic_epochs),
+        "diagnostics": describe_diagnostic_epochs(config.diagnostics, plan.find_diagnostic_epochs()),
         **describe_environment(),
     }
 

@@ -95,7 +95,7 @@ class _Tuner:
                 self.plan.run(*unit, candidate)
                 for unit in units
                 for candidate in self._rank(unit)[:COMPLETED]
-                if self.trials[unit][candidate].labels.screening
+                if (run := self.trials[unit][candidate]).labels.screening and not run.result.failure
             ]
         )
 
@@ -115,7 +115,10 @@ class _Tuner:
     def _find_next(self, unit: _Unit) -> int | None:
         """Return the candidate beyond the best one if its learning rate is the smallest or largest."""
         candidates, trials = self.plan.candidates, self.trials[unit]
-        best = candidates[self._rank(unit)[0]]
+        index = self._rank(unit)[0]
+        if trials[index].result.failure:
+            return None
+        best = candidates[index]
         rates = [values["lr"] for values in map(candidates.__getitem__, trials)]
         rate = find_next_rate(best["lr"], rates, find_usual_rate(self.plan.net))
         return None if rate is None else self.plan.add_candidate({**best, "lr": rate})

@@ -144,7 +144,7 @@ class Run:
         if self.init == "torch":
             return self.build()
         rows = self.rows if self.valid is None else np.sort(np.concatenate([self.rows, self.valid]))
-        samples = select_init_samples(X[torch.from_numpy(rows).to(X.device)])
+        samples = X[torch.from_numpy(select_init_samples(rows)).to(X.device)]
         with seeded_torch(self.seed, self.fold, WEIGHTS, self.device):
             return init_(self.net(), samples.cpu())
 
@@ -161,7 +161,7 @@ class Run:
 
 
 def select_init_samples(X: Any) -> Any:
-    """Return at most 256 of the samples X (n, ...), evenly spaced: a file may be sorted by class."""
+    """Return at most 256 of the samples or indices X (n, ...), evenly spaced; files may be sorted."""
     return X[:: -(-len(X) // _INIT_SAMPLES)]
 
 

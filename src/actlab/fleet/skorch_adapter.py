@@ -137,6 +137,13 @@ def restore_net(net: skorch.NeuralNet, run: Run, result: Result, X: Any, y: Any)
     return net
 
 
+def find_restored_column(net: skorch.NeuralNet) -> str:
+    """Return the column of the history whose best epoch a callback restores; empty if none does."""
+    entries = net.callbacks if isinstance(net.callbacks, list) else []
+    callbacks = [entry[1] if isinstance(entry, tuple) else entry for entry in entries]
+    return next((str(one.monitor) for one in callbacks if getattr(one, "load_best", False)), "")
+
+
 def iterate_slices(dataset: Any, batch_size: int, **options: Any) -> Iterable[Any]:
     """Return the batches of a dataset as slices, larger and faster than those of a DataLoader.
 

@@ -114,36 +114,39 @@ def find_last_improvement(losses: Floats, *, relative: bool) -> int:
     return int(improved[-1]) + 1 if len(improved) else 0
 
 
-def measure_final_gain(history: pd.DataFrame) -> tuple[float, int]:
-    """Return how fast the validation score of an activation still rises at the end of its runs.
+def measure_final_gain(history: pd.DataFrame) -> tuple[str, float]:
+    """Return how fast the validation score of an activation still improves at the end of its runs.
 
     Args:
         history: The epochs of its runs, with ``split``, ``fold`` and ``seed``.
 
     Returns:
-        The gain per epoch, of the accuracy or else of the negative validation loss, and the number of epochs
-        over which it is measured. The gain is the difference between the mean of the last fifth of the epochs
-        and the mean of as many before. It is 0 if it is less than two standard errors above 0, or if a run
-        has less than ten epochs.
+        The column that is measured, the accuracy or else the loss, and its gain per epoch: the difference
+        between the mean of the last fifth of the epochs and the mean of as many before. The gain is 0 if a
+        run has less than ten epochs, if the gain is less than two standard errors above 0, or if another
+        fifth of the epochs with this gain would change an accuracy by less than 0.001, or a loss by less than
+        1 %.
 
     Examples:
         >>> epochs = [{"split": 0, "fold": f, "seed": 0, "valid_acc": 0.01 * e} for f in (1, 2) for e in range(10)]
-        >>> gain, epochs = measure_final_gain(pd.DataFrame(epochs))
-        >>> round(gain, 6), epochs
-        (0.01, 2)
+        >>> column, gain = measure_final_gain(pd.DataFrame(epochs))
+        >>> column, round(gain, 6)
+        ('valid_acc', 0.01)
     """  # noqa: E501
-    score = "valid_acc" if "valid_acc" in history and history["valid_acc"].notna().all() else "valid_loss"
-    if score not in history:
-        return 0.0, 1
-    runs = [run.to_numpy(np.float64) for _, run in history.groupby(["split", "fold", "seed"])[score]]
+    is_accuracy = "valid_acc" in history and bool(history["valid_acc"].notna().all())
+    column = "valid_acc" if is_accuracy else "valid_loss"
+    if column not in history:
+        return column, 0.0
+    runs = [run.to_numpy(np.float64) for _, run in history.groupby(["split", "fold", "seed"])[column]]
     shortest = min(map(len, runs), default=0)
     if shortest < _FEWEST_EPOCHS:
-        return 0.0, 1
+        return column, 0.0
     window = shortest // 5
-    gains = np.array([run[-window:].mean() - run[-2 * window : -window].mean() for run in runs]) / window
-    gain = float(gains.mean()) * (1 if score == "valid_acc" else -1)
-    error = float(gains.std(ddof=1)) / math.sqrt(len(gains)) if len(gains) > 1 else 0.0
-    return (gain, window) if gain > 2 * error else (0.0, window)
+    rises = np.array([run[-window:].mean() - run[-2 * window : -window].mean() for run in runs])
+    gain = float(rises.mean()) * (1 if is_accuracy else -1)
+    error = float(rises.std(ddof=1)) / math.sqrt(len(rises)) if len(rises) > 1 else 0.0
+    smallest = _SMALLEST_GAIN if is_accuracy else 0.01 * float(history[column].abs().mean())
+    return column, gain / window if gain > max(2 * error, smallest) else 0.0
 
 
 def _describe_plateau(score: str, epochs: list[int], losses: Floats, digits: str) -> str:

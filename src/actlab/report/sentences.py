@@ -134,14 +134,15 @@ def _describe_gain(row: pd.Series[Any], comparison: Comparison) -> str:
     """Return a sentence on a worse activation that still improved at the end; empty for none."""
     if row["verdict"] not in ("better", "worse") or comparison.history.empty:
         return ""
-    loser, about = row["a"] if row["verdict"] == "worse" else row["b"], comparison.about
+    loser = row["a"] if row["verdict"] == "worse" else row["b"]
     history = comparison.history[comparison.history["activation"] == loser]
-    gain, epochs = measure_final_gain(history)
-    is_share = bool(about["points"]) and "valid_acc" in history
-    scale = 1.0 if is_share else abs(float(history["valid_loss"].mean())) if "valid_loss" in history else 1.0
-    if gain * epochs <= (about["region"] if is_share else 0.01 * scale):
+    column, gain = measure_final_gain(history)
+    if not gain:
         return ""
-    amount = f"gaining {_format_difference(gain, True)}" if is_share else f"lowering its loss by {gain:.3g}"
+    is_accuracy = column == "valid_acc"
+    amount = (
+        f"gaining {_format_difference(gain, True)}" if is_accuracy else f"lowering its loss by {gain:.3g}"
+    )
     last = int(history["epoch"].max())
     return f"{loser} had not converged after {last} epochs: it was still {amount} per epoch."
 

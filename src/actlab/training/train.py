@@ -144,11 +144,11 @@ def _find_hidden_problem(hidden: object) -> str:
 def compute_one_cycle_factor(epoch: int, epochs: int) -> float:
     """Return the learning rate of an epoch (from 0), relative to the highest one.
 
-    The rate rises from 1/25 over the first 30 % of the epochs and then falls almost to 0, both like a cosine.
+    The rate rises from 1/25 over the first 30 % of the epochs and then falls towards 0, both like a cosine.
 
     Examples:
         >>> [round(compute_one_cycle_factor(epoch, 11), 3) for epoch in (0, 3, 10)]
-        [0.04, 1.0, 0.0]
+        [0.04, 1.0, 0.038]
 
     References:
         L. Smith, N. Topin, "Super-convergence: very fast training of neural networks using large learning
@@ -157,7 +157,7 @@ def compute_one_cycle_factor(epoch: int, epochs: int) -> float:
     peak = 0.3 * (epochs - 1)
     if epoch < peak:
         return 0.04 + 0.96 * (1 - math.cos(math.pi * epoch / peak)) / 2
-    return (1 + math.cos(math.pi * (epoch - peak) / max(1.0, epochs - 1 - peak))) / 2
+    return (1 + math.cos(math.pi * (epoch - peak) / (epochs - peak))) / 2
 
 
 def _make_callbacks(settings: TrainSettings) -> list[tuple[str, Any]] | None:
