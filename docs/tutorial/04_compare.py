@@ -273,8 +273,8 @@ choices.value_counts().unstack(fill_value=0)
 
 # %% [markdown]
 # The weights of `matched` are scaled for each activation, so that the outputs of every layer have the same
-# size. Together with a larger learning rate, they remove nearly all of the difference: **most of the
-# sigmoid's loss came from the settings.** A comparison without tuning measures how well the settings suit
+# size. Together with a larger learning rate, they remove nearly all of the difference: **the settings
+# caused most of the difference, not the sigmoid.** A comparison without tuning measures how well the settings suit
 # each activation.
 #
 # `comparison.to_csv("folder")` writes all tables.

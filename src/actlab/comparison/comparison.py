@@ -224,7 +224,7 @@ def compare(
             rates around the usual one of the optimizer, ``"torch"`` and ``"matched"`` initial weights, and
             the settings as given, for a twelfth of the epochs; the two best are trained to the end. This
             takes about four times as long. A dictionary such as ``{"lr": [0.003, 0.01, 0.03]}`` trains each
-            run with every combination of any parameters of the skorch net, and ``init``. In both cases, the
+            run with every combination of any parameters of the skorch model, and ``init``. In both cases, the
             settings as given are trained too, the settings with the best validation score are scored on the
             test samples, and validation samples are part of the training samples. None trains the settings
             as given only.

@@ -176,7 +176,7 @@ class ComparisonPlan:
         return PlannedRun(*labels, dataclasses.replace(template, **parts, init=init), init)
 
     def _make_nets(self) -> dict[str, tuple[skorch.NeuralNet, Any]]:
-        """Return for each activation the net with the settings as given, and what builds its module."""
+        """Return for each activation the model with the settings as given, and what builds its module."""
         own_loss = type(self.net) not in (skorch.NeuralNetClassifier, skorch.NeuralNetRegressor)
         nets, problems = {}, []
         for activation in self.config.resolved:
@@ -195,7 +195,7 @@ class ComparisonPlan:
         return nets
 
     def _template(self, name: str, candidate: int) -> tuple[skorch.NeuralNet, Run | str, str]:
-        """Return the net of an activation and a candidate, its run or why no fleet can train it, and the
+        """Return the model of an activation and a candidate, its run or why no fleet can train it, and the
         column of its history whose best epoch is restored.
         """
         if (name, candidate) not in self._templates:
@@ -214,7 +214,7 @@ class ComparisonPlan:
 
 
 def _make_net(config: ComparisonConfig) -> skorch.NeuralNet:
-    """Return the net that takes an activation as ``module__activation``."""
+    """Return the skorch model that takes an activation as ``module__activation``."""
     dataset, module = config.dataset, config.module
     if isinstance(module, skorch.NeuralNet):
         return prepare_net(module, None, dataset, config.replace)
@@ -235,7 +235,7 @@ def _find_net_problem(net: skorch.NeuralNet, tuned: Mapping[str, Any]) -> str:
 
 
 def _select_parameters(values: Candidate) -> Candidate:
-    """Return the values that are parameters of the skorch net."""
+    """Return the values that are parameters of the skorch model."""
     return {name: value for name, value in values.items() if name != "init"}
 
 
@@ -245,7 +245,7 @@ def _list_candidates(config: ComparisonConfig, net: skorch.NeuralNet) -> list[Ca
         return [{}]
     if net.train_split is None:
         raise UsageError(
-            "tuning needs validation samples, but the net's train_split is None; "
+            "tuning needs validation samples, but the model's train_split is None; "
             "set it, or set tune=None (--no-tune)"
         )
     if isinstance(config.tune, str):

@@ -20,7 +20,7 @@ def list_auto_candidates(net: skorch.NeuralNet, init: str) -> list[Candidate]:
     """Return combinations of learning rate and initialization; the first are the settings as given.
 
     Args:
-        net: Gives the learning rate, and the optimizer: the rates are around its usual one.
+        net: The skorch model. It gives the learning rate as given, and the optimizer.
         init: The initialization as given.
     """
     usual = find_usual_rate(net)
@@ -35,8 +35,8 @@ def list_grid_candidates(
     """Return all combinations of some values; the first are the settings as given.
 
     Args:
-        tune: The values by parameter of the net, or ``init``.
-        net: Gives the values that are not tuned.
+        tune: The values by parameter of the skorch model, or ``init``.
+        net: The skorch model. It gives the settings as given.
         init: The initialization as given.
         taken: Arguments of the module that take the activation, which cannot be tuned.
 
@@ -66,7 +66,7 @@ def list_grid_candidates(
 
 
 def find_usual_rate(net: skorch.NeuralNet) -> float:
-    """Return the usual learning rate of a net's optimizer; the rate of the net if it is unknown."""
+    """Return the usual learning rate of a model's optimizer; the rate of the model if it is unknown."""
     return USUAL_RATES.get(getattr(net.optimizer, "__name__", ""), float(net.lr))
 
 
