@@ -89,7 +89,7 @@ def compare_output(fence, captured):
     if not doctest.OutputChecker().check_output(shown, printed, flags):
         if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
             pytest.skip("the pages show the output of a processor with AVX-512")
-        assert printed == shown
+        assert printed == shown, printed
 
 
 @pytest.mark.parametrize(

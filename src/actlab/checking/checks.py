@@ -51,7 +51,7 @@ class Check:
 
 _POINTS = ("element-wise",)
 _MODULE = ("module",)
-_COMPILER_SECONDS = 60.0
+_COMPILER_SECONDS = 60.0  # also for rows that may import the compiler, which is slow on a cold disk
 # Rows that other rows depend on come first.
 _CHECKS = (
     Check("shape", shapes_and_dtypes.check_shape),
@@ -75,10 +75,15 @@ _CHECKS = (
     Check("training mode", calls_and_modes.check_training_mode, _MODULE),
     Check("kinks", derivatives.check_kinks, _POINTS),
     Check("continuity", derivatives.check_continuity, _POINTS),
-    Check("forward mode", transforms.check_forward_mode, first_import="torch._decomp.decompositions_for_jvp"),
+    Check(
+        "forward mode",
+        transforms.check_forward_mode,
+        seconds=_COMPILER_SECONDS,
+        first_import="torch._decomp.decompositions_for_jvp",
+    ),
     Check("batched gradients", transforms.check_batched_gradients),
     Check("vmap", transforms.check_vmap),
-    Check("func.grad", transforms.check_func_grad, first_import="torch._dynamo"),
+    Check("func.grad", transforms.check_func_grad, seconds=_COMPILER_SECONDS, first_import="torch._dynamo"),
     Check("non-contiguous", shapes_and_dtypes.check_non_contiguous),
     Check("expanded", shapes_and_dtypes.check_expanded),
     Check("empty", shapes_and_dtypes.check_empty),
