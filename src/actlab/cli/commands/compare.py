@@ -54,7 +54,7 @@ def add_options(parser: Parser) -> None:
     add("--module", metavar="M:NET", help="network: package.module:Net or file.py:Net(width=64)")
     add("--replace", metavar="NAME", help="activation to replace, if the network has several kinds")
     add = add_training_options(parser)
-    tune = "values to try, such as lr=0.003,0.01 (default: rates around the usual one, and both --init)"
+    tune = "values to try, such as lr=0.003,0.01 (default: rates around the usual one, each --init)"
     add("--tune", action="append", default=[], metavar="NAME=A,B", help=tune)
     add("--no-tune", action="store_true", help="train all activations with the settings as given only")
     add = parser.add_argument_group("statistics").add_argument
