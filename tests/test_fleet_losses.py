@@ -87,6 +87,12 @@ def test_loss_and_gradients_reject_broadcast_shapes(loss, stacked):
         )
 
 
+@pytest.mark.parametrize("loss", [nn.L1Loss(), nn.SmoothL1Loss(), nn.HuberLoss(), nn.PoissonNLLLoss()])
+def test_single_loss_of_numbers_rejects_broadcast_shapes(loss):
+    with pytest.raises(ValueError, match=r"outputs are \(4, 1\), but targets \(4,\)"):
+        compute_loss(loss, torch.zeros(4, 1), torch.zeros(4))
+
+
 @pytest.mark.parametrize(
     ("loss", "written_down"),
     [
@@ -129,8 +135,9 @@ def test_single_loss_of_a_column_of_logits_equals_skorch():
 
 def test_loss_problem_names_unsupported_losses():
     assert find_loss_problem(nn.CrossEntropyLoss()) == ""
-    assert find_loss_problem(nn.L1Loss()) == (
-        "criterion is L1Loss; a fleet supports CrossEntropyLoss, NLLLoss, BCEWithLogitsLoss, MSELoss"
+    assert find_loss_problem(nn.KLDivLoss(reduction="mean")) == (
+        "criterion is KLDivLoss; a fleet supports CrossEntropyLoss, NLLLoss, BCEWithLogitsLoss, BCELoss, "
+        "MSELoss, L1Loss, SmoothL1Loss, HuberLoss, PoissonNLLLoss"
     )
     assert (
         find_loss_problem(nn.MSELoss(reduction="sum"))

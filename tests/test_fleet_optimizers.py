@@ -25,6 +25,14 @@ RMSPROP = {
     "weight_decay": (0.0, 1e-2, 0.3),
     "momentum": (0.0, 0.9, 0.5),
 }
+ADAGRAD = {
+    "lr": (0.1, 0.01, 0.5),
+    "lr_decay": (0.0, 0.1, 1.0),
+    "weight_decay": (0.0, 1e-2, 0.3),
+    "initial_accumulator_value": (0.0, 0.1, 2.0),
+    "eps": (1e-10, 1e-3, 1e-6),
+}
+NADAM = {**ADAM, "momentum_decay": (0.004, 0.5, 0.0)}
 MOVING = {**SGD, "momentum": (0.9, 0.1, 0.5)}  # torch rejects Nesterov without momentum
 CASES = {
     "SGD": ("SGD", SGD, ()),
@@ -36,6 +44,14 @@ CASES = {
     "AdamW, AMSGrad": ("AdamW", ADAM, ("amsgrad",)),
     "RMSprop": ("RMSprop", RMSPROP, ()),
     "RMSprop, centred": ("RMSprop", RMSPROP, ("centered",)),
+    "Adagrad": ("Adagrad", ADAGRAD, ()),
+    "Adamax": ("Adamax", ADAM, ()),
+    "NAdam": ("NAdam", NADAM, ()),
+    "NAdam, decoupled decay": ("NAdam", NADAM, ("decoupled_weight_decay",)),
+    "RAdam": ("RAdam", ADAM, ()),
+    "RAdam, maximized": ("RAdam", ADAM, ("maximize",)),
+    "Adadelta": ("Adadelta", {"lr": (1.0, 0.5, 2.0), "rho": (0.9, 0.5, 0.99)}, ()),
+    "ASGD": ("ASGD", {"lr": (0.1, 0.01, 0.5), "lambd": (1e-4, 0.1, 0.0), "t0": (1e6, 3, 0)}, ()),
 }
 
 
@@ -133,7 +149,8 @@ def test_stacked_optimizer_continues_with_a_smaller_stack(case):
 def test_stacked_optimizer_set_applies_from_the_next_step(case):
     each, weights, remaining = optimizers(case), start(3, torch.float64), torch.tensor([1])
     theirs, before = Theirs(each, weights), Ours(each, weights)
-    cycled = "beta1" if "beta1" in each[0].numbers else "momentum"
+    names = ("beta1", "momentum", "lr_decay", "rho", "lambd")
+    cycled = next(name for name in names if name in each[0].numbers)
     for number, grads in enumerate(gradients(3, torch.float64)[:9], 1):
         # No momentum is exactly 0, because torch would then skip its buffer.
         for name, values in {"lr": (0.1 / number, 0.2, 0.03), cycled: (0.9, 0.5 / number, 0.8)}.items():

@@ -10,7 +10,7 @@ import skorch
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from skorch.callbacks import EarlyStopping, LRScheduler
+from skorch.callbacks import EarlyStopping, GradientNormClipping, LRScheduler
 from torch import nn
 from torch.optim import lr_scheduler as schedules
 
@@ -61,6 +61,24 @@ OPTIMIZERS = {
         "optimizer__weight_decay": 0.1,
         "optimizer__alpha": 0.9,
     },
+    "Adagrad": {"optimizer": torch.optim.Adagrad, "lr": 0.05, "optimizer__lr_decay": 0.1},
+    "Adagrad, with a first sum": {
+        "optimizer": torch.optim.Adagrad,
+        "lr": 0.05,
+        "optimizer__initial_accumulator_value": 0.1,
+        "optimizer__weight_decay": 0.1,
+    },
+    "Adamax": {"optimizer": torch.optim.Adamax, "lr": 0.01, "optimizer__weight_decay": 0.1},
+    "NAdam": {"optimizer": torch.optim.NAdam, "lr": 0.01, "optimizer__momentum_decay": 0.1},
+    "NAdam, decoupled decay": {
+        "optimizer": torch.optim.NAdam,
+        "lr": 0.01,
+        "optimizer__weight_decay": 0.1,
+        "optimizer__decoupled_weight_decay": True,
+    },
+    "RAdam": {"optimizer": torch.optim.RAdam, "lr": 0.01},
+    "Adadelta": {"optimizer": torch.optim.Adadelta, "lr": 1.0},
+    "ASGD": {"optimizer": torch.optim.ASGD, "optimizer__weight_decay": 0.1, "optimizer__foreach": False},
 }
 
 
@@ -140,6 +158,87 @@ def test_fleet_trains_regressors_like_skorch(columns, layer_by_layer):
     module = (lambda: make_sequential(outputs=columns)) if columns else make_flat
     model = skorch.NeuralNetRegressor(module, max_epochs=2, batch_size=16, lr=0.1, verbose=0)
     assert_fleet_equals_skorch(model, X, y, layer_by_layer=layer_by_layer)
+
+
+NUMBERS = {
+    "L1": (nn.L1Loss, {}),
+    "smooth L1": (nn.SmoothL1Loss, {"criterion__beta": 0.3}),
+    "smooth L1, beta 0": (nn.SmoothL1Loss, {"criterion__beta": 0.0}),
+    "Huber": (nn.HuberLoss, {"criterion__delta": 0.5}),
+    "Poisson": (nn.PoissonNLLLoss, {}),
+    "Poisson, complete": (nn.PoissonNLLLoss, {"criterion__log_input": False, "criterion__full": True}),
+}
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("columns", [0, 2])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_fleet_trains_regressors_with_every_loss_like_skorch(name, columns, layer_by_layer):
+    y = np.abs(X @ np.arange(1, FEATURES + 1, dtype=np.float32)) / 5
+    y = np.stack([y, y**2], 1) if columns else y
+    positive = [nn.Softplus()] if "complete" in name else []
+    last = [] if columns else [nn.Flatten(0)]
+    module = lambda: nn.Sequential(make_sequential(outputs=columns or 1), *positive, *last)  # noqa: E731
+    loss, options = NUMBERS[name]
+    model = skorch.NeuralNetRegressor(
+        module, criterion=loss, max_epochs=2, batch_size=16, lr=0.01, verbose=0, **options
+    )
+    assert_fleet_equals_skorch(model, X, y, layer_by_layer=layer_by_layer)
+
+
+def make_probabilities(outputs=1):
+    last = [nn.Flatten(0)] if outputs == 1 else []
+    return nn.Sequential(make_sequential(outputs=outputs), nn.Sigmoid(), *last)
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("kind", [skorch.NeuralNetBinaryClassifier, skorch.NeuralNetClassifier])
+@pytest.mark.parametrize("loss", [nn.BCELoss, nn.BCEWithLogitsLoss])
+def test_fleet_trains_with_binary_cross_entropy_like_skorch(loss, kind, layer_by_layer):
+    module = make_probabilities if loss is nn.BCELoss else make_flat
+    model = kind(module, criterion=loss, max_epochs=4, batch_size=16, lr=0.5, verbose=0)
+    results = assert_fleet_equals_skorch(model, X, (Y == 1).astype(np.float32), layer_by_layer=layer_by_layer)
+    assert {row["valid_acc"] for result in results for row in result.history} - {0.0, 0.5, 1.0}
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("kind", [skorch.NeuralNet, skorch.NeuralNetClassifier])
+@pytest.mark.parametrize("loss", [nn.BCELoss, nn.BCEWithLogitsLoss])
+def test_fleet_trains_with_several_labels_like_skorch(loss, kind, layer_by_layer):
+    labels = np.stack([Y == 1, X[:, 0] > 0, X[:, 1] > 1], 1).astype(np.float32)
+    options = {"module__outputs": 3, "train_split": skorch.dataset.ValidSplit(5)}
+    if loss is nn.BCEWithLogitsLoss:
+        options["criterion__pos_weight"] = torch.tensor([1.0, 2.0, 0.5])
+    module = make_probabilities if loss is nn.BCELoss else make_sequential
+    model = kind(module, criterion=loss, max_epochs=3, batch_size=16, lr=0.5, verbose=0, **options)
+    assert_fleet_equals_skorch(model, X, labels, layer_by_layer=layer_by_layer)
+
+
+def test_fleet_validates_numbers_in_large_batches():
+    y = (X @ np.ones(FEATURES, np.float32)).reshape(-1, 1)
+    model = skorch.NeuralNetRegressor(make_sequential, criterion=nn.L1Loss, module__outputs=1)
+    assert read_run(model, X, y).piece == 0
+    assert read_run(classifier(criterion__label_smoothing=0.1), X, Y).piece == 16
+
+
+# -- clipped gradients ----------------------------------------------------------------------------
+
+CLIPPING = {
+    "L2": {"gradient_clip_value": 0.1},
+    "L1": {"gradient_clip_value": 0.5, "gradient_clip_norm_type": 1},
+    "largest": {"gradient_clip_value": 0.02, "gradient_clip_norm_type": "inf"},
+    "rarely": {"gradient_clip_value": 0.8},
+    "never": {"gradient_clip_value": None},
+}
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("name", CLIPPING)
+def test_fleet_clips_gradients_like_skorch(name, layer_by_layer):
+    model = classifier(callbacks=[GradientNormClipping(**CLIPPING[name])], lr=0.5)
+    results = assert_fleet_equals_skorch(model, X, Y, layer_by_layer=layer_by_layer)
+    (plain,) = train_by_fleets([make_run(classifier(lr=0.5), X, Y)], X, Y, layer_by_layer=layer_by_layer)
+    assert (plain.history == results[0].history) == (name == "never")
 
 
 # -- batches --------------------------------------------------------------------------------------

@@ -134,8 +134,8 @@ class Batches(DataLoader):
 
 REASONS = {
     "OwnLoss overrides get_loss; a fleet runs skorch's own training loop": {"kind": OwnLoss},
-    "the callback 'Idle' (Idle) may act on the model; a fleet supports only ": {"callbacks": [Idle]},
-    "the callback 'f1' (EpochScoring) may act on the model; a fleet supports only ": {
+    "a fleet cannot call the callback 'Idle' (Idle); it supports only ": {"callbacks": [Idle]},
+    "a fleet cannot call the callback 'f1' (EpochScoring); it supports only ": {
         "callbacks": [("f1", EpochScoring("f1_macro", lower_is_better=False))]
     },
     "warm_start is True; a fleet needs False": {"warm_start": True},
@@ -151,7 +151,8 @@ REASONS = {
     },
     "criterion is MultiMarginLoss; a fleet supports CrossEntropyLoss, ": {"criterion": nn.MultiMarginLoss},
     "criterion__reduction is 'sum'; a fleet needs 'mean'": {"criterion__reduction": "sum"},
-    "optimizer is Adagrad; a fleet supports SGD, Adam, AdamW, RMSprop": {"optimizer": torch.optim.Adagrad},
+    "optimizer is Rprop; a fleet supports SGD, Adam, AdamW, RMSprop, Adadelta, Adagrad, Adamax, ASGD, NAdam, "
+    "RAdam": {"optimizer": torch.optim.Rprop},
     "optimizer__maximize is True, which a fleet does not support": {"optimizer__maximize": True},
 }
 

@@ -166,6 +166,8 @@ class Loop:
         for indices in torch.split(order[:, :samples], run.batch_size, 1):
             x, targets = self.data.batch(indices)
             self.loss_sums.add_(self.step.compute_gradients(x, targets), alpha=targets.shape[1])
+            if run.clipping:
+                self.step.stack.clip_grad_norms(*run.clipping)
             self.optimizer.step()
             if run.schedule and run.schedule.every == "batch":
                 for state in self.active:
@@ -296,6 +298,8 @@ def _count_correct(outputs: Tensor, targets: Tensor, scoring: str) -> Tensor:
     """Return how many samples each network classifies correctly, from outputs (R, n, ...)."""
     if scoring == "classes":
         return (outputs.argmax(2) == targets).sum(1)
-    if scoring == "binary":
-        return ((outputs.reshape(targets.shape) > 0) == (targets > 0.5)).sum(1)
-    return outputs.new_zeros(len(outputs))
+    if not scoring:
+        return outputs.new_zeros(len(outputs))
+    threshold = 0.5 if scoring == "binary probabilities" else 0.0
+    correct = (outputs.reshape(targets.shape) > threshold) == (targets > 0.5)
+    return correct.reshape(*targets.shape[:2], -1).all(2).sum(1)

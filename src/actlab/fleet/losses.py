@@ -8,7 +8,10 @@ import torch
 from torch import Tensor, nn
 
 _IGNORED = nn.CrossEntropyLoss().ignore_index
-_KINDS = (nn.CrossEntropyLoss, nn.NLLLoss, nn.BCEWithLogitsLoss, nn.MSELoss)
+_CLASSES = (nn.CrossEntropyLoss, nn.NLLLoss)
+_BINARY = (nn.BCEWithLogitsLoss, nn.BCELoss)
+_NUMBERS = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.PoissonNLLLoss)
+_KINDS = (*_CLASSES, *_BINARY, *_NUMBERS)
 
 
 def find_loss_problem(loss: nn.Module) -> str:
@@ -24,10 +27,24 @@ def compute_loss(loss: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the loss of one network's outputs (n, ...) as skorch computes it."""
     if isinstance(loss, nn.NLLLoss):  # skorch's convention: the network returns probabilities
         outputs = torch.log(outputs + torch.finfo(outputs.dtype).eps)
-    if isinstance(loss, nn.BCEWithLogitsLoss):
+    if isinstance(loss, _BINARY):
         outputs = _without_column(outputs, targets)
+    if isinstance(loss, _NUMBERS):
+        _check_shapes(outputs, targets)
     result: Tensor = loss(outputs, targets)
     return result
+
+
+def is_for_classes(loss: nn.Module) -> bool:
+    """Return whether the targets of a loss are class indices."""
+    return isinstance(loss, _CLASSES)
+
+
+def find_scoring(loss: nn.Module) -> str:
+    """Return how to compute the accuracy of a classifier, as in :attr:`Run.scoring`."""
+    if isinstance(loss, _CLASSES):
+        return "classes"
+    return {nn.BCEWithLogitsLoss: "binary", nn.BCELoss: "binary probabilities"}.get(type(loss), "")
 
 
 def has_explicit_gradient(loss: nn.Module) -> bool:
@@ -67,14 +84,18 @@ def compute_loss_and_gradients(
         grads = logs.exp_().scatter_add_(samples, labels, _minus_one(labels.shape, logs.dtype, logs.device))
         return losses, grads.mul_(1 / size).transpose(samples, classes)
     flat = _without_column(outputs, targets) if isinstance(loss, nn.BCEWithLogitsLoss) else outputs
-    if flat.shape != targets.shape:
-        raise ValueError(f"outputs are {tuple(outputs.shape)}, but targets {tuple(targets.shape)}")
+    _check_shapes(flat, targets)
     if isinstance(loss, nn.MSELoss):
         difference = outputs - targets
         return _sum(difference * difference, stacked).div_(size), difference.mul_(2 / size)
     values = nn.functional.binary_cross_entropy_with_logits(flat, targets, reduction="none")
     grads = (torch.sigmoid(flat) - targets).mul_(1 / size)
     return _sum(values, stacked).div_(size), grads.reshape(outputs.shape)
+
+
+def _check_shapes(outputs: Tensor, targets: Tensor) -> None:
+    if outputs.shape != targets.shape:  # torch would broadcast them
+        raise ValueError(f"outputs are {tuple(outputs.shape)}, but targets {tuple(targets.shape)}")
 
 
 def _without_column(outputs: Tensor, targets: Tensor) -> Tensor:

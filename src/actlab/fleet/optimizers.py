@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -12,10 +13,8 @@ from torch import Tensor
 from actlab.fleet.run import Optimizer
 
 
-class StackedOptimizer(ABC):
-    """One optimizer with its state, for R networks whose weights are the rows of a matrix.
-
-    Each step does what torch.optim's optimizer of that name does, in the same order of operations.
+class FleetOptimizer(ABC):
+    """The optimizers of R networks whose weights are the rows of a matrix, with their state.
 
     Args:
         optimizers: The optimizer of every network; they agree in name and flags.
@@ -25,11 +24,34 @@ class StackedOptimizer(ABC):
     Attributes:
         number_names: The numeric arguments of torch.optim's optimizer besides ``lr``.
         flag_names: The boolean arguments that choose a variant.
-        state_names: The tensors of its state, with the flag that enables each; an empty text for always.
     """
 
     number_names: ClassVar[tuple[str, ...]]
     flag_names: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def __init__(self, optimizers: Sequence[Optimizer], weights: Tensor, grads: Tensor) -> None: ...
+
+    @abstractmethod
+    def set_number(self, name: str, values: Sequence[float]) -> None:
+        """Set a numeric hyper-parameter of every network."""
+
+    @abstractmethod
+    def copy_networks(self, other: Any, indices: Tensor) -> None:
+        """Copy state and numbers of the networks with these indices (k,) from an optimizer of this class."""
+
+    @abstractmethod
+    def step(self) -> None:
+        """Update the weights by one step."""
+
+
+class StackedOptimizer(FleetOptimizer):
+    """One update of all networks, as torch.optim's optimizer of that name, in the same order of operations.
+
+    Attributes:
+        state_names: The tensors of its state, with the flag that enables each; an empty text for always.
+    """
+
     state_names: ClassVar[Mapping[str, str]]
 
     def __init__(self, optimizers: Sequence[Optimizer], weights: Tensor, grads: Tensor) -> None:
@@ -59,10 +81,6 @@ class StackedOptimizer(ABC):
                 value.copy_(others[name][indices])
         for name, value in self.rounded.items():
             value.copy_(self.numbers[name])
-
-    @abstractmethod
-    def step(self) -> None:
-        """Update the weights by one step."""
 
     def _add_weight_decay(self) -> None:
         if self.decays:
@@ -146,11 +164,51 @@ class RMSprop(StackedOptimizer):
         self.weights.addcmul_(velocity, self.rounded["lr"], value=-1)
 
 
-OPTIMIZERS: Mapping[str, type[StackedOptimizer]] = {
+class SeparateOptimizers(FleetOptimizer):
+    """One optimizer of torch.optim per network. It sees the weights as one vector, so it is element-wise."""
+
+    def __init__(self, optimizers: Sequence[Optimizer], weights: Tensor, grads: Tensor) -> None:
+        self.rows = list(weights.unbind())
+        for row, grad in zip(self.rows, grads, strict=True):
+            row.grad = grad
+        kind = getattr(torch.optim, optimizers[0].name)
+        pairs = zip(self.rows, optimizers, strict=True)
+        self.optimizers = [kind([row], **make_torch_arguments(rule)) for row, rule in pairs]
+
+    def set_number(self, name: str, values: Sequence[float]) -> None:
+        """Set a numeric hyper-parameter of every network."""
+        for optimizer, value in zip(self.optimizers, values, strict=True):
+            group = optimizer.param_groups[0]
+            group |= {"betas": (value, group["betas"][1])} if name == "beta1" else {name: value}
+
+    def copy_networks(self, other: SeparateOptimizers, indices: Tensor) -> None:
+        """Copy state and numbers of the networks with these indices (k,) from an optimizer of this class."""
+        for optimizer, row, index in zip(self.optimizers, self.rows, indices.tolist(), strict=True):
+            before = other.optimizers[index]
+            optimizer.param_groups = [{**before.param_groups[0], "params": [row]}]
+            optimizer.state[row] = before.state[other.rows[index]]
+
+    def step(self) -> None:
+        """Update the weights by one step."""
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+
+def _separate(name: str) -> type[FleetOptimizer]:
+    """Return a class that uses an optimizer of torch.optim, with the arguments that torch documents."""
+    arguments = inspect.signature(getattr(torch.optim, name)).parameters
+    kinds = {name: type(argument.default) for name, argument in arguments.items() if name != "lr"}
+    flags = [n for n, kind in kinds.items() if kind is bool and n not in ("capturable", "differentiable")]
+    numbers = [n for n, kind in kinds.items() if kind in (int, float) or n == "betas"]
+    return type(name, (SeparateOptimizers,), {"number_names": tuple(numbers), "flag_names": tuple(flags)})
+
+
+OPTIMIZERS: Mapping[str, type[FleetOptimizer]] = {
     "SGD": SGD,
     "Adam": Adam,
     "AdamW": AdamW,
     "RMSprop": RMSprop,
+    **{name: _separate(name) for name in ("Adadelta", "Adagrad", "Adamax", "ASGD", "NAdam", "RAdam")},
 }
 
 

@@ -35,10 +35,10 @@ class Optimizer:
     """An optimizer of torch.optim with its hyper-parameters.
 
     Args:
-        name: ``"SGD"``, ``"Adam"``, ``"AdamW"`` or ``"RMSprop"``.
+        name: The class in torch.optim, such as ``"SGD"``.
         numbers: Numeric hyper-parameters by torch.optim's names; ``betas`` as ``beta1`` and ``beta2``.
             They may differ between the runs of a fleet.
-        flags: The variants that are on: ``nesterov``, ``amsgrad`` or ``centered``.
+        flags: The variants that are on, such as ``nesterov``, ``amsgrad`` or ``centered``.
     """
 
     name: str
@@ -97,8 +97,10 @@ class Run:
         piece: Samples per validation batch if the loss depends on it; 0 for any number.
         drop_last: Whether to drop an incomplete last batch.
         schedule: The learning rate schedule; None for a constant rate.
+        clipping: The largest norm of the gradients and the type of the norm; None for no clipping.
         stopping: The rule of early stopping; None for no early stopping.
-        scoring: How to compute the accuracy: ``"classes"``, ``"binary"``, or ``""`` for no accuracy.
+        scoring: How to compute the accuracy: ``"classes"``, ``"binary"`` for logits, ``"binary
+            probabilities"``, or ``""`` for no accuracy.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         precision: ``"float32"``, or ``"bf16"`` for matrix products in bfloat16.
         init: ``"torch"`` for the initial weights of the module, or ``"matched"`` for :func:`actlab.init_`.
@@ -119,6 +121,7 @@ class Run:
     drop_last: bool = False
     piece: int = 0
     schedule: Schedule | None = None
+    clipping: tuple[float, float] | None = None
     stopping: EarlyStopping | None = None
     scoring: str = "classes"
     device: str = "cpu"

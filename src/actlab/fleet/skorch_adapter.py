@@ -17,6 +17,7 @@ from skorch.callbacks import (
     EarlyStopping,
     EpochScoring,
     EpochTimer,
+    GradientNormClipping,
     LRScheduler,
     PassthroughScoring,
     PrintLog,
@@ -29,7 +30,7 @@ from torch.utils.data import DataLoader
 
 from actlab.errors import summarize_error
 from actlab.fleet import run as fleet_run
-from actlab.fleet.losses import find_loss_problem, has_explicit_gradient
+from actlab.fleet.losses import find_loss_problem, find_scoring, has_explicit_gradient, is_for_classes
 from actlab.fleet.optimizers import OPTIMIZERS, make_torch_arguments
 from actlab.fleet.run import Optimizer, Result, Run, Schedule
 from actlab.fleet.stacked_weights import load_module_state
@@ -93,7 +94,7 @@ def read_run(net: skorch.NeuralNet, X: Any, y: Any) -> Run:
     is_explicit = has_explicit_gradient(loss)
     _check_data(X, y, loss, is_explicit)
     batches = _read_batches(net, X)
-    if not is_explicit:  # a mean with class weights depends on the batch
+    if is_for_classes(loss) and not is_explicit:  # a mean with class weights depends on the batch
         size = _validation_batch_size(net)
         batches["piece"] = len(X) if size == -1 else size
     return Run(
@@ -104,7 +105,7 @@ def read_run(net: skorch.NeuralNet, X: Any, y: Any) -> Run:
         epochs=net.max_epochs,
         device=str(net.device),
         **batches,
-        **_read_callbacks(net),
+        **_read_callbacks(net, loss),
     )
 
 
@@ -198,7 +199,7 @@ def _check_data(X: Any, y: Any, loss: nn.Module, is_explicit: bool) -> None:
     if X.dtype not in _DTYPES or X.ndim < 2:
         need = "a fleet needs numbers in native byte order, in two dimensions or more"
         raise NeedsSkorch(f"X has the dtype {X.dtype.str} and the shape {X.shape}; {need}")
-    classes = isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss)
+    classes = is_for_classes(loss)
     if y.dtype != (expected := np.dtype(np.int64 if classes else np.float32)):
         raise NeedsSkorch(f"y has the dtype {y.dtype}; a fleet needs {expected} for {type(loss).__name__}")
     if classes and is_explicit and y.size and y.min() < 0:
@@ -247,25 +248,29 @@ def _read_optimizer(net: skorch.NeuralNet) -> Optimizer:
     return optimizer
 
 
-def _read_callbacks(net: skorch.NeuralNet) -> dict[str, Any]:
+def _read_callbacks(net: skorch.NeuralNet, loss: nn.Module) -> dict[str, Any]:
     settings: dict[str, Any] = {"scoring": ""}
     net.initialize_callbacks()
     for name, callback in net.callbacks_:
         kind = type(callback)
         is_scoring = kind is EpochScoring and name == "valid_acc" and not callback.on_train
         if is_scoring and callback.scoring == "accuracy":
-            settings["scoring"] = "binary" if isinstance(net, skorch.NeuralNetBinaryClassifier) else "classes"
+            settings["scoring"] = find_scoring(loss)
         elif kind is EarlyStopping and "stopping" not in settings and callback.monitor in _MONITORED:
             fields = dataclasses.fields(fleet_run.EarlyStopping)
             options = {field.name: getattr(callback, field.name) for field in fields}
             settings["stopping"] = fleet_run.EarlyStopping(**options)
         elif kind is LRScheduler and "schedule" not in settings:
             settings["schedule"] = _read_schedule(callback)
+        elif kind is GradientNormClipping and "clipping" not in settings:
+            if callback.gradient_clip_value is not None:
+                limit = callback.gradient_clip_value, callback.gradient_clip_norm_type
+                settings["clipping"] = tuple(map(float, limit))
         elif kind is PassthroughScoring and name in ("train_loss", "valid_loss"):
             pass
         elif kind not in (EpochTimer, PrintLog):
-            need = "a fleet supports only EarlyStopping, LRScheduler and skorch's default callbacks"
-            raise NeedsSkorch(f"the callback {name!r} ({kind.__name__}) may act on the model; {need}")
+            need = "it supports only EarlyStopping, GradientNormClipping, LRScheduler and the default ones"
+            raise NeedsSkorch(f"a fleet cannot call the callback {name!r} ({kind.__name__}); {need}")
     return settings
 
 

@@ -54,6 +54,13 @@ class Stack:
         for name, value in self.untrained.items():
             value.copy_(other.untrained[name][indices])
 
+    def clip_grad_norms(self, most: float, norm_type: float) -> None:
+        """Clip the norm of the gradients of every network, as :func:`torch.nn.utils.clip_grad_norm_`."""
+        grads = self.grad_views.values()
+        norms = [torch.linalg.vector_norm(g.flatten(1), norm_type, 1) for g in grads]
+        total = torch.linalg.vector_norm(torch.stack(norms, 1), norm_type, 1, keepdim=True)
+        self.grads.mul_((most / (total + 1e-6)).clamp_(max=1.0))
+
     def load_state_dict(self, index: int, state: Mapping[str, Tensor]) -> None:
         """Load a state from :meth:`state_dict` into one network."""
         for name, view in self.views.items():
