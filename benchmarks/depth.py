@@ -73,7 +73,10 @@ def page(epochs: int) -> str:
     )
     sentences = "\n".join(f"> {sentence}\n>" for sentence in comparison.sentences()).rstrip("\n>")
     return _PAGE.format(
-        machine=machine("cpu"), epochs=epochs, tables=comparison.to_markdown().strip(), sentences=sentences
+        machine=machine("cpu"),
+        epochs=epochs,
+        tables="\n".join(map(comparison.to_markdown, ("ranking", "verdicts"))).strip(),
+        sentences=sentences,
     )
 
 

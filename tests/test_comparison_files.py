@@ -1,4 +1,4 @@
-"""Comparison.to_csv, Comparison.load and tables for papers."""
+"""Comparison.to_csv and Comparison.load."""
 
 import json
 
@@ -61,17 +61,3 @@ def test_comparison_load_rejects_a_broken_folder(dataset, tmp_path, change, mess
     with pytest.raises(UsageError, match=message) as caught:
         Comparison.load(tmp_path)
     assert "\n" not in str(caught.value)
-
-
-def test_comparison_to_latex_and_to_markdown(dataset):
-    names = ["leaky_relu(negative_slope=0.2)", "relu"]
-    comparison = compare(names, dataset, seeds=2, tune=None, **SHORT)
-    text = comparison.to_latex()
-    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
-    assert r"leaky\_relu(negative\_slope=0.2)" in text
-    assert "_" not in text.replace(r"\_", "")
-    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
-    assert {row.count(" & ") for row in rows} == {5, 7}
-    lines = comparison.to_markdown().splitlines()
-    assert lines[0] == "| rank | activation | mean | std | runs | status |"
-    assert all(line.startswith("| ") for line in lines if line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +20,7 @@ import skorch
 from actlab.activation.definition import Activation
 from actlab.comparison.config import ComparisonConfig, parse_budget
 from actlab.comparison.curves import sample_curves
-from actlab.comparison.files import format_latex, format_markdown, read_comparison, write_comparison
+from actlab.comparison.files import read_comparison, write_comparison
 from actlab.comparison.pairing import judge_pairs
 from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.runner import Finished, Runner
@@ -40,8 +41,10 @@ from actlab.data.dataset import Dataset, load_data
 from actlab.errors import UsageError
 from actlab.files import create_output_folder
 from actlab.ledger.session import LedgerLike
+from actlab.report.paper_tables import format_latex, format_markdown
 from actlab.report.sentences import describe_comparison
-from actlab.report.tables import to_json_rows
+from actlab.report.summary import format_summary
+from actlab.report.tables import WIDTH, to_json_rows
 from actlab.stats.sequential import Pair, SequentialTest
 from actlab.stats.verdict import LEVEL, Verdict
 from actlab.training.train import TrainSettings
@@ -52,9 +55,11 @@ if TYPE_CHECKING:
 _UNREAD = ["split", "how", "reason_alone", "chance", "key"]  # columns of the results that are not plotted
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """The result of a comparison: its tables and settings.
+
+    ``print(comparison)`` shows a summary, and a notebook shows the ranking with a chart.
 
     Attributes:
         results: One row per run, in the order of activations, seeds and folds: ``activation``; ``split``
@@ -113,6 +118,19 @@ class Comparison:
     about: Mapping[str, Any] = field(default_factory=dict)
     as_given: Comparison | None = None
 
+    def __repr__(self) -> str:
+        return format_summary(self)
+
+    def __str__(self) -> str:
+        """Return a summary that fits a terminal with less than 80 columns, too."""
+        return format_summary(self, min(WIDTH, shutil.get_terminal_size().columns))
+
+    def _repr_html_(self) -> str:
+        """Return the summary that a notebook shows."""
+        from actlab.report.html.notebook import render_summary
+
+        return render_summary(self)
+
     def to_csv(self, folder: str | Path) -> list[Path]:
         """Write all tables into a folder, which :meth:`load` reads; return the files."""
         return write_comparison(self, create_output_folder(folder))
@@ -132,13 +150,46 @@ class Comparison:
         """Return the result in sentences."""
         return describe_comparison(self)
 
-    def to_markdown(self) -> str:
-        """Return ranking and verdicts as Markdown tables."""
-        return format_markdown(self)
+    def report(self, path: str | Path) -> Path:
+        """Write the report page: one HTML file with all tables and charts, which makes no network request.
 
-    def to_latex(self) -> str:
-        """Return ranking and verdicts as LaTeX tables, for ``booktabs``."""
-        return format_latex(self)
+        Args:
+            path: The file, such as ``"report.html"``. It is written completely or not at all.
+
+        Returns:
+            The file.
+
+        Raises:
+            ImportError: Jinja is not installed; the message explains how to install it.
+            UsageError: The file cannot be written.
+        """
+        from actlab.report.html.page import write_report
+
+        write_report(self, Path(path))
+        return Path(path)
+
+    def to_markdown(self, table: str = "ranking") -> str:
+        """Return a table as Markdown, with the name of the statistical test below it.
+
+        Args:
+            table: ``"ranking"`` or ``"verdicts"``. Scores that are shares are in percent, and their
+                differences in percentage points.
+
+        Raises:
+            UsageError: There is no such table.
+        """
+        return format_markdown(self, table)
+
+    def to_latex(self, table: str = "ranking") -> str:
+        """Return a table as a LaTeX float for ``booktabs``, with the name of the test in its caption.
+
+        Args:
+            table: As for :meth:`to_markdown`.
+
+        Raises:
+            UsageError: There is no such table.
+        """
+        return format_latex(self, table)
 
     def to_hiplot(self) -> HiPlotPage:
         """Return :attr:`results` as a HiPlot page, one line per run, coloured by activation.

@@ -1,4 +1,4 @@
-"""A comparison as files: CSV for programs, Markdown and LaTeX for papers."""
+"""A comparison as files."""
 
 from __future__ import annotations
 
@@ -30,14 +30,6 @@ _TEXT = (
     *("a", "b", "verdict", "part", "name"),
 )
 _HISTOGRAMS = ("values", "gradients")
-_SHOWN = {
-    "ranking": ["rank", "activation", "mean", "std", "runs", "status"],
-    "verdicts": ["a", "verdict", "b", "difference", "low", "high", "p_holm", "seeds"],
-}
-_ESCAPED = str.maketrans(
-    {c: f"\\{c}" for c in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-)
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> list[Path]:
@@ -127,44 +119,6 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
     for column in set(_TEXT) & set(frame):
         frame[column] = frame[column].fillna("")
     return frame
-
-
-def format_markdown(comparison: Comparison) -> str:
-    """Return ranking and verdicts as two Markdown tables."""
-    return "\n\n".join(_format_markdown_table(_select_columns(comparison, name)) for name in _SHOWN) + "\n"
-
-
-def _format_markdown_table(frame: pd.DataFrame) -> str:
-    rule = ["--:" if pd.api.types.is_numeric_dtype(frame[c]) else "---" for c in frame]
-    rows = [[_format_cell(v).replace("|", r"\|") for v in row] for row in frame.itertuples(index=False)]
-    lines = [[str(column) for column in frame], rule, *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def format_latex(comparison: Comparison) -> str:
-    """Return ranking and verdicts as two LaTeX ``tabular`` environments; they need the package booktabs."""
-    return "\n\n".join(_format_latex_table(_select_columns(comparison, name)) for name in _SHOWN) + "\n"
-
-
-def _format_latex_table(frame: pd.DataFrame) -> str:
-    columns = "".join("r" if pd.api.types.is_numeric_dtype(frame[c]) else "l" for c in frame)
-    rows = [[_format_cell(v).translate(_ESCAPED) for v in row] for row in frame.itertuples(index=False)]
-    head, *body = [f"{' & '.join(row)} \\\\" for row in [[str(c).translate(_ESCAPED) for c in frame], *rows]]
-    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
-    return "\n".join([*lines, r"\end{tabular}"])
-
-
-def _select_columns(comparison: Comparison, name: str) -> pd.DataFrame:
-    table: pd.DataFrame = getattr(comparison, name)
-    return table[_SHOWN[name]]
-
-
-def _format_cell(value: Any) -> str:
-    if pd.isna(value):
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.2g}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"
-    return " ".join(str(value).split())
 
 
 def _to_plain(value: Any) -> Any:
