@@ -310,7 +310,7 @@ def test_compare_help_shows_defaults(capsys):
     main(["compare", "--help"])
     page = " ".join(capsys.readouterr().out.split())
     assert "--seed N seed of all random numbers (default: 0)" in page
-    assert ".csv file (default: digits)" in page
+    assert "a subfolder per class (default: digits)" in page
 
 
 @pytest.mark.parametrize("verb", ["train", "compare relu tanh"])

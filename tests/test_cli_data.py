@@ -2,11 +2,14 @@
 
 import gzip
 import json
+import re
 
 import numpy as np
 import pytest
 
 from actlab.cli import main
+from actlab.cli.parser import create_parser
+from actlab.data.dataset import NAMES
 from tests.command_line import actlab, in_empty_folder, list_names, refused
 
 __all__ = ["in_empty_folder"]
@@ -157,3 +160,12 @@ def test_compare_rejects_a_broken_csv_file_without_traceback(tmp_path):
         "(counted from 0); write numbers as 1234.5, or read the file with pandas.read_csv(decimal=..., "
         "thousands=...) and pass the DataFrame to load_data\n"
     )
+
+
+@pytest.mark.parametrize("verb", ["train", "compare"])
+def test_help_of_data_lists_every_name(verb):
+    actions = create_parser()._subparsers._group_actions[0].choices[verb]._actions
+    (text,) = (action.help for action in actions if action.dest == "data")
+    listed = re.findall(r"[\w.:-]+", text)
+    names = dict.fromkeys("emnist-SPLIT" if name.startswith("emnist-") else name for name in NAMES)
+    assert listed[: len(names)] == list(names)

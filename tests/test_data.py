@@ -71,10 +71,13 @@ def test_dataset_fingerprint_depends_exactly_on_the_values(tmp_path):
     [
         (
             "mnits",
-            "unknown data 'mnits' .did you mean 'mnist'..; pass one of digits, mnist, fashion-mnist, kmnist",
+            "unknown data 'mnits' .did you mean 'mnist'..; pass one of digits, .*, cifar100, openml:NAME",
         ),
         ("MNIST", "unknown data 'MNIST' .did you mean 'mnist'"),
-        ("table.xlsx", "unknown data 'table.xlsx'; pass one of .* or a path that ends in .npz or .csv"),
+        (
+            "table.xlsx",
+            "unknown data 'table.xlsx'; pass one of .*, a .npz or .csv file, or a folder of images$",
+        ),
         ("", "unknown data ''"),
         ("nowhere.npz", "no such file: 'nowhere.npz'"),
         ("nowhere.csv", "no such file: 'nowhere.csv'"),

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from actlab.training.train import TrainSettings
 
 ACTIVATION = 'name such as "elu(alpha=0.5)", formula:TEXT, package.module:Name or file.py:name'
+SOURCES = (
+    "digits, iris, wine, breast_cancer, diabetes, mnist, fashion-mnist, kmnist, emnist-SPLIT, cifar10, "
+    "cifar100, openml:NAME, openml:ID, a .npz or .csv file, or a folder of images with a subfolder per class"
+)
 FIGURES = "also write figures as PNG and SVG into DIR/figures"
 DEVICE: dict[str, Any] = {"default": "cpu", "metavar": "D", "help": "cpu, cuda or cuda:N"}
 JSON: dict[str, Any] = {"action": "store_true", "help": "print one JSON object instead of text"}
@@ -95,9 +99,9 @@ def add_command(
 def add_data_options(parser: Parser, **source: Any) -> None:
     """Add the options that select the data; ``source`` configures ``--data`` itself."""
     add = parser.add_argument_group("data").add_argument
-    add("--data", metavar="NAME|FILE", **source)
+    add("--data", metavar="NAME|PATH", **source)
     add("--data-dir", metavar="DIR", help="folder with the dataset files (default: download them)")
-    add("--target", metavar="COLUMN", help="column of a .csv file to predict")
+    add("--target", metavar="COLUMN", help="column of a table to predict")
     add("--regression", action="store_true", help="predict a number instead of a class")
     axis = "first or last: axis of the channels in an .npz file of images "
     axis += "(default: the axis of length 1, 3 or 4)"

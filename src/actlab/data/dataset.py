@@ -15,19 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from actlab.data.readers import (
-    IMAGES,
-    IN_PANDAS,
-    Array,
-    convert_arrays,
-    convert_frame,
-    download,
-    read_csv,
-    read_diabetes,
-    read_digits,
-    read_images,
-    read_npz,
-)
+from actlab.data.image_folder import read_image_folder
+from actlab.data.images import IMAGES, read_images, reshape_pixels
+from actlab.data.named_tables import OPENML, TABLES, download_table, read_bundled_table, read_digits
+from actlab.data.readers import IN_PANDAS, Array, convert_arrays, convert_frame, read_csv, read_npz
 from actlab.data.standardise import standardise_features, standardise_targets
 from actlab.errors import DataWarning, UsageError, did_you_mean
 
@@ -114,14 +105,17 @@ class Dataset:
 
 
 _REGRESSION = "diabetes"
-NAMES = ("digits", *IMAGES, _REGRESSION)
+NAMES = ("digits", *TABLES, *IMAGES)
 _ARGUMENTS = {  # of load_data, for each kind of source
     ".csv": ("target", "regression"),
     ".npz": ("regression", "channels"),
     "DataFrame": ("target", "regression"),
     "arrays": ("regression", "channels"),
-    **dict.fromkeys(IMAGES, ("data_dir",)),
+    "folder": (),
+    OPENML: ("target", "regression"),
     "digits": (),
+    **dict.fromkeys(TABLES, ()),
+    **dict.fromkeys(IMAGES, ("data_dir",)),
     _REGRESSION: ("regression",),
 }
 _CHANNELS = (1, 3, 4)  # grey, RGB and RGBA
@@ -144,9 +138,15 @@ def load_data(
     Args:
         source: One of
 
-            - ``"digits"`` (8x8 images, comes with scikit-learn, works offline); ``"mnist"``,
-              ``"fashion-mnist"`` or ``"kmnist"`` (the 60,000 training images, 28x28); ``"diabetes"`` (a
-              regression, comes with scikit-learn);
+            - ``"digits"`` (8x8 images), ``"iris"``, ``"wine"``, ``"breast_cancer"`` or ``"diabetes"`` (a
+              regression), which come with scikit-learn and work offline;
+            - ``"mnist"``, ``"fashion-mnist"``, ``"kmnist"``, ``"emnist-balanced"`` (or ``-letters``,
+              ``-digits``, ``-mnist``, ``-byclass``, ``-bymerge``), ``"cifar10"`` or ``"cifar100"`` (its
+              fine labels): the training images;
+            - ``"openml:NAME"`` or ``"openml:ID"``: a table of openml.org, downloaded once into
+              scikit-learn's cache;
+            - a folder with a subfolder of image files for each class, all grey or RGB and of one size. They
+              need Pillow. Images with fewer channels than others are read as RGB;
             - a path ending in ``.npz``: arrays X (n, ...) of numbers, flattened to (n, d), and y (n,) or
               (n, 1) of integers or strings, or of numbers for a regression. X with the shape (n, h, w), (n,
               c, h, w) or (n, h, w, c) contains images;
@@ -155,13 +155,17 @@ def load_data(
               ``|`` separate the fields; an empty cell is a missing value;
             - a pandas DataFrame, with the same contents. Its index is not a feature.
 
-            Files may be compressed by gzip.
-        data_dir: For the 28x28 images: the folder with ``train-images-idx3-ubyte`` and
-            ``train-labels-idx1-ubyte``, plain or ``.gz``, or the root folder of torchvision's layout.
-            Without it, the files are downloaded once from openml.org into scikit-learn's cache.
-        target: For ``.csv`` and a DataFrame: the name of the target column. All other columns are features
-            and must be numeric.
-        regression: For files and data in memory: whether the targets are numbers, not classes.
+            Files may be compressed by gzip. Columns that are named like the pixels of a square image, such
+            as ``pixel0`` to ``pixel783`` or ``1x1`` to ``28x28``, are an image.
+        data_dir: For named images: the folder of their files, or the root folder of torchvision's layout.
+            MNIST and similar sets have IDX files, under the names of their publishers or of Kaggle, plain
+            or ``.gz``, or a table ``NAME_train.csv``. EMNIST's files contain transposed images, which are
+            transposed again. CIFAR has the files of the binary version. Without it, ``"mnist"``,
+            ``"fashion-mnist"`` and ``"kmnist"`` are downloaded once from openml.org into scikit-learn's
+            cache.
+        target: For tables: the name of the target column (openml: by default that of the table). All other
+            columns are features and must be numeric.
+        regression: For tables, files and data in memory: whether the targets are numbers, not classes.
         channels: For images (n, c, h, w) or (n, h, w, c): ``"first"`` or ``"last"``. By default the channels
             are the first or the last axis of an image, whichever has length 1, 3 or 4, and the first if
             neither has.
@@ -171,9 +175,9 @@ def load_data(
 
     Raises:
         UsageError: The name is unknown, an argument does not apply to it, a file is missing, damaged or of
-            the wrong kind, the download failed, X is constant or not finite, y has fewer than two classes,
-            the targets of a regression are constant, not finite or not numbers, or both the first and the
-            last axis of images can be the channels.
+            the wrong kind, images have different sizes or do not fit into memory, the download failed, X is
+            constant or not finite, y has fewer than two classes, the targets of a regression are constant,
+            not finite or not numbers, or both the first and the last axis of images can be the channels.
 
     Warns:
         DataWarning: The last axis of images was interpreted as the channels, or commas as decimal points.
@@ -187,7 +191,8 @@ def load_data(
         (1, 2, 3)
     """
     untyped: Any = source
-    kind, columns = _classify_source(untyped), None
+    kind = _classify_source(untyped)
+    columns: list[str] = []
     name = str(untyped) if isinstance(untyped, str | os.PathLike) else kind
     _check_arguments(kind, name, data_dir, target, regression, channels)
     if kind in (".csv", ".npz"):
@@ -198,17 +203,21 @@ def load_data(
             X, y = read_npz(path, regression)
         else:
             X, y, columns = read_csv(path, target, regression)
-    elif kind == "DataFrame":
-        X, y, columns = convert_frame(untyped, target, regression, name)
+    elif kind in ("DataFrame", OPENML, *TABLES):
+        frame, column = untyped, target
+        if kind != "DataFrame":
+            frame, column = download_table(name, target) if kind == OPENML else read_bundled_table(name)
+        X, y, columns = convert_frame(frame, column, regression or kind == _REGRESSION, name)
     elif kind == "arrays":
         X, y = convert_arrays(untyped[0], untyped[1], regression, name)
-    elif kind == _REGRESSION:
-        X, y = read_diabetes()
-    elif kind == "digits":
-        X, y = read_digits()
+    elif kind == "folder":
+        name = Path(untyped).resolve().name
+        X, y = read_image_folder(Path(untyped))
     else:
-        X, y = download(name) if data_dir is None else read_images(name, Path(data_dir))
-    X = _move_channels_first(X, channels, name)
+        X, y = read_digits() if kind == "digits" else read_images(name, data_dir)
+    if kind in (".npz", "arrays"):
+        X = _move_channels_first(X, channels, name)
+    X = reshape_pixels(X, columns)
     return _make_dataset(X, y, columns, name=name, regression=regression or kind == _REGRESSION)
 
 
@@ -230,11 +239,15 @@ def _classify_source(source: Source) -> str:
         raise UsageError(f"cannot load data of type {type(source).__name__}; {advice}")
     name = str(source)
     suffix = Path(name.lower().removesuffix(".gz")).suffix
+    if name.startswith(OPENML) and name != OPENML:
+        return OPENML
     if suffix in _ARGUMENTS or name in NAMES:
         return suffix or name
+    if os.path.isdir(name):
+        return "folder"
     if os.path.isfile(name):
         raise UsageError(f"cannot load {name!r}; pass a file that ends in .npz or .csv, or {IN_PANDAS}")
-    advice = f"pass one of {', '.join(NAMES)}, or a path that ends in .npz or .csv"
+    advice = f"pass one of {', '.join(NAMES)}, openml:NAME, a .npz or .csv file, or a folder of images"
     raise UsageError(f"unknown data {name!r}{did_you_mean(name, NAMES)}; {advice}")
 
 
@@ -249,7 +262,10 @@ def _check_arguments(
     if channels not in (None, "first", "last"):
         raise UsageError(f"channels must be 'first' or 'last', got {channels!r}")
     values = {"data_dir": data_dir, "target": target, "regression": regression or None, "channels": channels}
-    notes = {"target": ", only with a .csv file or a DataFrame", "regression": ", whose targets are classes"}
+    notes = {
+        "target": ", only with a .csv file, a DataFrame or openml:NAME",
+        "regression": ", whose targets are classes",
+    }
     for argument, value in values.items():
         if value is not None and argument not in _ARGUMENTS[kind]:
             text = argument if value is True else f"{argument} {str(value)!r}"
@@ -283,7 +299,7 @@ def _move_channels_first(X: Array, channels: str | None, name: str) -> Array:
 
 
 def _make_dataset(
-    X: Array, y: Array, columns: Sequence[str] | None = None, *, name: str, regression: bool = False
+    X: Array, y: Array, columns: Sequence[str] = (), *, name: str, regression: bool = False
 ) -> Dataset:
     """Return a Dataset of X (n, ...) and y (n,); ``columns`` are the names of the features in errors."""
     if y.shape[1:] == (1,):

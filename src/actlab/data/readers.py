@@ -5,10 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import gzip
-import http.client
 import io
-import math
-import os
 import re
 import warnings
 import zlib
@@ -29,15 +26,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 
-# Name -> (the name on openml.org, the folder that torchvision makes under its root).
-IMAGES = {
-    "mnist": ("mnist_784", "MNIST"),
-    "fashion-mnist": ("Fashion-MNIST", "FashionMNIST"),
-    "kmnist": ("Kuzushiji-MNIST", "KMNIST"),
-}
-_IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
-_TRAINING_IMAGES = 60_000  # OpenML appends the 10,000 test images to the training images
-_BROKEN = (OSError, ValueError, EOFError, LookupError, RuntimeError, MemoryError, BadZipFile, zlib.error)
+BROKEN = (OSError, ValueError, EOFError, LookupError, RuntimeError, MemoryError, BadZipFile, zlib.error)
 _LISTED = 20  # names in a message
 _GZIP = b"\x1f\x8b"
 _FORMATS = {
@@ -68,7 +57,7 @@ def read_csv(path: Path, target: str | None, regression: bool) -> tuple[Array, A
     if not isinstance(frame.index, pd.RangeIndex) or len(names) != len(frame.columns):
         advice = "name every column, or remove separators at the ends of lines"
         raise UsageError(
-            f"{path.name}: the rows have more fields than the header line ({_format_names(names)}); {advice}"
+            f"{path.name}: the rows have more fields than the header line ({format_names(names)}); {advice}"
         )
     numeric = [column for column in frame if regression or column != target]
     if any(_has_decimal_commas(frame[column]) for column in numeric):
@@ -105,7 +94,7 @@ def convert_frame(
         option = " (--target COLUMN)" if name.lower().endswith(".csv") else ""
         problem = f"set target{option}" if target is None else f"no column {target!r}{suggestion}"
         hint = "; separate fields by commas, semicolons or tabs" if len(columns) == 1 else ""
-        raise UsageError(f"{name}: {problem}; the {kind} column is one of {_format_names(columns)}{hint}")
+        raise UsageError(f"{name}: {problem}; the {kind} column is one of {format_names(columns)}{hint}")
     labels = frame.pop(str(target))
     if len(missing := np.flatnonzero(labels.isna())):
         where = f"{len(missing)} of {len(frame)} rows; the first is y[{missing[0]}]"
@@ -121,10 +110,10 @@ def convert_frame(
 def _read_utf8(path: Path) -> bytes:
     """Return the content of a text file in UTF-8, without a byte order mark."""
     try:
-        with _open(path) as file:
+        with open_file(path) as file:
             content = file.read()
-    except _BROKEN as error:
-        raise UsageError(f"cannot read {str(path)!r} as CSV: {_format_reason(error)}") from error
+    except BROKEN as error:
+        raise UsageError(f"cannot read {str(path)!r} as CSV: {format_reason(error)}") from error
     if kind := next((kind for magic, kind in _FORMATS.items() if content.startswith(magic)), None):
         raise UsageError(f"{str(path)!r} is {kind}, not CSV text; {IN_PANDAS}")
     encoding = "UTF-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "UTF-8"
@@ -151,7 +140,7 @@ def _parse_csv(path: Path, content: bytes, **how: Any) -> pd.DataFrame:
             io.BytesIO(content), keep_default_na=False, na_values=[""], low_memory=False, **how
         )
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read {str(path)!r} as CSV: {_format_reason(error)}") from error
+        raise UsageError(f"cannot read {str(path)!r} as CSV: {format_reason(error)}") from error
     return frame
 
 
@@ -181,7 +170,8 @@ def _refuse_duplicates(columns: list[str], name: str) -> None:
         raise UsageError(f"{name}: several columns have the name {twice[0]!r}; rename all but one")
 
 
-def _format_names(names: Sequence[str]) -> str:
+def format_names(names: Sequence[str]) -> str:
+    """Return names separated by commas, at most 20 of them."""
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return f"{', '.join(names[:_LISTED])}{more}"
 
@@ -224,16 +214,16 @@ def _convert_numbers(values: pd.Series[Any], what: str, name: str) -> Array:
 def read_npz(path: Path, regression: bool) -> tuple[Array, Array]:
     """Return the arrays X and y of an .npz file, with their shapes."""
     try:
-        with _open(path) as raw, np.lib.npyio.NpzFile(raw, allow_pickle=False) as file:
+        with open_file(path) as raw, np.lib.npyio.NpzFile(raw, allow_pickle=False) as file:
             names = file.files
             loaded = {name: file[name] for name in ("X", "y") if name in names}
-    except _BROKEN as error:
+    except BROKEN as error:
         objects = "allow_pickle" in str(error)
         advice = "save numbers, and labels as integers or strings" if objects else _SAVE
-        problem = f"cannot read arrays X and y from {str(path)!r}: {_format_reason(error)}"
+        problem = f"cannot read arrays X and y from {str(path)!r}: {format_reason(error)}"
         raise UsageError(f"{problem}; {advice}") from error
     if missing := [name for name in ("X", "y") if not isinstance(loaded.get(name), np.ndarray)]:
-        contents = f"its arrays are {_format_names(names)}" if names else "it has no arrays"
+        contents = f"its arrays are {format_names(names)}" if names else "it has no arrays"
         raise UsageError(f"{path.name}: no array {missing[0]!r}; {contents}; {_SAVE}")
     return _check_dtypes(loaded["X"], loaded["y"], regression, path.name)
 
@@ -246,7 +236,7 @@ def convert_arrays(X: Any, y: Any, regression: bool, name: str) -> tuple[Array, 
             arrays.append(_to_array(values))
         except (TypeError, ValueError, RuntimeError) as error:
             kind = type(values).__name__
-            problem = f"{letter} of type {kind} cannot be converted to an array ({_format_reason(error)})"
+            problem = f"{letter} of type {kind} cannot be converted to an array ({format_reason(error)})"
             raise UsageError(f"{name}: {problem}; pass an array without missing values") from error
     return _check_dtypes(arrays[0], arrays[1], regression, name)
 
@@ -287,76 +277,8 @@ def _refuse_fractions(labels: Array, name: str) -> None:
         raise UsageError(f"{name}: y contains {bad[0]}; {requirement}")
 
 
-def read_diabetes() -> tuple[Array, Array]:
-    """Return scikit-learn's diabetes: features (442, 10) of one scale, and targets (442,)."""
-    from sklearn.datasets import load_diabetes
-
-    X, y = load_diabetes(return_X_y=True)
-    return X, y
-
-
-def read_digits() -> tuple[Array, Array]:
-    """Return scikit-learn's digits: images (1797, 8, 8) and labels (1797,)."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    return digits.images.astype(np.uint8), digits.target  # whole numbers from 0 to 16, stored as float64
-
-
-def download(name: str) -> tuple[Array, Array]:
-    """Return images (60000, 28, 28) and labels (60000,) from openml.org."""
-    from sklearn.datasets import fetch_openml
-
-    try:
-        bunch = fetch_openml(IMAGES[name][0], version=1, as_frame=False, parser="liac-arff")
-    except (*_BROKEN, http.client.HTTPException) as error:
-        advice = f"; set data_dir to the folder of {_IDX_FILES[0]}"
-        raise UsageError(
-            f"cannot download {name!r} from openml.org: {_format_reason(error)}{advice}"
-        ) from error
-    # Bytes, as in the IDX files, so that both sources give the same fingerprint.
-    images, labels = (part[:_TRAINING_IMAGES] for part in (bunch.data, bunch.target))
-    side = math.isqrt(images.shape[1])  # they are square
-    return images.reshape(-1, side, side).astype(np.uint8), labels.astype(np.int64)
-
-
-def read_images(name: str, data_dir: Path) -> tuple[Array, Array]:
-    """Return images (n, h, w) and labels (n,) from IDX files."""
-    if not os.path.isdir(data_dir):
-        raise UsageError(f"data_dir {str(data_dir)!r} is not a folder")
-    subfolder = f"{IMAGES[name][1]}/raw"
-    # torchvision's folder first: its name identifies the dataset.
-    for folder in (data_dir / subfolder, data_dir / "raw", data_dir):
-        plain = [folder / file for file in _IDX_FILES]
-        paths = [p if os.path.isfile(p) else p.with_name(f"{p.name}.gz") for p in plain]
-        if all(os.path.isfile(p) for p in paths):
-            return _read_idx(paths[0], ndim=3), _read_idx(paths[1], ndim=1)
-    files = " and ".join(f"{file}[.gz]" for file in _IDX_FILES)
-    raise UsageError(f"{name}: {files} must be in {str(data_dir)!r}, or in its subfolder raw or {subfolder}")
-
-
-def _read_idx(path: Path, *, ndim: int) -> npt.NDArray[np.uint8]:
-    """Read an IDX file of unsigned bytes: 00 00 08 ndim, then ndim big-endian uint32 sizes, then the data."""
-    try:
-        # The whole file, because gzip checks its CRC only at the end.
-        with _open(path) as file:
-            content = file.read()
-    except _BROKEN as error:
-        raise UsageError(f"cannot read {str(path)!r}: {_format_reason(error)}; download it again") from error
-    if content[:4] != bytes((0, 0, 8, ndim)):
-        problem = f"begins with '{content[:4].hex(' ')}', not with '00 00 08 0{ndim}'"
-        raise UsageError(f"{str(path)!r} {problem}: it is not an IDX file of bytes with {ndim} dimensions")
-    start = 4 + 4 * ndim
-    shape = tuple(int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4))
-    if len(content) != (needed := start + math.prod(shape)):
-        kind = "truncated" if len(content) < needed else "too long"
-        sizes = f"it has {len(content)} bytes, but its header states {needed}"
-        raise UsageError(f"{str(path)!r} is {kind}: {sizes}; download it again")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
-
-
 @contextlib.contextmanager
-def _open(path: Path) -> Iterator[IO[bytes]]:
+def open_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a file, and decompress gzip data regardless of the file name."""
     with path.open("rb") as file:
         zipped = file.read(len(_GZIP)) == _GZIP
@@ -365,6 +287,6 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
             yield cast(IO[bytes], content)
 
 
-def _format_reason(error: BaseException) -> str:
+def format_reason(error: BaseException) -> str:
     """Return the first line of the error, without the path that the system adds."""
     return (str(getattr(error, "strerror", None) or error) or type(error).__name__).splitlines()[0]

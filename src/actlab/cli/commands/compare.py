@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actlab.cli.options import (
+    SOURCES,
     Parser,
     add_data_options,
     add_output_options,
@@ -48,7 +49,7 @@ def add_options(parser: Parser) -> None:
     """Add the options to the command's parser."""
     activation = 'activation, such as relu, "elu(alpha=0.5)" or "formula:x*tanh(x)"'
     parser.add_argument("activations", nargs="+", metavar="NAME", help=activation)
-    data = "dataset name, or .npz or .csv file (default: digits); repeat it for several datasets"
+    data = f"{SOURCES} (default: digits); repeat it for several datasets"
     add_data_options(parser, action="append", help=data)
     add = parser.add_argument_group("model").add_argument
     add("--module", metavar="M:NET", help="network: package.module:Net or file.py:Net(width=64)")

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from actlab.cli.options import (
+    SOURCES,
     Parser,
     add_data_options,
     add_output_options,
@@ -36,8 +37,7 @@ def add_options(parser: Parser) -> None:
     """Add the options to the command's parser."""
     add = parser.add_argument_group("model").add_argument
     add("--activation", default="relu", metavar="SPEC", help="activation of the hidden layers")
-    about = "dataset name, or .npz or .csv file"
-    add_data_options(parser, default="digits", help=about)
+    add_data_options(parser, default="digits", help=SOURCES)
     add_training_options(parser)
     add_output_options(parser, "out/train")
 
