@@ -19,7 +19,7 @@ import torch
 
 import actlab
 from actlab.stats import DifferenceSummary, judge, summarize_differences
-from actlab.stats.verdict import LEVEL
+from actlab.stats.posterior import LEVEL
 from benchmarks.measuring import interleaved, machine
 
 Floats = npt.NDArray[np.float64]

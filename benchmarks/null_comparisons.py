@@ -28,8 +28,9 @@ from actlab.comparison.runs import select_best, select_given
 from actlab.comparison.tuning import train_planned
 from actlab.data.dataset import load_data
 from actlab.models.networks import ActivationLike, new_activation
+from actlab.stats.posterior import LEVEL
 from actlab.stats.sequential import SequentialTest
-from actlab.stats.verdict import LEVEL, DifferenceSummary, judge, summarize_differences
+from actlab.stats.verdict import DifferenceSummary, judge, summarize_differences
 from actlab.training.train import TrainSettings
 from benchmarks.measuring import machine
 from benchmarks.verdicts import NULL_SECTION, PAGE, Floats

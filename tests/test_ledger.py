@@ -66,6 +66,39 @@ def test_results_returns_recorded_values_bit_for_bit(tmp_path, histories, figure
 
 
 @pytest.mark.parametrize(
+    "outcomes",
+    [np.arange(13) % 3 == 0, np.ones(8, bool), np.array([1e-30, math.nan, math.inf, 2.5], np.float32), None],
+    ids=str,
+)
+def test_results_returns_recorded_outcomes(path, outcomes):
+    with Ledger(path) as ledger:
+        ledger.record([make_entry(0, outcomes=outcomes)])
+    with Ledger(path, readonly=True) as ledger:
+        found = ledger.results([make_key(0)])[make_key(0)].outcomes
+    if outcomes is None:
+        assert found is None
+    else:
+        assert found.dtype == outcomes.dtype
+        assert found.tobytes() == outcomes.tobytes()
+
+
+def test_verify_finds_missing_outcomes(path):
+    with Ledger(path) as ledger:
+        ledger.record([make_entry(0, outcomes=np.ones(13, bool))])
+        ledger._connection.execute("UPDATE outcomes SET data = x'ff'")
+        assert "8 outcomes instead of 13" in ledger.verify()[0]
+
+
+def test_merge_copies_outcomes(path, tmp_path):
+    outcomes = np.arange(13) % 3 == 0
+    with Ledger(tmp_path / "other.db") as other:
+        other.record([make_entry(0, outcomes=outcomes)])
+    with Ledger(path) as ledger:
+        assert ledger.merge(tmp_path / "other.db") == (1, [])
+        assert ledger.results([make_key(0)])[make_key(0)].outcomes.tolist() == outcomes.tolist()
+
+
+@pytest.mark.parametrize(
     "dtype",
     [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool],
     ids=str,

@@ -13,7 +13,8 @@ from sklearn.model_selection import GridSearchCV, RepeatedStratifiedKFold
 from sklearn.svm import SVC
 from statsmodels.stats.multitest import multipletests
 
-from actlab.stats.verdict import LEVEL, DifferenceSummary, holm, judge, summarize_differences
+from actlab.stats.posterior import LEVEL
+from actlab.stats.verdict import DifferenceSummary, holm, judge, summarize_differences
 
 
 def one_seed(differences, ratio):

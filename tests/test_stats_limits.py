@@ -8,9 +8,10 @@ import pytest
 from scipy import stats
 
 from actlab import UsageError
+from actlab.stats.posterior import Posterior
 from actlab.stats.sequential import SequentialTest, compute_analysis_level, compute_crossing_probability
 from actlab.stats.several_datasets import compare_over_datasets
-from actlab.stats.verdict import DifferenceSummary, Posterior, holm, judge, summarize_differences
+from actlab.stats.verdict import DifferenceSummary, holm, judge, summarize_differences
 
 D = [1.0, 2.0, -3.0, 0.5]
 

@@ -7,13 +7,14 @@ from scipy import stats
 
 from actlab.comparison.config import Budget, parse_budget
 from actlab.errors import UsageError
+from actlab.stats.posterior import LEVEL
 from actlab.stats.sequential import (
     ANALYSES,
     SequentialTest,
     compute_analysis_level,
     compute_crossing_probability,
 )
-from actlab.stats.verdict import LEVEL, DifferenceSummary, Verdict
+from actlab.stats.verdict import DifferenceSummary, Verdict
 
 NAMES = ["a", "b", "c"]
 

@@ -45,8 +45,9 @@ from actlab.report.paper_tables import format_latex, format_markdown
 from actlab.report.sentences import describe_comparison
 from actlab.report.summary import format_summary
 from actlab.report.tables import WIDTH, to_json_rows
+from actlab.stats.posterior import LEVEL
 from actlab.stats.sequential import Pair, SequentialTest
-from actlab.stats.verdict import LEVEL, Verdict
+from actlab.stats.verdict import Verdict
 from actlab.training.train import TrainSettings
 
 if TYPE_CHECKING:
@@ -491,6 +492,6 @@ def _judge_runs(
     """Return the tables on runs and verdicts."""
     results = make_results_table(runs, plan)
     failures = count_failures(runs)
-    verdicts = make_verdict_table(pairs, about["level"], plan.config.folds, failures, dropped)
+    verdicts = make_verdict_table(pairs, about["level"], failures, dropped)
     ranking = make_ranking_table(results, verdicts, about["seeds"])
     return Comparison(results, make_history_table(runs), verdicts, ranking, about=about)

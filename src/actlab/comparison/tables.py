@@ -22,6 +22,8 @@ from actlab.comparison.user_model import name_module
 from actlab.fleet.diagnostics import describe_diagnostic_epochs
 from actlab.fleet.run import Epoch
 from actlab.fleet.settings import processor_name
+from actlab.stats.fixed_test_set import FixedTestSummary
+from actlab.stats.posterior import MAX_SEEDS
 from actlab.stats.sequential import Pair
 from actlab.stats.verdict import Verdict
 from actlab.training.train import HISTORY_COLUMNS
@@ -125,7 +127,6 @@ def _list_validation(history: Sequence[Epoch], prefix: str) -> dict[str, float]:
 def make_verdict_table(
     verdicts: Mapping[Pair, Verdict | None],
     level: float,
-    folds: int,
     failures: Mapping[str, str],
     dropped: Mapping[str, str],
 ) -> pd.DataFrame:
@@ -134,7 +135,6 @@ def make_verdict_table(
     Args:
         verdicts: The verdict on every pair; None if a run has failed.
         level: The probability of an error at which they were judged.
-        folds: The number of folds.
         failures: The activations with failed runs, and how many.
         dropped: The activations that dropped out of a sequential test, and why.
     """
@@ -145,7 +145,7 @@ def make_verdict_table(
         if verdict is None:
             row["reason"] = "; ".join(f"{name} {failures[name]}" for name in (a, b) if name in failures)
         else:
-            row.update(_list_verdict_columns(verdict, folds))
+            row.update(_list_verdict_columns(verdict))
             why = "; ".join(f"{name} was dropped: {dropped[name]}" for name in (a, b) if name in dropped)
             row["reason"] = _explain_undecided(verdict, why) if verdict.outcome == "undecided" else ""
         rows.append(row)
@@ -153,7 +153,7 @@ def make_verdict_table(
     return frame.astype({"runs": int, "seeds": int, "more_seeds": "Int64"})
 
 
-def _list_verdict_columns(verdict: Verdict, folds: int) -> dict[str, Any]:
+def _list_verdict_columns(verdict: Verdict) -> dict[str, Any]:
     summary = verdict.summary
     return {
         "verdict": verdict.outcome,
@@ -170,7 +170,7 @@ def _list_verdict_columns(verdict: Verdict, folds: int) -> dict[str, Any]:
         "wins_low": summary.wins_low,
         "wins_high": summary.wins_high,
         "runs": summary.runs,
-        "seeds": summary.runs // folds,
+        "seeds": summary.seeds,
         "more_seeds": pd.NA if verdict.more_seeds is None else verdict.more_seeds,
     }
 
@@ -178,11 +178,27 @@ def _list_verdict_columns(verdict: Verdict, folds: int) -> dict[str, Any]:
 def _explain_undecided(verdict: Verdict, dropped: str) -> str:
     if dropped:
         return dropped
+    if isinstance(verdict.summary, FixedTestSummary):
+        return _explain_undecided_on_fixed_test(verdict.more_seeds, verdict.summary)
     if not verdict.summary.within_df:
         return "one seed cannot separate the variance of the seed from that of the fold: add seeds"
     if verdict.more_seeds is None:
         return "no number of seeds would decide it; more folds or more data may"
-    return f"about {verdict.more_seeds} more seed{'s' if verdict.more_seeds > 1 else ''} would decide it"
+    return _format_forecast(verdict.more_seeds)
+
+
+def _explain_undecided_on_fixed_test(more_seeds: int | None, summary: FixedTestSummary) -> str:
+    if summary.seeds == 1:
+        return "interval and p hold for these two trained models only, not for other seeds: add seeds"
+    if more_seeds is not None:
+        return _format_forecast(more_seeds)
+    if summary.is_limited_by_samples:
+        return f"more seeds cannot decide it: the test set has only {summary.samples} samples"
+    return f"more than {MAX_SEEDS} seeds would be needed"
+
+
+def _format_forecast(more_seeds: int) -> str:
+    return f"about {more_seeds} more seed{'s' if more_seeds > 1 else ''} would decide it"
 
 
 def make_ranking_table(frame: pd.DataFrame, verdicts: pd.DataFrame, seeds: int) -> pd.DataFrame:

@@ -197,11 +197,12 @@ class Loop:
             for name in numbers[0]:
                 self.optimizer.set_number(name, [of_run[name] for of_run in numbers])
 
-    def _evaluate(self, part: str) -> dict[str, Tensor]:
+    def _evaluate(self, part: str, outcomes: list[Tensor] | None = None) -> dict[str, Tensor]:
         """Return mean loss and accuracy (R,) of the active runs, by column of the history.
 
         Args:
             part: ``"valid"`` or ``"test"``: the samples to evaluate on.
+            outcomes: Gets the outcomes (R, n) of each batch, if they are defined.
         """
         samples: list[Rows] = [getattr(state.run, part) for state in self.active]
         losses = torch.zeros(len(samples), dtype=torch.float64, device=self.device)
@@ -211,7 +212,11 @@ class Loop:
         for x, targets in self._evaluation_batches(samples):
             outputs = self.step.compute_outputs(x)
             losses.add_(self._compute_losses(outputs, targets), alpha=targets.shape[1])
-            correct += _count_correct(outputs, targets, self.first.scoring)
+            found = _find_outcomes(outputs, targets, self.first.scoring, self.loss)
+            if found is not None and self.first.scoring:
+                correct += found.sum(1)
+            if found is not None and outcomes is not None:
+                outcomes.append(found)
         if versions != [tensor._version for tensor in tensors]:
             raise StateChanged(
                 "the network changes its parameters or buffers in evaluation mode, "
@@ -271,8 +276,11 @@ class Loop:
         """Evaluate the runs with these indices on their test samples, if there are any."""
         if self.first.test is None:
             return
-        metrics = self._evaluate("test")
+        outcomes: list[Tensor] = []
+        metrics = self._evaluate("test", outcomes)
+        found = torch.cat(outcomes, 1).cpu().numpy() if outcomes else None
         for index in finished:
+            self.active[index].result.outcomes = None if found is None else found[index].copy()
             for name, values in metrics.items():
                 setattr(self.active[index].result, name, values[index].item())
 
@@ -294,12 +302,14 @@ class Loop:
         return self.bytes_by_factory[run.net]
 
 
-def _count_correct(outputs: Tensor, targets: Tensor, scoring: str) -> Tensor:
-    """Return how many samples each network classifies correctly, from outputs (R, n, ...)."""
+def _find_outcomes(outputs: Tensor, targets: Tensor, scoring: str, loss: nn.Module) -> Tensor | None:
+    """Return the outcomes (R, n) of outputs (R, n, ...), as in :class:`Result`."""
     if scoring == "classes":
-        return (outputs.argmax(2) == targets).sum(1)
-    if not scoring:
-        return outputs.new_zeros(len(outputs))
-    threshold = 0.5 if scoring == "binary probabilities" else 0.0
-    correct = (outputs.reshape(targets.shape) > threshold) == (targets > 0.5)
-    return correct.reshape(*targets.shape[:2], -1).all(2).sum(1)
+        return outputs.argmax(2) == targets
+    if scoring:
+        threshold = 0.5 if scoring == "binary probabilities" else 0.0
+        correct = (outputs.reshape(targets.shape) > threshold) == (targets > 0.5)
+        return correct.reshape(*targets.shape[:2], -1).all(2)
+    if type(loss) is nn.MSELoss:
+        return (outputs - targets).square().flatten(2).mean(2, dtype=torch.float32)
+    return None

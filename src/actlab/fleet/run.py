@@ -17,6 +17,7 @@ from actlab.models.initialization import init_
 from actlab.models.random_streams import NOISE, ORDER, WEIGHTS, derive_seed, seeded_torch
 
 Rows = npt.NDArray[np.int64]
+Outcomes = npt.NDArray[Any]
 Epoch = dict[str, Any]
 _INIT_SAMPLES = 256  # that matched initialization is measured on
 
@@ -182,6 +183,8 @@ class Result:
         passing: Whether a retry, or skorch, may succeed, because memory, a file or a package was missing.
         test_loss: Mean loss over the test samples; NaN without any.
         test_acc: Accuracy on the test samples, 0 to 1; NaN without any.
+        outcomes: For each test sample (m,), whether its class is correct (bool), or its squared error
+            (float32) if the loss is that of a regression; None if it has neither.
         diagnostics: One record per epoch and layer.
         saved_bytes: Bytes that a training step saves for backward; None if unknown.
     """
@@ -195,6 +198,7 @@ class Result:
     passing: bool = False
     test_loss: float = float("nan")
     test_acc: float = float("nan")
+    outcomes: Outcomes | None = None
     diagnostics: list[dict[str, Any]] = field(default_factory=list)
     saved_bytes: int | None = None
 

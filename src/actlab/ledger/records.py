@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from actlab.errors import UsageError
-from actlab.fleet.run import Result
+from actlab.fleet.run import Outcomes, Result
 
 log = logging.getLogger("actlab")
 
@@ -76,6 +76,10 @@ def insert_entry(connection: sqlite3.Connection, entry: StoredRun) -> bool:
     for (run,) in inserted:
         epochs = [(run, epoch, dumps(figures)) for epoch, figures in enumerate(result.history, 1)]
         connection.executemany("INSERT INTO history VALUES (?, ?, ?)", epochs)
+        if result.outcomes is not None:
+            connection.execute(
+                "INSERT INTO outcomes VALUES (?, ?, ?, ?)", (run, *_pack_outcomes(result.outcomes))
+            )
     if result.diagnostics:  # a repeated run may be the first with diagnostics
         statement = "INSERT OR IGNORE INTO diagnostics SELECT id, ? FROM run WHERE key = ?"
         connection.execute(statement, [dumps({"records": result.diagnostics}), entry.key])
@@ -95,6 +99,7 @@ def read_entry(connection: sqlite3.Connection, key: str, weights: bool = True) -
 
     states = select("names, state", "weights") if weights else []
     diagnostics = select("records", "diagnostics")
+    outcomes = select("samples, dtype, data", "outcomes")
     result = Result(
         weights=_unpack_weights(*states[0]) if states else {},
         history=[loads(figures) for _, figures in sorted(select("epoch, figures", "history"))],
@@ -105,6 +110,7 @@ def read_entry(connection: sqlite3.Connection, key: str, weights: bool = True) -
         passing=bool(passing),
         test_loss=to_float(loss),
         test_acc=to_float(acc),
+        outcomes=_unpack_outcomes(*outcomes[0]) if outcomes else None,
         diagnostics=loads(diagnostics[0][0])["records"] if diagnostics else [],
         saved_bytes=saved,
     )
@@ -191,6 +197,23 @@ def _unpack_weights(names: str, state: bytes) -> dict[str, Tensor]:
     if sorted(order := json.loads(names)) != sorted(tensors):
         raise ValueError("names that differ from those of the weights")
     return {name: tensors[name] for name in order}
+
+
+def _pack_outcomes(outcomes: Outcomes) -> tuple[int, str, bytes]:
+    """Return the number of outcomes, their type and their bytes; truth values take a bit each."""
+    if outcomes.dtype == np.bool_:
+        return len(outcomes), "bool", np.packbits(outcomes).tobytes()
+    return len(outcomes), "float32", outcomes.astype("<f4").tobytes()
+
+
+def _unpack_outcomes(samples: int, dtype: str, data: bytes) -> Outcomes:
+    if dtype == "bool":
+        outcomes: Outcomes = np.unpackbits(np.frombuffer(data, np.uint8))[:samples].astype(np.bool_)
+    else:
+        outcomes = np.frombuffer(data, "<f4").astype(np.float32)
+    if len(outcomes) != samples:
+        raise ValueError(f"{len(outcomes)} outcomes instead of {samples}")
+    return outcomes
 
 
 def _escape_surrogates(text: str) -> str:

@@ -18,7 +18,7 @@ from actlab.errors import UsageError
 
 log = logging.getLogger("actlab")
 
-FORMAT = 4  # of the tables and of the run keys in them
+FORMAT = 5  # of the tables and of the run keys in them
 PATIENCE = 30.0  # seconds to wait for another process's transaction
 _APPLICATION = int.from_bytes(b"actl", "big")  # the application that `file` and SQLite report
 _MIN_SQLITE = (3, 37, 0)  # the first with STRICT tables
@@ -60,6 +60,12 @@ _SCHEMA = (
     """CREATE TABLE diagnostics (
         run INTEGER PRIMARY KEY REFERENCES run (id) ON DELETE CASCADE,
         records TEXT NOT NULL
+    ) STRICT""",
+    """CREATE TABLE outcomes (
+        run INTEGER PRIMARY KEY REFERENCES run (id) ON DELETE CASCADE,
+        samples INTEGER NOT NULL,
+        dtype TEXT NOT NULL,
+        data BLOB NOT NULL
     ) STRICT""",
     """CREATE TABLE weights (
         run INTEGER PRIMARY KEY REFERENCES run (id) ON DELETE CASCADE,

@@ -1,3 +1,5 @@
+from .fixed_test_set import FixedTestSummary as FixedTestSummary
+from .fixed_test_set import summarize_fixed_test as summarize_fixed_test
 from .sequential import SequentialTest as SequentialTest
 from .several_datasets import MultiDatasetResult as MultiDatasetResult
 from .several_datasets import compare_over_datasets as compare_over_datasets

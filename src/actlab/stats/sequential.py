@@ -11,7 +11,8 @@ import numpy as np
 from scipy import optimize, stats
 
 from actlab.errors import UsageError
-from actlab.stats.verdict import LEVEL, Verdict
+from actlab.stats.posterior import LEVEL
+from actlab.stats.verdict import Verdict
 
 Pair = tuple[str, str]
 # Seeds at the interim analyses. Two seeds share their folds, so a round has whole pairs of them. Each round

@@ -18,7 +18,8 @@ import pandas as pd
 from scipy import special, stats
 
 from actlab.errors import UsageError
-from actlab.stats.verdict import LEVEL, Floats, holm
+from actlab.stats.posterior import LEVEL, Floats
+from actlab.stats.verdict import holm
 
 _TIE_TOLERANCE = 1e-11  # relative to a score; smaller differences are rounding errors of means over folds
 _FEW_DIFFERENCES = "they differ on"

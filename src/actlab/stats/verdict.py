@@ -17,24 +17,26 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special, stats
 
-from actlab.errors import UsageError
+from actlab.stats.fixed_test_set import FixedTestSummary
+from actlab.stats.posterior import (
+    LEVEL,
+    Floats,
+    Posterior,
+    bootstrap_wins,
+    forecast_seeds,
+    require,
+    require_level,
+)
 
-Floats = npt.NDArray[np.float64]
-
-LEVEL = 0.05  # the probability of a wrong verdict that is allowed
-MAX_SEEDS = 500  # a forecast of more is not reported
 _NODES = 64  # of a quadrature
 # The variance of splits is the difference of two estimates; negative values count as 0. Without a factor
 # above 1 on the effect of the data, and without a prior belief that splits have an effect, 95 % intervals
 # would cover 93 % where that variance is small, and small p-values would be too small: see the calibration.
 _DATA_FACTOR, _SPLIT_PRIOR = 1.25, 0.05
-_RESAMPLES = 2000
 _SMALLEST, _LARGEST = 1e-100, 1e100  # differences whose squares neither underflow nor overflow
 
 
@@ -55,6 +57,7 @@ class DifferenceSummary:
         wins: Proportion of the runs in which the first was better; equal scores count as half a win.
         wins_low: Lower end of its 95 % interval.
         wins_high: Upper end.
+        same_splits: Whether every seed has the same splits, so that more seeds add no cells.
 
     Raises:
         UsageError: There are fewer than two cells, or the ratio is not a positive number.
@@ -72,13 +75,23 @@ class DifferenceSummary:
     wins: float = math.nan
     wins_low: float = math.nan
     wins_high: float = math.nan
+    same_splits: bool = False
 
     def __post_init__(self) -> None:
         _require_cells(self.cells)
-        _require(
+        require(
             1e-9 <= self.ratio <= 1e9,
             f"ratio must be test samples / training samples, from 1e-9 to 1e9, got {self.ratio}",
         )
+
+    @property
+    def seeds(self) -> int:
+        """The number of seeds of each activation."""
+        return self.runs // self._folds
+
+    @property
+    def _folds(self) -> int:
+        return self.cells if self.same_splits else round(1 / self.ratio) + 1
 
     @functools.cached_property
     def posterior(self) -> Posterior:
@@ -121,74 +134,18 @@ class DifferenceSummary:
             The total number of seeds; None if no number up to 500 would decide.
         """
         split, own = self.variance_components
-        folds = round(1 / self.ratio) + 1
 
-        def decides(seeds: int) -> bool:
-            cells = max(2, folds * seeds // 2)
-            later = DifferenceSummary(
-                self.mean, cells, 2 * cells, split + own / 2, 1 / cells, 0.5, own, cells, self.ratio
-            ).posterior
-            return later.p_value <= threshold or later.probability_within(region) >= 1 - level
+        def expect(seeds: int) -> Posterior:
+            if self.same_splits:
+                cells, in_cell = self.cells, seeds
+            else:
+                cells, in_cell = max(2, self._folds * seeds // 2), 2
+            runs = cells * in_cell
+            between = split + own / in_cell
+            later = self.mean, cells, runs, between, 1 / cells, 1 / in_cell, own, runs - cells, self.ratio
+            return DifferenceSummary(*later).posterior
 
-        if not decides(MAX_SEEDS):
-            return None
-        low, high = 0, MAX_SEEDS
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if decides(middle) else (middle, high)
-        return high
-
-
-@dataclass(frozen=True)
-class Posterior:
-    """A mixture of Student's t distributions about one mean.
-
-    Attributes:
-        mean: The common mean.
-        df: The common degrees of freedom.
-        scales: The scales (n,).
-        weights: The weights (n,); their sum is 1.
-    """
-
-    mean: float
-    df: int
-    scales: Floats
-    weights: Floats
-
-    def probability_below(self, value: float) -> float:
-        """Return the probability that the true difference is less than a value; equality counts half."""
-        return self._probability_below_offset(value - self.mean)
-
-    def _probability_below_offset(self, offset: float) -> float:
-        # The offset from the mean: added to a mean far larger than the scales, it would be rounded away.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            t = offset / self.scales
-        t = np.where(np.isnan(t), 0.0, t)  # no variance and no offset
-        return float(self.weights @ special.stdtr(float(self.df), t))
-
-    def probability_within(self, region: float) -> float:
-        """Return the probability that the true difference is at most ``region`` in either direction."""
-        if not self.scales.any():  # no variance: the ends count too
-            return float(abs(self.mean) <= region)
-        return max(0.0, self.probability_below(region) - self.probability_below(-region))
-
-    @property
-    def p_value(self) -> float:
-        """The two-sided p-value of no difference."""
-        return min(1.0, 2 * self._probability_below_offset(-abs(self.mean))) if self.mean else 1.0
-
-    def interval(self, level: float = LEVEL) -> tuple[float, float]:
-        """Return the ends of the interval that misses the true difference with probability ``level``."""
-        _require_level(level)
-        largest = float(self.scales.max())
-        if not largest:
-            return self.mean, self.mean
-        bound = -special.stdtrit(float(self.df), level / 2)
-        # In units of the largest scale, because the tolerance of the search is absolute.
-        half = largest * optimize.brentq(
-            lambda t: self._probability_below_offset(-t * largest) - level / 2, 0.0, bound * 1.001
-        )
-        return self.mean - half, self.mean + half
+        return forecast_seeds(expect, threshold, region, level)
 
 
 def summarize_differences(
@@ -197,6 +154,7 @@ def summarize_differences(
     ratio: float,
     *,
     step: float = 0.0,
+    same_splits: bool = False,
     resample: bool = True,
 ) -> DifferenceSummary:
     """Summarize paired differences.
@@ -208,6 +166,7 @@ def summarize_differences(
         ratio: Test samples / training samples; 1 / (k - 1) in k-fold cross-validation.
         step: The smallest possible change of a score, 1 / test samples for accuracy. Equal differences then
             still have the variance of rounding to this step.
+        same_splits: Whether every seed has the same splits.
         resample: Whether to compute the interval of ``wins``, which takes some milliseconds.
 
     Returns:
@@ -217,19 +176,19 @@ def summarize_differences(
         UsageError: A value is invalid, or there are fewer than two cells: the variance is unknown then.
     """
     d, labels = np.asarray(differences, np.float64), np.asarray(cells)
-    _require(
+    require(
         d.ndim == 1 and labels.shape == d.shape,
         f"differences and cells must be lists of the same length, got shapes {d.shape} and {labels.shape}",
     )
     wrong = d[~np.isfinite(d)]
-    _require(not wrong.size, f"differences must be finite, got {wrong[:1]}; omit failed runs")
+    require(not wrong.size, f"differences must be finite, got {wrong[:1]}; omit failed runs")
     largest = float(np.abs(d).max(initial=0))
-    _require(
+    require(
         not largest or _SMALLEST <= largest <= _LARGEST,
         f"the largest difference must be 0 or from {_SMALLEST:g} to {_LARGEST:g} in absolute value, "
         f"got {largest:g}; rescale the scores",
     )
-    _require(0 <= step < math.inf, f"step must be a finite number >= 0, got {step}; pass 0 if it is unknown")
+    require(0 <= step < math.inf, f"step must be a finite number >= 0, got {step}; pass 0 if it is unknown")
     _, indices, counts = np.unique(labels, return_inverse=True, return_counts=True)
     _require_cells(len(counts))
     means = np.bincount(indices, d) / counts
@@ -239,7 +198,7 @@ def summarize_differences(
     within = max(float(np.square(d - means[indices]).sum() / within_df), rounding) if within_df else math.nan
     wins = (1 + np.sign(d)) / 2
     low, high = (
-        _bootstrap_wins(np.bincount(indices, wins).astype(np.float64), counts)
+        bootstrap_wins(np.bincount(indices, wins).astype(np.float64), counts)
         if resample
         else (math.nan, math.nan)
     )
@@ -256,21 +215,8 @@ def summarize_differences(
         float(wins.mean()),
         low,
         high,
+        same_splits,
     )
-
-
-def _bootstrap_wins(wins: Floats, counts: npt.NDArray[Any]) -> tuple[float, float]:
-    """Return a percentile bootstrap interval; it resamples cells, whose runs are not independent."""
-    result = stats.bootstrap(
-        (wins, counts),
-        lambda wins, counts, axis: wins.sum(axis) / counts.sum(axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=_RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 @functools.lru_cache(maxsize=256)
@@ -289,18 +235,12 @@ def _compute_beta_nodes(a: float, b: float) -> tuple[Floats, Floats]:
     return nodes, np.square(vectors[0])
 
 
-def _require(valid: bool, message: str) -> None:
-    if not valid:
-        raise UsageError(message)
-
-
 def _require_cells(cells: int) -> None:
     why = "the variance of a difference is unknown; train at least two folds"
-    _require(cells >= 2, f"a test needs at least two cells, got {cells}: {why}")
+    require(cells >= 2, f"a test needs at least two cells, got {cells}: {why}")
 
 
-def _require_level(level: float) -> None:
-    _require(0 < level < 1, f"level must be a probability between 0 and 1, got {level}")
+PairSummary = DifferenceSummary | FixedTestSummary
 
 
 @dataclass(frozen=True)
@@ -335,12 +275,13 @@ class Verdict:
     equivalent: float
     worse: float
     more_seeds: int | None
-    summary: DifferenceSummary
+    summary: PairSummary
 
 
-def judge(pairs: Sequence[DifferenceSummary], region: float, level: float = LEVEL) -> list[Verdict]:
+def judge(pairs: Sequence[PairSummary], region: float, level: float = LEVEL) -> list[Verdict]:
     """Judge for each pair whether the first is better, worse or equivalent, or the pair is undecided.
 
+    With one seed and a fixed test set, every pair is undecided: another seed may give another result.
     Better and worse: the p-value, corrected by :func:`holm` for the given pairs, is at most ``level``.
     Equivalent: the difference is within the region with probability 1 - ``level``. This outcome has priority,
     because a significant difference can be too small to matter.
@@ -364,8 +305,8 @@ def judge(pairs: Sequence[DifferenceSummary], region: float, level: float = LEVE
 
         X. Bouthillier et al., "Accounting for variance in machine learning benchmarks", MLSys 3 (2021).
     """
-    _require_level(level)
-    _require(region >= 0 or not pairs, f"region (half its width) must be a number >= 0, got {region}")
+    require_level(level)
+    require(region >= 0 or not pairs, f"region (half its width) must be a number >= 0, got {region}")
     p_values = [pair.posterior.p_value for pair in pairs]
     verdicts = []
     for pair, p, adjusted in zip(pairs, p_values, holm(p_values), strict=True):
@@ -373,7 +314,9 @@ def judge(pairs: Sequence[DifferenceSummary], region: float, level: float = LEVE
         below = min(
             pair.posterior.probability_below(-region), 1 - equivalent
         )  # the end of the region counts once
-        if equivalent >= 1 - level:
+        if isinstance(pair, FixedTestSummary) and pair.seeds == 1:
+            outcome = "undecided"  # the interval holds for two trained models, not for the activations
+        elif equivalent >= 1 - level:
             outcome = "equivalent"
         elif adjusted <= level:
             outcome = "better" if pair.mean > 0 else "worse"
@@ -382,7 +325,7 @@ def judge(pairs: Sequence[DifferenceSummary], region: float, level: float = LEVE
         more = None
         if outcome == "undecided":
             seeds = pair.seeds_to_decide(level / len(pairs), region, level)
-            more = seeds and max(1, seeds - round(pair.runs * pair.ratio / (1 + pair.ratio)))
+            more = seeds and max(1, seeds - pair.seeds)
         low, high = pair.posterior.interval(level)
         better = max(0.0, 1 - below - equivalent)
         chances = (better, equivalent, below)
@@ -414,9 +357,9 @@ def holm(p_values: npt.ArrayLike) -> Floats:
         Statistics 6 (1979).
     """
     p = np.asarray(p_values, np.float64)
-    _require(p.ndim == 1, f"p-values must be a list of numbers, got shape {p.shape}")
+    require(p.ndim == 1, f"p-values must be a list of numbers, got shape {p.shape}")
     wrong = p[~((p >= 0) & (p <= 1))]
-    _require(not wrong.size, f"p-values must be from 0 to 1, got {wrong[:1]}")
+    require(not wrong.size, f"p-values must be from 0 to 1, got {wrong[:1]}")
     order = np.argsort(p, kind="stable")
     steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     adjusted = np.empty_like(p)

@@ -12,8 +12,8 @@ from actlab.files import replace_file
 from actlab.report.panels import shorten_names
 from actlab.report.plots.functions import check_matplotlib
 from actlab.report.tables import WIDTH, format_table
+from actlab.stats.posterior import LEVEL
 from actlab.stats.several_datasets import MultiDatasetResult
-from actlab.stats.verdict import LEVEL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
