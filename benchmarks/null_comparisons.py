@@ -26,7 +26,7 @@ from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.runner import Runner
 from actlab.comparison.runs import select_best, select_given
 from actlab.comparison.tuning import train_planned
-from actlab.data.dataset import load_data
+from actlab.data import load_data
 from actlab.models.networks import ActivationLike, new_activation
 from actlab.stats.posterior import LEVEL
 from actlab.stats.sequential import SequentialTest

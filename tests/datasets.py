@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from actlab.data.dataset import load_data
+from actlab.data import load_data
 from actlab.errors import UsageError
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -51,6 +51,13 @@ def standardise(values: np.ndarray) -> np.ndarray:
     """Standardise like the notebook: (data - data.mean()) / data.std(), in torch."""
     data = torch.from_numpy(values.astype(np.float64))
     return ((data - data.mean()) / data.std()).float().numpy()
+
+
+def standardise_columns(values: np.ndarray) -> np.ndarray:
+    """Standardise each column like scikit-learn's StandardScaler."""
+    from sklearn.preprocessing import StandardScaler
+
+    return StandardScaler().fit_transform(values.astype(np.float64)).astype(np.float32)
 
 
 def refused(message: str, source: str | Path, *arguments: object, **keywords: object) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from actlab import NeuralNet, compare
 from actlab.comparison.chance_level import is_among_chance_scores, score_chance
-from actlab.data.dataset import Dataset, load_data
+from actlab.data import Dataset, load_data
 
 
 class Dead(nn.Module):

@@ -14,7 +14,7 @@ from torch import nn
 
 from actlab import NeuralNet, UsageError, compare
 from actlab.cli import main
-from actlab.data.dataset import Dataset, load_data
+from actlab.data import Dataset, load_data
 from actlab.models.networks import ConvNet
 from tests.command_line import refused
 from tests.comparison_plans import build_network, plan_runs

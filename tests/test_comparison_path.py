@@ -4,7 +4,7 @@ import sys
 from collections import Counter
 
 import actlab
-from actlab.data.dataset import load_data
+from actlab.data import load_data
 
 
 class Followed:

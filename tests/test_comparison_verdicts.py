@@ -15,7 +15,7 @@ from torch import nn
 import actlab
 from actlab import UsageError, compare
 from actlab.comparison.tables import make_cv_results
-from actlab.data.dataset import Dataset, load_data
+from actlab.data import Dataset, load_data
 from actlab.models.random_streams import SPLIT, WEIGHTS, derive_seed, seeded_torch
 from actlab.stats.sequential import ANALYSES, compute_analysis_level
 from actlab.stats.verdict import judge, summarize_differences

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from actlab.cli import main
-from actlab.data.dataset import load_data
+from actlab.data import load_data
 from actlab.data.images import IMAGES, read_images
 from actlab.errors import UsageError
 from tests.command_line import in_empty_folder

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from actlab.data.dataset import Dataset, load_data
+from actlab.data import Dataset, load_data
 from tests.datasets import IMAGES, LABELS, THREE, encode_idx, refused, standardise, write_images
 
 MNIST = Path(__file__).parents[1].parent / "shared/data/mnist"

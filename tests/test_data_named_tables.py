@@ -17,7 +17,7 @@ import pytest
 
 from actlab import DataWarning
 from actlab.cli import main
-from actlab.data.dataset import load_data
+from actlab.data import load_data
 from tests.command_line import in_empty_folder
 from tests.command_line import refused as refused_in_one_line
 from tests.datasets import refused

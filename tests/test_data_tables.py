@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import gzip
 import warnings
 from pathlib import Path
@@ -11,8 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from actlab.data.dataset import Dataset, load_data
-from tests.datasets import THREE, encode_idx, refused, standardise, write_csv, write_images, write_npz
+from actlab.data import Dataset, load_data
+from tests.datasets import (
+    THREE,
+    encode_idx,
+    refused,
+    standardise,
+    standardise_columns,
+    write_csv,
+    write_images,
+    write_npz,
+)
 
 FEATURES = np.array([[1.5, 20], [-3.25, 4], [0, 6]])
 PLAIN = "width,height,kind\n1.5,20,rose\n-3.25,4,iris\n0,6,rose\n"
@@ -25,7 +33,7 @@ def write_bytes(tmp_path: Path, content: bytes, name: str = "flowers.csv") -> Pa
 
 
 def assert_is_the_plain_table(data: Dataset) -> None:
-    np.testing.assert_array_equal(data.X, standardise(FEATURES))
+    np.testing.assert_allclose(data.X, standardise_columns(FEATURES), rtol=1e-6)
     assert (data.classes, data.y.tolist()) == (("iris", "rose"), [1, 0, 1])
 
 
@@ -85,7 +93,7 @@ def test_load_data_reads_decimal_commas_of_targets_and_between_quotes(tmp_path):
     text = 'size,price\n"1,50","10,25"\n"1,234","7,5"\n"2,0","9"\n'
     with pytest.warns(UserWarning, match="commas in numbers"):
         data = load_data(write_csv(tmp_path, text), target="price", regression=True)
-    np.testing.assert_array_equal(data.X, standardise(np.array([[1.5], [1.234], [2]])))
+    np.testing.assert_array_equal(data.X, standardise_columns(np.array([[1.5], [1.234], [2]])))
     np.testing.assert_allclose(data.y, standardise(np.array([[10.25], [7.5], [9]])), rtol=1e-6)
 
 
@@ -98,7 +106,7 @@ def test_load_data_reads_booleans_and_large_integers_as_numbers(tmp_path):
     data = load_data(
         write_csv(tmp_path, "a,b,kind\nTrue,1e3,x\nFalse,99999999999999999999,y\n"), target="kind"
     )
-    np.testing.assert_allclose(data.X, standardise(np.array([[1, 1e3], [0, 1e20]])), rtol=1e-6)
+    np.testing.assert_allclose(data.X, standardise_columns(np.array([[1, 1e3], [0, 1e20]])), rtol=1e-6)
 
 
 # ---- invalid CSV files -------------------------------------------------------------------------------------
@@ -106,7 +114,7 @@ def test_load_data_reads_booleans_and_large_integers_as_numbers(tmp_path):
 NUMBERS = (
     r"; write numbers as 1234.5, or read the file with pandas.read_csv\(decimal=..., thousands=...\) and pass"
 )
-ENCODE = "; encode categories and dates as numbers, or drop the column$"
+CORRECT = "; correct it, or drop the column$"
 
 
 @pytest.mark.parametrize(
@@ -114,32 +122,27 @@ ENCODE = "; encode categories and dates as numbers, or drop the column$"
     [
         (
             'a,kind\n"1,234",x\n"5",y\n',
-            "'a' must be numeric, but contains '1,234' in row 0 .counted from 0." + NUMBERS,
+            "feature column 'a' contains '1,234' in row 0 .counted from 0." + NUMBERS,
         ),
         ("a;kind\n1.234,5;x\n5;y\n", "contains '1.234,5' in row 0 .counted from 0." + NUMBERS),
         ("a;kind\n5;x\n1 234;y\n", "contains '1 234' in row 1 .counted from 0." + NUMBERS),
         (
             "a;b;kind\n1,5;2;x\n2;3.5;y\n",
-            "'a' must be numeric, but contains '1,5' in row 0 .counted from 0." + NUMBERS,
+            "feature column 'a' contains '1,5' in row 0 .counted from 0." + NUMBERS,
         ),
-        ("a,kind\n3,x\n2024-01-31,y\n", "contains '2024-01-31' in row 1 .counted from 0." + ENCODE),
-        ("a,kind\n31.12.2024,x\n1,y\n", "contains '31.12.2024' in row 0 .counted from 0." + ENCODE),
+        ("a,kind\n3,x\n2024-01-31,y\n", "contains '2024-01-31' in row 1 .counted from 0." + CORRECT),
+        (
+            "a,kind\n31.12.2024,x\n1,y\n",
+            "contains '1' in row 1 .counted from 0.; correct this date, or leave",
+        ),
         (
             "a,kind\n1,x\nred,y\n3,x\n",
-            "feature column 'a' must be numeric, but contains 'red' in row 1 .*" + ENCODE,
+            "feature column 'a' contains 'red' in row 1 .*" + CORRECT,
         ),
-        ("a,kind\nTrue,x\nno,y\n", "contains 'True' in row 0 .counted from 0." + ENCODE),
-        ("a,kind\n5 kg,x\n1,y\n", "contains '5 kg' in row 0 .counted from 0." + ENCODE),
+        ("a,kind\n5 kg,x\n1,y\n", "contains '5 kg' in row 0 .counted from 0." + CORRECT),
         ("a,b,a,kind\n1,2,3,x\n", "flowers.csv: several columns have the name 'a'; rename all but one$"),
         ("kind;a;kind\n1;2;x\n", "several columns have the name 'kind'"),
-        (
-            "a,b,kind\n1,,x\n2,,y\n",
-            r"2 of 4 .* X\[0, 1\] = nan .column 'b'; it contains no number.; fill them in",
-        ),
-        (
-            "a,b,kind\nTrue,1,x\n,2,y\n",
-            r"1 of 4 .* X\[1, 0\] = nan .column 'a'.; fill .* samples or columns$",
-        ),
+        ("a,kind\n,x\n,y\n", "flowers.csv: no feature is left; dropped: a .empty.$"),
         (
             "a,,kind\n1,2,x\n1,3,y\n",
             "flowers.csv: column 2 has no name in the header; name it, or remove it$",
@@ -192,14 +195,15 @@ def test_load_data_names_the_type_of_a_file_that_is_not_csv(tmp_path, content, m
     refused(message, write_bytes(tmp_path, content), target="kind")
 
 
-@pytest.mark.parametrize("name", ["table.xlsx", "table.parquet", "X.npy", "flowers.txt", "flowers"])
+@pytest.mark.parametrize("name", ["table.xlsx", "X.npy", "flowers.txt", "flowers"])
 def test_load_data_rejects_other_file_types_with_advice(tmp_path, name):
     path = write_bytes(tmp_path, PLAIN.encode(), name)
-    refused(f"cannot load '.*{name}'; pass a file that ends in .npz or .csv, or read it with pandas", path)
+    advice = "pass a file that ends in .npz, .csv, .tsv, .parquet, or read it with pandas"
+    refused(f"cannot load '.*{name}'; {advice}", path)
 
 
 @pytest.mark.parametrize(
-    ("count", "listed"), [(20, "c18, kind"), (21, "c19 and 1 more"), (43, "c19 and 23 more")]
+    ("count", "listed"), [(50, "c48, kind"), (51, "c48, 1 more, kind"), (73, "c48, 23 more, kind")]
 )
 def test_load_data_reports_the_number_of_unlisted_columns(tmp_path, count, listed):
     names = [*(f"c{i}" for i in range(count - 1)), "kind"]
@@ -252,9 +256,8 @@ FRAME = pd.DataFrame({"width": [1.5, -3.25, 0], "height": [20, 4, 6], "kind": ["
         FRAME.astype(object),
         FRAME[["kind", "width", "height"]],
         FRAME.astype({"height": str}),
-        FRAME.astype({"height": "category"}),
     ],
-    ids=["plain", "index", "nullable", "object", "order", "text", "category"],
+    ids=["plain", "index", "nullable", "object", "order", "text"],
 )
 def test_load_data_reads_a_dataframe_like_its_csv_file(tmp_path, frame):
     before = frame.copy()
@@ -282,7 +285,7 @@ def test_load_data_accepts_labels_of_any_column_type(labels, classes, y):
 def test_load_data_reads_a_dataframe_with_numbered_columns():
     frame = pd.DataFrame(np.arange(12.0).reshape(4, 3) ** 2)
     data = load_data(frame, target=2, regression=True)
-    np.testing.assert_allclose(data.X, standardise(frame[[0, 1]].to_numpy()), rtol=1e-6)
+    np.testing.assert_allclose(data.X, standardise_columns(frame[[0, 1]].to_numpy()), rtol=1e-6)
     np.testing.assert_allclose(data.y, standardise(frame[[2]].to_numpy()), rtol=1e-6)
 
 
@@ -294,20 +297,13 @@ def test_load_data_reads_a_dataframe_with_numbered_columns():
             "DataFrame: no column 'kind' .did you mean 'Kind'..; the label",
         ),
         (
-            FRAME.assign(day=[datetime.datetime(2024, 1, 31)] * 3),
-            "'day' must be numeric, but contains '2024-01-31 ",
-        ),
-        (FRAME.assign(wait=pd.to_timedelta([1, 2, 3])), "feature column 'wait' must be numeric"),
-        (
             FRAME.assign(width=[1j, 2, 3]),
-            "feature column 'width' must be numeric, but contains '1j' in row 0",
+            "feature column 'width' contains '1j' in row 0 .counted from 0.; use numbers, text or dates",
         ),
         (
             FRAME.assign(width=[[1], [2], [3]]),
-            r"feature column 'width' must be numeric, but contains '\[1\]'",
+            r"feature column 'width' contains '\[1\]' in row 0",
         ),
-        (FRAME.assign(width=pd.array([1, None, 2], "Int64")), r"1 of 6 .* X\[1, 0\] = nan .column 'width'."),
-        (FRAME.assign(width=pd.array([True, None, False], "boolean")), r"1 of 6 values of X are missing"),
         (FRAME.assign(kind=["a", None, "b"]), r"the label column 'kind' is empty in 1 of 3 rows; .* y\[1\]"),
         (FRAME.set_axis(["kind", "kind", "x"], axis=1), "DataFrame: several columns have the name 'kind'"),
         (FRAME.iloc[:0], r"DataFrame: X has shape \(0, 2\); at least one sample"),
@@ -328,7 +324,7 @@ def test_load_data_of_a_dataframe_requires_target():
 )
 def test_load_data_accepts_arrays_with_text_labels(labels):
     data = load_data((FEATURES, labels))
-    np.testing.assert_array_equal(data.X, standardise(FEATURES))
+    np.testing.assert_allclose(data.X, standardise_columns(FEATURES), rtol=1e-6)
     assert (data.classes, data.y.tolist()) == (("a", "b"), [1, 0, 1])
 
 
@@ -361,7 +357,10 @@ def test_load_data_accepts_arrays_with_text_labels(labels):
         ),
         ((FEATURES, [[0], [1, 2], 3]), "arrays: y of type list cannot be converted to an array"),
         ((FEATURES.astype(str), [0, 1, 0]), "arrays: X has dtype <U"),
-        ((FEATURES,), "cannot load data of type tuple; pass a name, a file, a DataFrame and its target, or"),
+        (
+            (FEATURES,),
+            "cannot load data of type tuple; pass a name, a file, a DataFrame and its target, arr",
+        ),
         (FEATURES, "cannot load data of type ndarray; pass a name"),
         (None, "cannot load data of type NoneType"),
         ({"X": FEATURES}, "cannot load data of type dict"),
@@ -381,5 +380,5 @@ def test_load_data_of_plain_files_gives_no_warning(tmp_path):
 
 def test_load_data_refuses_integers_that_float64_cannot_hold(tmp_path):
     path = write_bytes(tmp_path, b"width,kind\n1," + b"a\n2,b\n" + b"9" * 400 + b",a\n")
-    message = r"1 of 3 values of X are missing, NaN or infinite; the first is X\[2, 0\] = inf"
+    message = "feature column 'width' contains 'inf' in row 2 .counted from 0.; replace it, or leave"
     refused(message, path, target="kind")

@@ -17,7 +17,7 @@ from torch import nn
 
 from actlab import UsageError
 from actlab.cli import main
-from actlab.data.dataset import Dataset, load_data
+from actlab.data import Dataset, load_data
 from actlab.training.train import TrainSettings, history_frame, make_net, plan_training, train
 from actlab.training.validation_split import find_holdout_problem, split_validation
 from tests import fleets
@@ -137,8 +137,8 @@ def test_load_data_of_csv_without_regression_target_lists_the_columns(tmp_path):
     [
         (np.full(3, 0.5), "arrays.npz: every target is 0.5; at least two different numbers are needed"),
         ([1, np.nan, np.inf], r"2 of 3 targets are missing, NaN or infinite; the first is y\[1\] = nan"),
-        (["1", "2", "3"], "y <U1; X must be numeric, and so must y"),
-        ([1, 2j, 3], "y complex128; X must be numeric, and so must y"),
+        (["1", "2", "3"], "y has dtype <U1; it must be numeric"),
+        ([1, 2j, 3], "y has dtype complex128; it must be numeric"),
         (
             np.eye(3, 2),
             r"X has shape \(3, 2, 2\) and y \(3, 2\); they must be \(n, d\) and \(n,\) or \(n, 1\) ",

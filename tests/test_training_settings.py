@@ -10,7 +10,7 @@ import actlab
 from actlab.cli import main
 from actlab.comparison.loading import make_training_comparison
 from actlab.comparison.runs import FinishedRun, PlannedRun
-from actlab.data.dataset import load_data
+from actlab.data import load_data
 from actlab.errors import UsageError
 from actlab.fleet.run import Result
 from actlab.fleet.skorch_adapter import find_restored_column

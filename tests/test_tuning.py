@@ -18,7 +18,7 @@ from actlab.cli import main
 from actlab.comparison.config import ComparisonConfig
 from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.search_space import find_next_rate, list_auto_candidates
-from actlab.data.dataset import load_data
+from actlab.data import load_data
 from actlab.errors import UsageError
 from actlab.ledger import Ledger
 from actlab.training.train import TrainSettings, make_net, train

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
+import warnings
 from collections.abc import Iterable
 
 _MAX_SUMMARY = 200  # characters
@@ -28,6 +30,14 @@ class CatalogueWarning(UserWarning):
 
 class DataWarning(UserWarning):
     """Data were read with an assumption, for example about the axis that holds the channels."""
+
+
+def warn_about_data(message: str) -> None:
+    """Give a :class:`DataWarning` at the line of the caller outside this package."""
+    level, frame = 3, sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_back.f_globals.get("__name__")).startswith("actlab."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, DataWarning, stacklevel=level)
 
 
 def raise_problems(problems: Iterable[str]) -> None:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 ACTIVATION = 'name such as "elu(alpha=0.5)", formula:TEXT, package.module:Name or file.py:name'
 SOURCES = (
     "digits, iris, wine, breast_cancer, diabetes, mnist, fashion-mnist, kmnist, emnist-SPLIT, cifar10, "
-    "cifar100, openml:NAME, openml:ID, a .npz or .csv file, or a folder of images with a subfolder per class"
+    "cifar100, openml:NAME, openml:ID, a .npz, .csv, .tsv or .parquet file, or a folder of images with a "
+    "subfolder per class"
 )
 FIGURES = "also write figures as PNG and SVG into DIR/figures"
 DEVICE: dict[str, Any] = {"default": "cpu", "metavar": "D", "help": "cpu, cuda or cuda:N"}
@@ -106,6 +107,8 @@ def add_data_options(parser: Parser, **source: Any) -> None:
     axis = "first or last: axis of the channels in an .npz file of images "
     axis += "(default: the axis of length 1, 3 or 4)"
     add("--channels", choices=("first", "last"), metavar="AXIS", help=axis)
+    scale = "scale of the features: columns, common or none (default: columns for tables, common for images)"
+    add("--scale", choices=("columns", "common", "none"), metavar="S", help=scale)
 
 
 def add_training_options(parser: Parser) -> Callable[..., argparse.Action]:
@@ -170,10 +173,10 @@ def load_dataset(
     arguments: argparse.Namespace,
     source: str,
     *,
-    only: Sequence[str] = ("data_dir", "target", "regression", "channels"),
+    only: Sequence[str] = ("data_dir", "target", "regression", "channels", "scale"),
 ) -> Dataset:
     """Load a dataset with the data options of ``train`` and ``compare``, or with some of them ``only``."""
-    from actlab.data.dataset import load_data
+    from actlab.data.load import load_data
 
     return load_data(source, **{name: getattr(arguments, name) for name in only})
 

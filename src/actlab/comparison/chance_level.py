@@ -63,7 +63,7 @@ class ChanceTest:
         """
         scoring, planned = self.scoring, [run.labels for run in runs]
         if scoring.standard == "accuracy":
-            return _is_most_frequent(runs, scoring.y)
+            return _is_most_frequent(runs, scoring.data.y)
         if scoring.standard == "r2" and not any(
             p.run is None or scoring.needs_weights(p.run) for p in planned
         ):
@@ -77,7 +77,7 @@ class ChanceTest:
     def _scores_of_fold(self, planned: PlannedRun) -> ChanceScores | None:
         key, scoring = (planned.split, planned.fold), self.scoring
         if key not in self._chance_scores:
-            X, y = scoring.X[planned.test], scoring.y[planned.test]
+            X, y = scoring.data.X[planned.test], scoring.data.y[planned.test]
             self._chance_scores[key] = score_chance(scoring.scorer, X, y, scoring.regression, planned.fold)
         return self._chance_scores[key]
 

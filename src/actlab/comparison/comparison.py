@@ -37,8 +37,7 @@ from actlab.comparison.tables import (
 )
 from actlab.comparison.tuning import train_planned
 from actlab.comparison.user_model import ModuleLike, Replaced
-from actlab.data.dataset import Dataset, load_data
-from actlab.errors import UsageError
+from actlab.data.load import load_data
 from actlab.files import create_output_folder
 from actlab.ledger.session import LedgerLike
 from actlab.report.paper_tables import format_latex, format_markdown
@@ -51,6 +50,7 @@ from actlab.stats.verdict import Verdict
 from actlab.training.train import TrainSettings
 
 if TYPE_CHECKING:
+    from actlab.data.load import Source
     from actlab.integrations.hiplot import HiPlotPage
 
 _UNREAD = ["split", "how", "reason_alone", "chance", "key"]  # columns of the results that are not plotted
@@ -101,8 +101,9 @@ class Comparison:
             outputs. Rows of weights have ``gradient``, the root mean square gradient of the mean loss.
         curves: For your own activations, one row per ``activation`` and point: ``x``, ``f``, ``f1`` and
             ``f2``, the function and its derivatives before training.
-        about: Settings and environment: ``data``, ``fingerprint``, ``metric``, ``region`` (half its width),
-            ``region_is``, ``folds``, ``seeds``, ``level``, ``trained`` (the number of runs),
+        about: Settings and environment: ``data``, ``fingerprint``, ``preprocessing`` (how a table was
+            encoded), ``metric``, ``region`` (half its width), ``region_is``, ``folds``, ``seeds``, ``level``,
+            ``trained`` (the number of runs),
             ``sequential_test`` (number of ``interim_analyses``, its ``stop_reason``, and the activations that
             were ``dropped``), ``settings``, ``net``, versions, ``processor``, ``date`` and ``command``.
         as_given: With tuned values, the comparison with the settings as given, without diagnostics and
@@ -225,8 +226,11 @@ class Interrupted(KeyboardInterrupt):
 
 def compare(
     activations: Iterable[str | Activation[Any]],
-    data: Dataset | str | Path,
+    data: Source,
     *,
+    target: Any = None,
+    regression: bool = False,
+    scale: str | None = None,
     folds: int = 3,
     seeds: int = 1,
     until_decided: bool = False,
@@ -266,7 +270,11 @@ def compare(
         activations: Specs such as ``"relu"`` or ``"leaky_relu(negative_slope=0.2)"``; definitions of the
             catalogue; or results of :func:`actlab.formula` without ``name``, ``trainable`` and ``at``. The
             tables contain the specs.
-        data: A dataset, or a source for :func:`~actlab.data.load_data`.
+        data: A dataset, a DataFrame, arrays or tensors as ``(X, y)``, a map-style dataset of PyTorch, a file,
+            or a name, as for :func:`~actlab.load_data`.
+        target: For tables: the name of the target column.
+        regression: For data that are not named: whether the targets are numbers, not classes.
+        scale: ``"columns"``, ``"common"`` or ``"none"``, as for :func:`~actlab.load_data`.
         folds: Number of folds, stratified by class.
         seeds: Number of seeds; each seed trains all folds.
         until_decided: Whether to add seeds in rounds, up to 32, for activations in an undecided pair; see
@@ -331,7 +339,7 @@ def compare(
     """
     config = ComparisonConfig(
         activations=activations,
-        dataset=_load_dataset(data),
+        dataset=load_data(data, target=target, regression=regression, scale=scale),
         settings=TrainSettings(
             epochs=epochs,
             batch_size=batch_size,
@@ -398,13 +406,6 @@ def run_comparison(
             best = select_best(runner.runs, config.names, plan.candidates)
             tables = make_results_table(best, plan), make_history_table(best)
             raise Interrupted(*tables, runner.planned, ledger is not None) from interruption
-
-
-def _load_dataset(data: Dataset | str | Path) -> Dataset:
-    if not isinstance(data, Dataset | str | Path):
-        right = "a Dataset from load_data, a dataset name or a path"
-        raise UsageError(f"data is of type {type(data).__name__}; it must be {right}")
-    return data if isinstance(data, Dataset) else load_data(data)
 
 
 def _train_until_decided(

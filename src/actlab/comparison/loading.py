@@ -157,6 +157,7 @@ def make_training_comparison(
         "actlab": __version__,
         "data": dataset.name,
         "fingerprint": dataset.fingerprint,
+        "preprocessing": dataset.preprocessing,
         "metric": "validation accuracy" if classes else "validation loss",
         "points": classes,
         "settings": settings.describe(),

@@ -15,6 +15,7 @@ from sklearn.base import clone
 from sklearn.model_selection import KFold, StratifiedKFold
 
 from actlab.comparison.config import ComparisonConfig, parse_budget
+from actlab.comparison.fold_features import FoldFeatures
 from actlab.comparison.runs import PlannedRun
 from actlab.comparison.scoring import Scoring
 from actlab.comparison.search_space import Candidate, list_auto_candidates, list_grid_candidates
@@ -48,7 +49,7 @@ class ComparisonPlan:
         screening_epochs: With automatic tuning, the epochs after which a run chooses its best candidate; 0
             without.
         grid_size: The number of candidates that every run tries.
-        y: The targets as the network takes them.
+        features: The features and targets that the runs refer to.
         scoring: How trained networks are scored.
 
     Raises:
@@ -70,11 +71,13 @@ class ComparisonPlan:
             cost = self.count_runs(1, 1) // config.folds
             tuned = f"; a tuned run counts as {cost}" * (cost > 1)
             raise UsageError(f"budget must be >= {size}{tuned}, got {config.budget}")
-        self.y = dataset.y
+        y = dataset.y
         if isinstance(self.net, skorch.NeuralNetBinaryClassifier):  # its loss takes numbers
-            self.y = dataset.y.astype(np.float32)
-        self.scoring = Scoring(config.scoring, dataset, self.y)
+            y = y.astype(np.float32)
+        self.features = FoldFeatures(dataset, y)
+        self.scoring = Scoring(config.scoring, self.features)
         self._folds: dict[int, list[tuple[Rows, Rows]]] = {}
+        self._splits_with_features = 0
         self._makers: list[Any] = []  # runs with one maker train together
         self._validation_splits: dict[tuple[int, int, int], tuple[Rows, Rows | None]] = {}
         self._templates: dict[tuple[str, int], tuple[skorch.NeuralNet, Run | str, str]] = {}
@@ -82,7 +85,7 @@ class ComparisonPlan:
         self._nets = self._make_nets()
         net, template, _ = self._template(config.names[0], 0)
         if isinstance(template, str) or self.scoring.needs_weights(template):
-            self.scoring.check(net, self.make_folds(int(config.shuffled))[0][1])
+            self.scoring.check(net, self._locate_fold(int(config.shuffled), 0)[1])
 
     def make_folds(self, split: int) -> list[tuple[Rows, Rows]]:
         """Return the indices of training samples (n,) and of test samples (m,) of each fold."""
@@ -95,6 +98,16 @@ class ComparisonPlan:
                 options = {"shuffle": True, "random_state": start}
             self._folds[split] = list(kind(self.config.folds, **options).split(dataset.X, dataset.y))
         return self._folds[split]
+
+    def _locate_fold(self, split: int, fold: int) -> tuple[Rows, Rows]:
+        """Return the training samples and the test samples of a fold, as indices of :attr:`features`."""
+        first = int(self.config.shuffled)
+        for number in range(first + self._splits_with_features, split + 1):
+            self.features.add_folds(self.make_folds(number))
+            self._splits_with_features += 1
+        block = (split - first) * self.config.folds + fold
+        rows, test = (self.features.locate(part, block) for part in self.make_folds(split)[fold])
+        return rows, test
 
     def count_runs(self, activations: int, seeds: int) -> int:
         """Return how many complete runs it takes to train some activations and tune them."""
@@ -160,7 +173,7 @@ class ComparisonPlan:
     def _run_without_diagnostics(self, name: str, seed: int, fold: int, candidate: int) -> PlannedRun:
         net, template, restored_by = self._template(name, candidate)
         split = 1 + seed // 2 if self.config.shuffled else 0
-        rows, test = self.make_folds(split)[fold]
+        rows, test = self._locate_fold(split, fold)
         own = self.config.settings.seed + seed
         values = self.candidates[candidate]
         init = values.get("init", self.config.settings.init)
@@ -170,7 +183,7 @@ class ComparisonPlan:
         # All activations share it; a tuned setting may be the validation itself.
         shared = 0 if self.screening_epochs else candidate
         if (key := (seed, fold, shared)) not in self._validation_splits:
-            self._validation_splits[key] = split_validation(net, rows, self.config.dataset.y, own, fold)
+            self._validation_splits[key] = split_validation(net, rows, self.features.y, own, fold)
         train, valid = self._validation_splits[key]
         parts: dict[str, Any] = {"rows": train, "valid": valid, "test": test, "seed": own, "fold": fold}
         return PlannedRun(*labels, dataclasses.replace(template, **parts, init=init), init)
@@ -207,9 +220,10 @@ class ComparisonPlan:
 
     def _template_run(self, net: skorch.NeuralNet) -> Run | str:
         try:
-            run = reuse_equal_factory(read_run(net, self.config.dataset.X, self.y), self._makers)
+            run = read_run(net, self.config.dataset.X, self.features.targets)
         except NeedsSkorch as reason:
             return str(reason)
+        run = reuse_equal_factory(run, self._makers)
         return dataclasses.replace(run, precision=self.config.settings.precision)
 
 

@@ -88,7 +88,7 @@ class Runner:
         alone: list[PlannedRun] = []
         if not runs:
             return alone
-        dataset, y = self.plan.config.dataset, self.plan.y
+        data, dataset = self.plan.features, self.plan.config.dataset
         complete = [each.run for each in planned if each.run is not None and not each.screening]
         weights = any(map(self.plan.scoring.needs_weights, complete))
         with (
@@ -99,14 +99,14 @@ class Runner:
         ):
             if not self._has_executor:
                 self._has_executor, apart = True, bool(session and session.abandoned)
-                where = choose_executor(self.executor, self.plan.config.jobs, runs, dataset.X, isolated=apart)
+                where = choose_executor(self.executor, self.plan.config.jobs, runs, data.X, isolated=apart)
                 self.executor = self._stack.enter_context(where)
             before = session.count_finished() if session else 0
             if session:
                 self._announce(planned, session, about)
             self._print_restored(before, len(runs), round_number)
             results = iterate_results(
-                runs, dataset.X, y, executor=self.executor, watch=watch, session=session
+                runs, data.X, data.y, executor=self.executor, watch=watch, session=session
             )
             for index, result in results:
                 if result.needs_skorch:
@@ -148,12 +148,12 @@ class Runner:
 
     def _train_alone(self, planned: PlannedRun) -> None:
         """Train a run with skorch that no fleet can train."""
-        dataset, y, scoring = self.plan.config.dataset, self.plan.y, self.plan.scoring
+        data, scoring = self.plan.features, self.plan.scoring
         net, result = clone(planned.net), Result(how="skorch", reason_alone=planned.reason_alone)
         score = math.nan
         try:
-            X, targets = dataset.X[planned.rows], y[planned.rows]
-            fit_with_skorch(net, X, targets, planned.seed, planned.fold, result, init=planned.init)
+            X, y = data.X[planned.rows], data.y[planned.rows]
+            fit_with_skorch(net, X, y, planned.seed, planned.fold, result, init=planned.init)
             score = math.nan if planned.screening else scoring.score_net(net, planned.test)
             if scoring.standard == "accuracy":
                 result.test_acc = score

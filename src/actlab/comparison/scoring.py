@@ -13,8 +13,8 @@ from sklearn.base import clone
 from sklearn.metrics import get_scorer, get_scorer_names
 from torch import nn
 
+from actlab.comparison.fold_features import FoldFeatures
 from actlab.comparison.runs import PlannedRun
-from actlab.data.dataset import Dataset
 from actlab.errors import UsageError, did_you_mean, summarize_error
 from actlab.fleet.run import Result, Rows, Run
 from actlab.fleet.skorch_adapter import restore_net
@@ -31,15 +31,14 @@ class Scoring:
     Args:
         scoring: A name in :func:`sklearn.metrics.get_scorer_names`, or a scorer ``(net, X, y)``; None for
             accuracy, or R^2 of a regression.
-        dataset: The data.
-        y: Its targets as the nets take them.
+        data: The features, and the targets as the networks take them.
 
     Raises:
         UsageError: There is no such scorer.
     """
 
-    def __init__(self, scoring: str | Scorer | None, dataset: Dataset, y: Any) -> None:
-        self.X, self.y, self.regression = dataset.X, y, dataset.is_regression
+    def __init__(self, scoring: str | Scorer | None, data: FoldFeatures) -> None:
+        self.data, self.regression = data, data.dataset.is_regression
         default = "r2" if self.regression else "accuracy"
         named = default if scoring is None else scoring
         self.standard = named if isinstance(named, str) else ""  # a callable may have any name
@@ -71,7 +70,7 @@ class Scoring:
         """
         try:
             net = clone(net).initialize()
-            net.check_data(self.X[test], self.y[test])
+            net.check_data(self.data.X[test], self.data.y[test])
             self.score_net(net, test)
         except Exception as error:  # the user's scorer may raise anything
             raise UsageError(
@@ -82,7 +81,7 @@ class Scoring:
         """Return the score of a run that a fleet has trained."""
         assert planned.run is not None
         if self.needs_weights(planned.run):
-            net = restore_net(clone(planned.net), planned.run, result, self.X, self.y)
+            net = restore_net(clone(planned.net), planned.run, result, self.data.X, self.data.y)
             return self.score_net(net, planned.test)
         if self.standard == "accuracy":
             return result.test_acc
@@ -90,11 +89,11 @@ class Scoring:
 
     def score_net(self, net: skorch.NeuralNet, test: Rows) -> float:
         """Return the score of a fitted net on test samples."""
-        return float(self.scorer(net, self.X[test], self.y[test]))
+        return float(self.scorer(net, self.data.X[test], self.data.y[test]))
 
     def compute_target_variance(self, planned: PlannedRun) -> float:
         """Return the variance of the test targets of a run; NaN if they are equal."""
-        return float(np.var(self.y[planned.test], dtype=np.float64)) or math.nan
+        return float(np.var(self.data.y[planned.test], dtype=np.float64)) or math.nan
 
     def get_score_step(self, samples: int) -> float:
         """Return the smallest change of a score on so many samples; 0 if it is unknown."""
@@ -115,7 +114,7 @@ class Scoring:
         if not finite.size:
             return math.nan, "no score"
         if self.are_shares(scores):
-            samples = len(self.y)  # every sample is tested once, so one of them moves a mean over folds
+            samples = self.data.samples  # every sample is tested once, so one of them moves a mean over folds
             named = f"one of {samples} samples" if 1 / samples > _ROUND else "the minimum"
             return max(1 / samples, _ROUND), named
         return _RELATIVE * float(np.median(np.abs(finite))), "1 % of the median score"

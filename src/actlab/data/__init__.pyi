@@ -1,2 +1,2 @@
 from .dataset import Dataset as Dataset
-from .dataset import load_data as load_data
+from .load import load_data as load_data

@@ -59,13 +59,11 @@ def read_images(name: str, data_dir: str | Path | None, part: str = "train") -> 
     return images.transpose(0, 2, 1) if name.startswith("emnist") else images, labels
 
 
-def reshape_pixels(X: Array, columns: Sequence[str]) -> Array:
-    """Return the features of a table (n, h * w) as images (n, h, w) if their names are those of pixels.
+def has_pixels(columns: Sequence[str]) -> bool:
+    """Whether the columns of a table are the pixels of a square image.
 
     Args:
-        X: The features.
-        columns: Their names. Pixels of a square image are pixel0, pixel1, ... or pixel1, pixel2, ... or 1x1,
-            1x2, ...
+        columns: Their names. Those of pixels are pixel0, pixel1, ... or pixel1, pixel2, ... or 1x1, 1x2, ...
     """
     side = math.isqrt(len(columns))
     schemes = [
@@ -73,7 +71,7 @@ def reshape_pixels(X: Array, columns: Sequence[str]) -> Array:
         [f"pixel{i}" for i in range(1, len(columns) + 1)],
         [f"{row}x{column}" for row in range(1, side + 1) for column in range(1, side + 1)],
     ]
-    return X.reshape(-1, side, side) if side**2 == len(columns) > 1 and list(columns) in schemes else X
+    return side**2 == len(columns) > 1 and list(columns) in schemes
 
 
 def _list_files(name: str, part: str) -> list[tuple[str, ...]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from actlab.data.readers import BROKEN, Array, format_names, format_reason
-from actlab.errors import DataWarning, UsageError
+from actlab.errors import UsageError, warn_about_data
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,5 +72,5 @@ def _fetch(source: str) -> Any:
     for warning in caught:
         text = str(warning.message).partition("\n")[0].partition(" Available versions")[0]
         if warning.category is UserWarning and "network error" not in text:  # it has tried again
-            warnings.warn(f"{source}: {text}", DataWarning, stacklevel=4)
+            warn_about_data(f"{source}: {text}")
     return bunch

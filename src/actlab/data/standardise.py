@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,12 +39,38 @@ def _rescale(values: Array) -> None:
     np.ldexp(values, -math.frexp(max(abs(values.min()), abs(values.max())))[1], out=values)
 
 
-def standardise_features(X: Array, columns: Sequence[str] | None, name: str) -> npt.NDArray[np.float32]:
+def standardise_columns(X: npt.NDArray[np.float64], rows: Any) -> npt.NDArray[np.float32]:
+    """Standardise each column of X (n, d) by the mean and the standard deviation of some of its samples.
+
+    Args:
+        X: Features, NaN for missing.
+        rows: Indices of the samples that determine the scale.
+
+    Returns:
+        Float32 (n, d). Missing values, and columns that are constant over these samples, are 0.
+    """
+    standardised = np.zeros(X.shape, np.float32)
+    step = max(1, _BLOCK // len(X))
+    for start in range(0, X.shape[1], step):
+        block = X[:, start : start + step]
+        low, high = (find.reduce(block[rows], axis=0) for find in (np.fmin, np.fmax))  # without NaN
+        varies = np.flatnonzero(low < high)
+        # A power of two, which is exact, so that no square overflows.
+        exponent = -np.frexp(np.maximum(abs(low), abs(high))[varies])[1]
+        # Differences from a value nearby are exact; their mean then keeps more digits.
+        shifted = np.ldexp(block[:, varies], exponent) - np.ldexp(low[varies], exponent)
+        with np.errstate(over="ignore"):
+            scaled = (shifted - np.nanmean(shifted[rows], axis=0)) / np.nanstd(shifted[rows], axis=0)
+            standardised[:, start + varies] = np.nan_to_num(scaled.astype(np.float32), nan=0.0)
+    return standardised
+
+
+def standardise_features(X: Array, name: str) -> npt.NDArray[np.float32]:
     """Standardise X (n, d) in float64, block by block, without a float64 copy of all images."""
     is_bytes = X.dtype == np.uint8
     if not is_bytes:
         X = _to_float64(X)
-        _refuse_not_finite(X, columns, name)
+        _refuse_not_finite(X, name)
     if (low := X.min()) == X.max():
         raise UsageError(f"{name}: X is constant (every value is {low}); it cannot be standardised")
     if not is_bytes:
@@ -75,12 +101,9 @@ def _split_into_blocks(X: Array) -> list[Array]:
     return [X.reshape(-1)[start : start + _BLOCK] for start in range(0, X.size, _BLOCK)]
 
 
-def _refuse_not_finite(X: Array, columns: Sequence[str] | None, name: str) -> None:
+def _refuse_not_finite(X: Array, name: str) -> None:
     if (bad := ~np.isfinite(X)).any():
         row, column = divmod(int(bad.argmax()), X.shape[1])
         count = f"{bad.sum()} of {X.size} values of X are missing, NaN or infinite"
         where = f"X[{row}, {column}] = {X[row, column]}"
-        if columns:
-            where += f" (column {columns[column]!r}{'; it contains no number' * bool(bad[:, column].all())})"
-        advice = f"fill them in, or drop these samples{' or columns' * bool(columns)}"
-        raise UsageError(f"{name}: {count}; the first is {where}; {advice}")
+        raise UsageError(f"{name}: {count}; the first is {where}; fill them in, or drop these samples")

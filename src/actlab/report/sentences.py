@@ -28,7 +28,7 @@ def describe_report(comparison: Comparison) -> list[str]:
     """Return the sentences at the top of a report, the most important first."""
     about = comparison.about
     if about.get("kind") == "training":
-        return describe_training(comparison.results, comparison.history)
+        return [*describe_training(comparison.results, comparison.history), *describe_data(about)]
     if progress := about.get("unfinished"):
         return describe_progress(progress, comparison.ranking, about.get("metric", "score"))
     if set(about) >= _JUDGED:
@@ -38,6 +38,11 @@ def describe_report(comparison: Comparison) -> list[str]:
         return ["Fewer than two activations have a mean score."]
     best = str(comparison.ranking["activation"].iloc[int(means.argmax())])
     return [f"Highest mean: {best}.", "The folder does not contain the settings of the comparison."]
+
+
+def describe_data(about: Mapping[str, Any]) -> list[str]:
+    """Describe how a table was encoded; an empty list for other data."""
+    return [f"Data: {about['preprocessing']}."] if about.get("preprocessing") else []
 
 
 # -- verdicts -------------------------------------------------------------------------------------
@@ -64,6 +69,7 @@ def describe_comparison(comparison: Comparison) -> list[str]:
         *_describe_region(about, len(ranking)),
         *_describe_runs(comparison),
         *_describe_choices(comparison),
+        *describe_data(about),
     ]
 
 

@@ -316,11 +316,13 @@ class TrainingPlan:
 
     Attributes:
         dataset: The data.
+        X: Its features, scaled by the training samples.
         net: The untrained net.
         run: The run, with samples, seed and the epochs with diagnostics.
     """
 
     dataset: Dataset
+    X: npt.NDArray[np.float32]
     net: skorch.NeuralNet
     run: Run
 
@@ -397,7 +399,8 @@ def plan_training(
         problems.insert(0, str(error))
     raise_problems(problems)
     rows, valid = split_validation(net, np.arange(len(dataset.y)), dataset.y, settings.seed, 0)
-    run = read_run(net, dataset.X, dataset.y)
+    X = dataset.scale(rows)
+    run = read_run(net, X, dataset.y)
     run = dataclasses.replace(
         run,
         rows=rows,
@@ -407,7 +410,7 @@ def plan_training(
         init=settings.init,
     )
     epochs = choose_diagnostic_epochs(diagnostics, run.epochs, run.steps, run.batch_size)
-    return TrainingPlan(dataset, net, dataclasses.replace(run, diagnostic_epochs=epochs))
+    return TrainingPlan(dataset, X, net, dataclasses.replace(run, diagnostic_epochs=epochs))
 
 
 def run_training(plan: TrainingPlan, *, sink: Callable[[str], None] | None = None) -> TrainingResult:
@@ -420,7 +423,7 @@ def run_training(plan: TrainingPlan, *, sink: Callable[[str], None] | None = Non
     Raises:
         UsageError: The activation failed before the first epoch ended.
     """
-    net, run, X, y = plan.net, plan.run, plan.dataset.X, plan.dataset.y
+    net, run, X, y = plan.net, plan.run, plan.X, plan.dataset.y
     (result,) = train_runs([run], X, y, watch=_make_live_table(sink) if sink else None)
     if needs_skorch := result.needs_skorch:
         if sink:

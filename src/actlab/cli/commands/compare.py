@@ -158,7 +158,7 @@ def _make_config(arguments: argparse.Namespace, dataset: Dataset) -> ComparisonC
 def _load_datasets(arguments: argparse.Namespace, sources: list[str]) -> list[Dataset]:
     if len(sources) == 1:
         return [load_dataset(arguments, sources[0])]
-    from actlab.data.dataset import list_accepted_arguments
+    from actlab.data.load import list_accepted_arguments
 
     # An option for one kind of data need not fit the others.
     return [load_dataset(arguments, source, only=list_accepted_arguments(source)) for source in sources]

@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the script."""
     import shtab
 
-    from actlab.data.dataset import NAMES
+    from actlab.data.load import NAMES
     from actlab.functions import catalogue
     from actlab.training.train import OPTIMIZERS, PRECISIONS, SCHEDULES
 

@@ -48,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     from actlab.files import create_output_folder
     from actlab.fleet.diagnostics import describe_diagnostic_epochs
     from actlab.report.insights import history_insights
+    from actlab.report.sentences import describe_data
     from actlab.report.tables import to_json_rows
     from actlab.spec import resolve
     from actlab.training.train import history_frame, plan_training, run_training
@@ -66,7 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
     about = {"command": command, "diagnostics": diagnostics}
     comparison = make_training_comparison(training, dataset, activation, settings, **about)
     history = history_frame(training.net)
-    rows, insights = to_json_rows(history), history_insights(history)
+    rows = to_json_rows(history)
+    insights = [*history_insights(history), *describe_data(comparison.about)]
     files = [*write_training(comparison, out), *write_pages(arguments, comparison, rows, out)]
     about = {"data": dataset.name, "fingerprint": dataset.fingerprint, "activation": arguments.activation}
     result = {**about, "history": rows, "insights": insights}

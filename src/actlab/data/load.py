@@ -1,0 +1,229 @@
+"""Load named datasets, files, tables and arrays as a :class:`Dataset`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from actlab.data.dataset import SCALES, Dataset
+from actlab.data.image_folder import read_image_folder
+from actlab.data.images import IMAGES, read_images
+from actlab.data.named_tables import OPENML, TABLES, download_table, read_bundled_table, read_digits
+from actlab.data.readers import read_npz, read_torch_dataset
+from actlab.data.table_files import IN_PANDAS, SUFFIXES, read_table
+from actlab.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+    Files = str | os.PathLike[str]
+    Source = Dataset | Files | pd.DataFrame | Sequence[Any] | torch.utils.data.Dataset[Any]
+
+_REGRESSION = "diabetes"
+NAMES = ("digits", *TABLES, *IMAGES)
+_ARGUMENTS = {  # of load_data, for each kind of source
+    **dict.fromkeys((*SUFFIXES, "DataFrame", OPENML), ("target", "regression", "scale")),
+    **dict.fromkeys((".npz", "arrays", "torch Dataset"), ("regression", "channels", "scale")),
+    "table and targets": ("regression", "scale"),
+    **dict.fromkeys(("folder", "digits", *TABLES), ("scale",)),
+    _REGRESSION: ("regression", "scale"),
+    **dict.fromkeys(IMAGES, ("data_dir", "scale")),
+    "Dataset": (),
+}
+
+
+def load_data(
+    source: Source,
+    data_dir: str | Path | None = None,
+    *,
+    target: Any = None,
+    regression: bool = False,
+    channels: str | None = None,
+    scale: str | None = None,
+) -> Dataset:
+    """Load a named dataset, a file, a table or arrays, scale the features and encode the labels.
+
+    Labels become 0..k-1 in sorted order. The targets of a regression are standardised by the mean and the
+    standard deviation of all samples. Loading never unpickles or evaluates content.
+
+    Args:
+        source: One of
+
+            - ``"digits"`` (8x8 images), ``"iris"``, ``"wine"``, ``"breast_cancer"`` or ``"diabetes"`` (a
+              regression), which come with scikit-learn and work offline;
+            - ``"mnist"``, ``"fashion-mnist"``, ``"kmnist"``, ``"emnist-balanced"`` (or ``-letters``,
+              ``-digits``, ``-mnist``, ``-byclass``, ``-bymerge``), ``"cifar10"`` or ``"cifar100"`` (its
+              fine labels): the training images;
+            - ``"openml:NAME"`` or ``"openml:ID"``: a table of openml.org, downloaded once into
+              scikit-learn's cache;
+            - a folder with a subfolder of image files for each class, all grey or RGB and of one size. They
+              need Pillow. Images with fewer channels than others are read as RGB;
+            - a path ending in ``.csv`` or ``.tsv``: a header line, then one line per sample. Commas,
+              semicolons, tabs or ``|`` separate the fields; an empty cell is a missing value;
+            - a path ending in ``.parquet``, which needs pyarrow;
+            - a pandas DataFrame, or a table with a method ``to_pandas`` such as that of polars. Its index is
+              not a feature;
+            - a path ending in ``.npz``: arrays X (n, ...) of numbers, flattened to (n, d), and y (n,) or
+              (n, 1) of integers or strings, or of numbers for a regression. X with the shape (n, h, w), (n,
+              c, h, w) or (n, h, w, c) contains images;
+            - ``(X, y)``: arrays, CPU or GPU tensors, sparse matrices or lists with the same contents; X may
+              be a DataFrame;
+            - a map-style dataset of PyTorch, which is read once;
+            - a :class:`Dataset`, which is returned.
+
+            Text files may be compressed by gzip. The columns of a table may contain numbers, text,
+            categories, truth values and dates; see :meth:`Dataset.from_frame`. Columns that are named like
+            the pixels of a square image, such as ``pixel0`` to ``pixel783`` or ``1x1`` to ``28x28``, are an
+            image.
+        data_dir: For named images: the folder of their files, or the root folder of torchvision's layout.
+            MNIST and similar sets have IDX files, under the names of their publishers or of Kaggle, plain
+            or ``.gz``, or a table ``NAME_train.csv``. EMNIST's files contain transposed images, which are
+            transposed again. CIFAR has the files of the binary version. Without it, ``"mnist"``,
+            ``"fashion-mnist"`` and ``"kmnist"`` are downloaded once from openml.org into scikit-learn's
+            cache.
+        target: For tables: the name of the target column (openml: by default that of the table). All other
+            columns are features.
+        regression: For tables, files and data in memory: whether the targets are numbers, not classes.
+        channels: For images (n, c, h, w) or (n, h, w, c): ``"first"`` or ``"last"``. By default the channels
+            are the first or the last axis of an image, whichever has length 1, 3 or 4, and the first if
+            neither has.
+        scale: ``"columns"`` to standardise each column (default for tables and arrays (n, d)), ``"common"``
+            to standardise all features together (default for images and bytes), or ``"none"``. Columns are
+            scaled by the training samples of each fold; see :meth:`Dataset.scale`.
+
+    Returns:
+        The :class:`Dataset`. The channels of its images come first.
+
+    Raises:
+        UsageError: The name is unknown, an argument does not apply to it, a file is missing, damaged or of
+            the wrong kind, images have different sizes, the download failed, X is constant or infinite, y has
+            fewer than two classes, the targets of a regression are constant, not finite or not numbers, a
+            column cannot be encoded, both the first and the last axis of images can be the channels, or
+            memory is too small.
+
+    Warns:
+        DataWarning: The last axis of images was interpreted as the channels, commas as decimal points, or the
+            first line of a table as values.
+
+    Examples:
+        >>> load_data("digits")
+        Dataset('digits', X=float32(1797, 64), num_classes=10, fingerprint='522bf7a8f6d541ce')
+        >>> load_data("diabetes").y.shape
+        (442, 1)
+        >>> load_data((np.eye(6).reshape(6, 2, 3), ["a", "b"] * 3)).shape
+        (1, 2, 3)
+    """
+    untyped: Any = source
+    kind = _classify_source(source)
+    name = str(untyped) if isinstance(untyped, str | os.PathLike) else kind
+    values = {"data_dir": data_dir, "target": target, "regression": regression or None}
+    _check_arguments(kind, name, {**values, "channels": channels, "scale": scale})
+    if isinstance(source, Dataset):
+        return source
+    options: dict[str, Any] = {"regression": regression or kind == _REGRESSION, "scale": scale}
+    if (table := _read_frame(untyped, kind, target, regression)) is not None:
+        return Dataset.from_frame(*table, **options, name=Path(name).name if kind in SUFFIXES else name)
+    if kind == ".npz":
+        path = _find_file(name)
+        (X, y), name = read_npz(path), path.name
+    elif kind == "arrays":
+        X, y = untyped
+    elif kind == "torch Dataset":
+        X, y = read_torch_dataset(untyped)
+    elif kind == "folder":
+        name = Path(untyped).resolve().name
+        X, y = read_image_folder(Path(untyped))
+    else:
+        X, y = read_digits() if kind == "digits" else read_images(name, data_dir)
+    if kind in ("folder", *IMAGES) and X.ndim == 4:
+        channels = "first"
+    return Dataset.from_arrays(X, y, **options, channels=channels, name=name)
+
+
+def _read_frame(source: Any, kind: str, target: Any, regression: bool) -> tuple[pd.DataFrame, Any] | None:
+    """Return a table, and its targets or their column; None if a source is not a table."""
+    if kind in SUFFIXES:
+        return read_table(_find_file(str(source)), target, not regression), target
+    if kind in TABLES:
+        return read_bundled_table(kind)
+    if kind == OPENML:
+        return download_table(str(source), target)
+    if kind == "table and targets":
+        source, target = source
+    frame = _find_frame(source)
+    return None if frame is None else (frame, target)
+
+
+def list_accepted_arguments(source: Source) -> tuple[str, ...]:
+    """Return the arguments of :func:`load_data` that are used with a source."""
+    return _ARGUMENTS[_classify_source(source)]
+
+
+def _classify_source(source: Source) -> str:
+    """Return what a source is, as a key of ``_ARGUMENTS``."""
+    if not isinstance(source, str | os.PathLike):
+        return _classify_object(source)
+    name = str(source)
+    suffix = Path(name.lower().removesuffix(".gz")).suffix
+    if name.startswith(OPENML) and name != OPENML:
+        return OPENML
+    if suffix in _ARGUMENTS or name in NAMES:
+        return suffix or name
+    if os.path.isdir(name):
+        return "folder"
+    files = ", ".join((".npz", *SUFFIXES))
+    if os.path.isfile(name):
+        raise UsageError(f"cannot load {name!r}; pass a file that ends in {files}, or {IN_PANDAS}")
+    advice = f"pass one of {', '.join(NAMES)}, openml:NAME, a file {files}, or a folder of images"
+    raise UsageError(f"unknown data {name!r}{did_you_mean(name, NAMES)}; {advice}")
+
+
+def _classify_object(source: Any) -> str:
+    import torch
+
+    if isinstance(source, Dataset):
+        return "Dataset"
+    if _find_frame(source) is not None:
+        return "DataFrame"
+    if isinstance(source, tuple | list) and len(source) == 2:
+        return "arrays" if _find_frame(source[0]) is None else "table and targets"
+    if isinstance(source, torch.utils.data.Dataset) and hasattr(source, "__len__"):
+        return "torch Dataset"
+    advice = "pass a name, a file, a DataFrame and its target, arrays as (X, y), or a map-style torch Dataset"
+    raise UsageError(f"cannot load data of type {type(source).__name__}; {advice}")
+
+
+def _find_frame(source: Any) -> pd.DataFrame | None:
+    """Return a table as a DataFrame; None if it is not a table."""
+    import pandas as pd
+
+    if isinstance(source, pd.DataFrame):
+        return source
+    try:
+        frame = source.to_pandas()
+    except AttributeError:
+        return None
+    except ImportError as error:
+        raise UsageError(f"a table of type {type(source).__name__} needs {error.name}: install it") from error
+    return frame if isinstance(frame, pd.DataFrame) else None
+
+
+def _find_file(name: str) -> Path:
+    if not os.path.isfile(name):
+        raise UsageError(f"no such file: {name!r}")
+    return Path(name)
+
+
+def _check_arguments(kind: str, name: str, values: Mapping[str, Any]) -> None:
+    if values["channels"] not in (None, "first", "last"):
+        raise UsageError(f"channels must be 'first' or 'last', got {values['channels']!r}")
+    if values["scale"] not in (None, *SCALES):
+        raise UsageError(f"scale must be one of {', '.join(SCALES)}, got {values['scale']!r}")
+    notes = {"target": ", only with a table", "regression": ", whose targets are classes"}
+    for argument, value in values.items():
+        if value is not None and argument not in _ARGUMENTS[kind]:
+            text = argument if value is True else f"{argument} {str(value)!r}"
+            raise UsageError(f"{text} is not used with {name!r}{notes.get(argument, '')}; omit it")

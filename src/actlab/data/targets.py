@@ -1,0 +1,64 @@
+"""Take the targets out of a table, and encode labels as integers."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from actlab.data.column_types import convert_numbers
+from actlab.data.readers import Array, format_names
+from actlab.data.standardise import standardise_targets
+from actlab.data.table_files import SUFFIXES
+from actlab.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def split_target(frame: pd.DataFrame, target: Any, regression: bool, name: str) -> tuple[pd.DataFrame, Array]:
+    """Return the features of a table and its targets (n,).
+
+    Args:
+        frame: The table, whose columns have text as their names.
+        target: The name of the target column.
+        regression: Whether the targets are numbers, not classes.
+        name: The name of the data in errors.
+    """
+    columns, kind = [str(column) for column in frame], "target" if regression else "label"
+    if target is None or str(target) not in columns:
+        suggestion = did_you_mean(str(target), columns)
+        option = " (--target COLUMN)" if name.lower().removesuffix(".gz").endswith(SUFFIXES) else ""
+        problem = f"set target{option}" if target is None else f"no column {target!r}{suggestion}"
+        hint = "; separate fields by commas, semicolons or tabs" if len(columns) == 1 else ""
+        raise UsageError(f"{name}: {problem}; the {kind} column is one of {format_names(columns)}{hint}")
+    labels = frame[str(target)]
+    if len(missing := np.flatnonzero(labels.isna())):
+        where = f"{len(missing)} of {len(frame)} rows; the first is y[{missing[0]}]"
+        advice = "fill it in, or drop these rows"
+        raise UsageError(f"{name}: the {kind} column {target!r} is empty in {where}; {advice}")
+    y = convert_numbers(labels, f"target column {target!r}", name) if regression else _convert_labels(labels)
+    return frame.drop(columns=str(target)), y
+
+
+def encode_targets(y: Array, regression: bool, name: str) -> tuple[Array, tuple[str | int, ...]]:
+    """Return targets as a model takes them, and the classes; no classes for a regression."""
+    return (standardise_targets(y, name), ()) if regression else _encode_labels(y, name)
+
+
+def _convert_labels(values: pd.Series[Any]) -> Array:
+    """Return labels; all are text if only some are numbers."""
+    if values.dtype.kind != "O":
+        return values.to_numpy()
+    labels = values.to_list()
+    return np.array(labels if all(isinstance(label, Real) for label in labels) else list(map(str, labels)))
+
+
+def _encode_labels(labels: Array, name: str) -> tuple[npt.NDArray[np.int64], tuple[str | int, ...]]:
+    values, codes = np.unique(labels, return_inverse=True)
+    classes = tuple(int(v) if values.dtype.kind in "iuf" and v.is_integer() else str(v) for v in values)
+    if len(classes) < 2:
+        raise UsageError(f"{name}: every label is {classes[0]!r}; at least two classes are needed")
+    return codes.astype(np.int64), classes
