@@ -48,7 +48,7 @@ def test_load_data_diabetes_is_a_regression_by_default():
     assert (data.is_regression, data.classes, data.num_classes, data.shape) == (True, (), 1, ())
     assert (data.X.shape, data.y.shape, data.y.dtype) == ((442, 10), (442, 1), np.float32)
     np.testing.assert_array_equal(data.y[:, 0], ((y - y.mean()) / y.std(ddof=1)).astype(np.float32))
-    np.testing.assert_allclose(data.X, features / features.std(ddof=1), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(data.X, features / features.std(axis=0), rtol=1e-5, atol=1e-7)
     assert load_data("diabetes", regression=True).fingerprint == data.fingerprint
     assert repr(data).startswith("Dataset('diabetes', X=float32(442, 10), y=float32(442, 1), fingerprint='")
     torch.from_numpy(data.y)  # a read-only array would warn here
