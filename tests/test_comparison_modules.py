@@ -258,14 +258,19 @@ def test_compare_verb_redirects_output_of_a_module_to_standard_error(own, capsys
 
 @pytest.mark.slow
 def test_compare_gives_no_rank_to_sigmoid_in_thirty_layers():
-    from benchmarks.depth import DeepNet
-
-    options = {"module": DeepNet, "seeds": 2, "epochs": 20, "lr": 0.003, "momentum": 0.9}
+    options = {
+        "hidden": (64,) * 29,
+        "init": "matched",
+        "seeds": 2,
+        "epochs": 20,
+        "lr": 0.003,
+        "momentum": 0.9,
+    }
     comparison = compare(["sigmoid", "relu", "elu"], "digits", tune=None, **options)
     ranking = comparison.ranking.set_index("activation")
     assert ranking["status"].to_dict() == {"elu": "", "relu": "", "sigmoid": "chance level in 6 of 6 runs"}
     assert ranking["rank"].isna().to_dict() == {"elu": False, "relu": False, "sigmoid": True}
-    assert ranking["mean"][["elu", "relu"]].min() > 0.7
+    assert ranking["mean"][["elu", "relu"]].min() > 0.5
     assert "sigmoid is at chance level in 6 of 6 runs; it has no rank." in comparison.sentences()
     words = comparison.verdicts.set_index(["a", "b"])["verdict"]
     assert words["sigmoid", "relu"] == words["sigmoid", "elu"] == "worse"
