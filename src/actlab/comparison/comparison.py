@@ -284,15 +284,17 @@ def compare(
             rates around the usual one of the optimizer, ``"torch"`` and ``"matched"`` initial weights, and
             the settings as given, for a twelfth of the epochs; the two best are trained to the end. This
             takes about four times as long. A dictionary such as ``{"lr": [0.003, 0.01, 0.03]}`` trains each
-            run with every combination of any parameters of the skorch model, and ``init``. In both cases, the
-            settings as given are trained too, the settings with the best validation score are scored on the
-            test samples, and validation samples are part of the training samples. None trains the settings
-            as given only.
+            run with every combination of any parameters of the skorch model, such as ``module__width`` for an
+            argument of the module, and ``init``. In both cases, the settings as given are trained too, the
+            settings with the best validation score are scored on the test samples, and validation samples are
+            part of the training samples. None trains the settings as given only.
         module: The network: a module, its class, a function that returns it, ``"package.module:Net"``, or a
             skorch model, whose own epochs, batch size, learning rate and other settings apply. A network
             with an argument such as ``activation`` or ``act_layer`` receives a module, or a class if it
-            calls the argument. In any other network, :func:`actlab.swap` replaces the activation. Lazy
-            layers are initialized with two samples.
+            calls the argument. In any other network, :func:`actlab.swap` replaces the activation. Arguments
+            such as ``num_features``, ``in_features`` and ``input_dim``, or ``num_classes``, ``out_features``
+            and ``output_dim``, receive the numbers of features and outputs. Lazy layers are initialized with
+            two samples.
         replace: The activation that is replaced in the module, as in :func:`actlab.swap` (default: the only
             kind of activation in the module).
         scoring: A scikit-learn scorer or its name (default: accuracy, or R^2 for a regression).

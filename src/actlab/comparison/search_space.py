@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import skorch
 from sklearn.model_selection import ParameterGrid
 
+from actlab.comparison.user_model import list_module_arguments
 from actlab.errors import UsageError, did_you_mean
+from actlab.spec import inspect_parameters
 from actlab.training.train import INITS, USUAL_RATES, find_init_problem
 
 _FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)  # of the usual learning rate
@@ -43,7 +46,7 @@ def list_grid_candidates(
     Raises:
         UsageError: A parameter does not exist or cannot be tuned, or a value is invalid.
     """
-    parameters = {**net.get_params(), "init": init}
+    parameters = {**_list_parameters(net), "init": init}
     for name, values in tune.items():
         if str(name).removeprefix("module__").partition("__")[0] in taken:
             raise UsageError(
@@ -54,6 +57,8 @@ def list_grid_candidates(
             raise UsageError(f"tune contains {name!r}, which is not a parameter of the skorch net{hint}")
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
             raise UsageError(f"tune needs a list of values such as [0.003, 0.01], got {name}={values!r}")
+        if any(isinstance(value, list | dict | set) for value in values):
+            raise UsageError(f"tune needs tuples instead of lists as values, got {name}={values!r}")
         for value in values:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if name == "lr" and not (number and 0 < value < math.inf):
@@ -63,6 +68,21 @@ def list_grid_candidates(
     grid = ParameterGrid({name: list(dict.fromkeys(values)) for name, values in tune.items()})
     given = {name: parameters[name] for name in sorted(tune)}
     return _put_first(given, [dict(sorted(candidate.items())) for candidate in grid])
+
+
+def _list_parameters(net: skorch.NeuralNet) -> dict[str, Any]:
+    """Return the parameters of a model with their values; those of its parts may have their defaults."""
+    parts = {"module": list_module_arguments(net)}
+    for name in ("criterion", "optimizer", "iterator_train", "iterator_valid"):
+        if isinstance(part := getattr(net, name), type):
+            parts[name] = inspect_parameters(part)
+    defaults = {
+        f"{part}__{name}": parameter.default
+        for part, parameters in parts.items()
+        for name, parameter in parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+    return {**defaults, **net.get_params()}
 
 
 def find_usual_rate(net: skorch.NeuralNet) -> float:

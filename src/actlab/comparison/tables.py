@@ -15,10 +15,10 @@ import torch
 
 from actlab._version import __version__
 from actlab.comparison.chance_level import ChanceTest
+from actlab.comparison.module_arguments import name_module
 from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.runner import Finished
 from actlab.comparison.runs import FinishedRun, Labels, describe_failures
-from actlab.comparison.user_model import name_module
 from actlab.fleet.diagnostics import describe_diagnostic_epochs
 from actlab.fleet.run import Epoch
 from actlab.fleet.settings import processor_name

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import skorch
 import torch
 from sklearn.base import clone
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
+from actlab.comparison.module_arguments import (
+    build_module,
+    list_activation_arguments,
+    list_arguments,
+    list_size_arguments,
+    name_module,
+    require_arguments,
+)
 from actlab.data.dataset import Dataset
-from actlab.errors import UsageError, raise_problems, summarize_error
+from actlab.errors import UsageError, raise_problems
 from actlab.models.activation_arguments import (
-    ACTIVATION_NAME,
     PROBE_SAMPLES,
     Forms,
     convert_to_form,
@@ -23,16 +32,14 @@ from actlab.models.activation_arguments import (
     guess_forms,
 )
 from actlab.models.lazy_layers import copy_module, initialize_lazy_layers
-from actlab.models.networks import ActivationLike, new_activation
-from actlab.models.random_streams import WEIGHTS, seeded_torch
+from actlab.models.networks import ActivationLike
+from actlab.models.random_streams import WEIGHTS, seeded_numpy, seeded_torch
 from actlab.models.swapping import find_activations, swap
-from actlab.spec import import_object, inspect_parameters, is_import_path, split_spec
 
 ModuleLike = str | nn.Module | type[nn.Module] | Callable[..., nn.Module]
 Replaced = str | type[nn.Module]
 
-# An argument without a prefix, or with one of these, is for the activation of the hidden layers.
-_PREFIXES = (None, "hidden", "inner", "norm", "conv", "default")
+_KINDS = (skorch.NeuralNetClassifier, skorch.NeuralNetBinaryClassifier, skorch.NeuralNetRegressor)
 
 
 def prepare_net(
@@ -43,32 +50,27 @@ def prepare_net(
     Args:
         net: The net; its trained state is not copied.
         module: The module of the copy: a module, its class, a function that builds it, or
-            ``"package.module:Name"``. It gets those of the net's arguments that it takes. None for the net's
-            own module, which gets all of them.
-        dataset: Gives two samples, and the shape of images for modules that take it.
+            ``"package.module:Name"``. It gets the sizes of the data, and those of the net's arguments that it
+            takes. None for the net's own module, which gets all of them.
+        dataset: Gives two samples, and the sizes.
         replace: The activation to replace; None for the only kind that the module has.
 
     Raises:
-        UsageError: There is no such module, it cannot be built, or it has several kinds of activation.
+        UsageError: There is no such module, it cannot be built, has several kinds of activation, or ignores
+            its activation.
     """
+    _require_target(net, dataset)
     options = net.get_params_for("module")
     target: Any = net.module if module is None else module
+    x = torch.from_numpy(dataset.X[:PROBE_SAMPLES])
+    tries = [options]
     if module is not None:
-        if replace is not None and "activation" in _find_activation_arguments(module):
+        if replace is not None and "activation" in list_arguments(module)[0]:
             name = name_module(module)
             raise UsageError(f"replace is {replace!r}, but {name} takes its activation as an argument")
-        factory, _, keywords = _find_factory(module)
-        taken = inspect_parameters(factory).keys() - keywords.keys() - {"activation"}
-        widths, problems = options["num_units"], []
-        if widths != 128:  # without the option, the module has its own widths
-            options["hidden"] = widths if isinstance(widths, tuple) else (widths, widths // 2)
-        for name, setting, default in (("num_units", "hidden", 128), ("dropout", "dropout", 0.0)):
-            if not {name, setting} & taken and options.get(name, default) != default:
-                own = f"{name_module(module)} has no argument {name!r}; set its sizes in its own arguments"
-                problems.append(f"{setting} is set, but the module {own}")
-        raise_problems(problems)
-        options["image_shape"] = dataset.shape or None
-        options = {name: value for name, value in options.items() if name in taken}
+        settings = _select_settings(module, options)
+        options, tries = list_size_arguments(module, dataset)
+        options, tries = {**settings, **options}, [{**settings, **one} for one in tries]
     if isinstance(target, nn.Module) and options:
         target = type(target)  # skorch builds a new one
     elif isinstance(target, nn.Module):
@@ -76,11 +78,47 @@ def prepare_net(
             target = initialize_lazy_layers(copy_module(target), dataset.X)
     if "activation" in options:  # the compared activation has this name
         target = functools.partial(target, activation=options.pop("activation"))
-    forms, kind = _find_forms(target, options, torch.from_numpy(dataset.X[:PROBE_SAMPLES]), replace)
+    require_arguments(target, options, is_skorch=module is None)
+    for one in tries if len(tries) > 1 else ():
+        if _is_accepted(target, one, x, replace, dataset.num_classes):
+            options = one
+            break
+    forms, kind = _find_forms(target, options, x, replace)
+    made = functools.partial(build_with_activation, target, forms, kind)
+    outputs = _check_use(functools.partial(made, **options), x, forms, kind, name_module(target))
+    if type(net) in _KINDS and _has_first_output(outputs):
+        made = functools.partial(build_first_output, target, forms, kind)
     values = {n: v for n, v in net.get_params(deep=False).items() if n.partition("__")[0] != "module"}
     values |= {f"module__{name}": value for name, value in options.items()}
     copy = {name: clone(value, safe=False) for name, value in values.items()}
-    return type(net)(module=functools.partial(build_with_activation, target, forms, kind), **copy)
+    return type(net)(module=made, **copy)
+
+
+def _require_target(net: skorch.NeuralNet, dataset: Dataset) -> None:
+    """Raise an error if a skorch model is for other targets."""
+    kind, regression = type(net), dataset.is_regression
+    wrong = kind in _KINDS and regression != (kind is skorch.NeuralNetRegressor)
+    if wrong or (kind is skorch.NeuralNetBinaryClassifier and dataset.num_classes != 2):
+        targets = "numbers" if regression else f"{dataset.num_classes} classes"
+        advice = "use a NeuralNetRegressor" if regression else "use a NeuralNetClassifier"
+        if kind is skorch.NeuralNetRegressor:
+            advice += ", or set regression=True (--regression) to predict numbers"
+        problem = f"module is a {kind.__name__}, but the targets of {dataset.name} are {targets}"
+        raise UsageError(f"{problem}; {advice}")
+
+
+def _select_settings(module: ModuleLike, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of the reference network that another module takes."""
+    taken = list_arguments(module)[0]
+    settings, problems = {n: value for n, value in options.items() if n in ("num_units", "dropout")}, []
+    if (widths := options["num_units"]) != 128:  # without the option, the module has its own widths
+        settings["hidden"] = widths if isinstance(widths, tuple) else (widths, widths // 2)
+    for name, setting, default in (("num_units", "hidden", 128), ("dropout", "dropout", 0.0)):
+        if not {name, setting} & taken.keys() and settings.get(name, default) != default:
+            own = f"{name_module(module)} has no argument {name!r}; set its sizes in its own arguments"
+            problems.append(f"{setting} is set, but the module {own}")
+    raise_problems(problems)
+    return {name: value for name, value in settings.items() if name in taken}
 
 
 def build_with_activation(
@@ -97,7 +135,7 @@ def build_with_activation(
             weights are the same for every activation.
         **options: Arguments of the module.
     """
-    network = _build(
+    network = build_module(
         module, {**options, **{name: convert_to_form(activation, form) for name, form in forms.items()}}
     )
     if forms:
@@ -106,94 +144,125 @@ def build_with_activation(
         return swap(network, {kind: activation}, inplace=True)
 
 
+class FirstOutput(nn.Module):
+    """Returns the first of the outputs of a network, which skorch takes as the prediction.
+
+    Args:
+        network: The network.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Any:
+        """Return the first output for ``x``."""
+        return self.network(x)[0]
+
+
+def build_first_output(module: ModuleLike, forms: Forms, kind: Replaced, /, **options: Any) -> nn.Module:
+    """Build a module as :func:`build_with_activation` does, with its first output only."""
+    return FirstOutput(build_with_activation(module, forms, kind, **options))
+
+
+def list_module_arguments(net: skorch.NeuralNet) -> Mapping[str, inspect.Parameter]:
+    """Return the arguments of the module of a net from :func:`prepare_net`, or of any other class."""
+    made = net.module
+    return list_arguments(made.args[0] if isinstance(made, functools.partial) else made)[0]
+
+
 def _find_forms(
-    module: ModuleLike, options: Mapping[str, Any], x: torch.Tensor, replace: Replaced | None
+    module: ModuleLike, options: Mapping[str, Any], x: Tensor, replace: Replaced | None
 ) -> tuple[Forms, Replaced]:
     """Return the first working ``forms`` and ``kind`` of :func:`build_with_activation` for a module."""
-    reason = ""
-    if replace is None:
-        defaults = _find_activation_arguments(module)
-        candidates = [
-            {name: form} for name, default in defaults.items() for form in guess_forms(name, default)
-        ]
-        forms, reason = find_working_forms(
-            candidates, lambda values: _build(module, {**options, **values}).eval()(x)
-        )
-        required = (
-            one for one in candidates if all(defaults[name] is inspect.Parameter.empty for name in one)
-        )
-        if forms := forms or next(required, None):
-            return forms, ""
+    reason, defaults = "", {} if replace is not None else list_activation_arguments(module)
+    candidates = [{name: form} for name, default in defaults.items() for form in guess_forms(name, default)]
+    forms, reason = find_working_forms(
+        candidates, lambda values: build_module(module, {**options, **values}).eval()(x)
+    )
+    required = (one for one in candidates if all(defaults[name] is inspect.Parameter.empty for name in one))
+    if forms := forms or next(required, None):
+        return forms, ""
+    network = build_module(module, options)
     try:
-        return {}, _find_kind(_build(module, options), replace, name_module(module))
+        # The default of an argument, such as "relu", names the activation that it selects.
+        named = {default.lower() for default in defaults.values() if isinstance(default, str)}
+        return {}, _find_kind(network, replace, named, name_module(module))
     except UsageError as error:
         raise UsageError(f"{error}; {reason}" if reason else str(error)) from error
 
 
-def _find_activation_arguments(module: Any) -> dict[str, Any]:
-    """Return the arguments that may take an activation, with their defaults; ``activation`` comes first."""
-    factory, arguments, keywords = _find_factory(module)
-    if isinstance(factory, nn.Module):
-        return {}
-    defaults = {
-        name: parameter.default
-        for name, parameter in inspect_parameters(functools.partial(factory, *arguments, **keywords)).items()
-        if name not in keywords
-        and (match := ACTIVATION_NAME.fullmatch(name))
-        and match["prefix"] in _PREFIXES
-        and not match["number"]
-        and not isinstance(parameter.default, int | float)
-    }
-    return dict(sorted(defaults.items(), key=lambda item: item[0] != "activation"))
-
-
-def _build(module: ModuleLike, options: Mapping[str, Any]) -> nn.Module:
-    factory, arguments, keywords = _find_factory(module)
-    if isinstance(factory, nn.Module):
-        return new_activation(factory)  # type: ignore[return-value]  # it copies and resets any module
-    try:
-        built = factory(*arguments, **{**options, **keywords})
-    except UsageError:
-        raise
-    except Exception as error:  # raised by the user's code
-        raise UsageError(f"module {name_module(module)} cannot be built: {summarize_error(error)}") from error
-    if not isinstance(built, nn.Module):
-        raise UsageError(f"module {name_module(module)} builds a {type(built).__name__}, not an nn.Module")
-    return built
-
-
-def _find_factory(module: Any) -> tuple[Any, list[Any], dict[str, Any]]:
-    """Return what builds the module, and its arguments."""
-    arguments: list[Any] = []
-    keywords: dict[str, Any] = {}
-    factory = module
-    if isinstance(module, str):
-        name, arguments, keywords = split_spec(module)
-        if not is_import_path(name):
-            raise UsageError(f"module is {module!r}, not 'package.module:Net' or 'file.py:Net'")
-        factory = import_object("module", name)
-    if not callable(factory):
-        raise UsageError(f"module is {factory!r}, not an nn.Module, its class, or 'package.module:Net'")
-    return factory, arguments, keywords
-
-
-def _find_kind(module: nn.Module, replace: Replaced | None, name: str) -> Replaced:
+def _find_kind(module: nn.Module, replace: Replaced | None, named: set[str], name: str) -> Replaced:
     """Return the activation to replace in a module."""
     if replace is not None:
         with torch.random.fork_rng(devices=[]):
             swap(module, {replace: "relu"})  # raises if it has no such activation
         return replace
     kinds = find_activations(module)
-    if len(kinds) == 1:
-        return next(iter(kinds))
+    if len(likely := kinds if len(kinds) == 1 else named & kinds.keys()) == 1:
+        return next(iter(likely))
     if not kinds:
         advice = "set replace to the path or class of the module to replace"
         raise UsageError(f"module {name} has no known activation; {advice}")
     raise UsageError(f"module {name} has {', '.join(sorted(kinds))}; name one of them with replace")
 
 
-def name_module(module: Any) -> str:
-    """Return the name of a user's module in messages."""
-    while isinstance(module, functools.partial):
-        module = module.func
-    return repr(module) if isinstance(module, str) else getattr(module, "__name__", type(module).__name__)
+# -- calls of a module with two samples -------------------------------------------------------------------
+
+
+class _NaNs(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        """Return NaN for every number: no activation returns that, and what follows does not hide it."""
+        return x * torch.nan
+
+
+def _call(
+    build: Callable[..., nn.Module], activation: ActivationLike, x: Tensor, training: bool = False
+) -> Any:
+    """Return the outputs of a module with an activation, from the same weights and random numbers."""
+    with warnings.catch_warnings(), seeded_torch(0, 0, WEIGHTS, "cpu"), seeded_numpy(0), torch.no_grad():
+        warnings.simplefilter("ignore")
+        return build(activation=activation).train(training)(x)
+
+
+def _is_accepted(
+    module: Any, options: Mapping[str, Any], x: Tensor, replace: Replaced | None, num_outputs: int
+) -> bool:
+    """Whether a module works with some arguments and has the right number of outputs."""
+    try:
+        forms = _find_forms(module, options, x, replace)
+        outputs = _call(functools.partial(build_with_activation, module, *forms, **options), "relu", x)
+        first = outputs[0] if _has_first_output(outputs) else outputs
+        return tuple(first.shape) == (len(x), num_outputs)
+    except Exception:  # raised by the user's code
+        return False
+
+
+def _has_first_output(outputs: Any) -> bool:
+    """Whether outputs are a tuple that starts with a tensor, or behave like one."""
+    try:
+        return not isinstance(outputs, Tensor) and isinstance(outputs[0], Tensor)
+    except (TypeError, LookupError):
+        return False
+
+
+def _check_use(build: Callable[..., nn.Module], x: Tensor, forms: Forms, kind: Replaced, name: str) -> Any:
+    """Return the outputs of a module for two samples; None if it fails, which is reported later.
+
+    Raises:
+        UsageError: They do not depend on the activation.
+    """
+    outputs = None
+    for training in (False, True):
+        try:
+            pair = [_call(build, activation, x, training) for activation in ("relu", _NaNs)]
+        except Exception:  # raised by the user's code, maybe because of NaN
+            return outputs
+        outputs = outputs if training else pair[0]
+        given, probed = ([leaf for leaf in tree_leaves(one) if isinstance(leaf, Tensor)] for one in pair)
+        if not given or len(given) != len(probed):
+            return outputs
+        if any(b.isnan().any() or not torch.equal(a, b) for a, b in zip(given, probed, strict=True)):
+            return outputs
+    place = f"takes {next(iter(forms))!r}" if forms else f"has the activation {kind}"
+    raise UsageError(f"module {name} {place}, but its outputs for two samples do not depend on it")

@@ -27,7 +27,7 @@ import numpy.typing as npt
 import torch
 from loky.process_executor import ProcessPoolExecutor
 
-from actlab.errors import UsageError
+from actlab.errors import UsageError, summarize_error
 
 Array = npt.NDArray[Any]
 _MEMORY, _PREFIX = Path("/dev/shm"), "actlab-"
@@ -128,7 +128,10 @@ class WorkerPool(WorkerExecutor):
             future, call = self._waiting.popleft()
             if future.set_running_or_notify_cancel():
                 pool = self._free.pop()
-                with _block_sigint():  # until _ignore_interrupt_and_end_with_parent runs in a new process
+                with (
+                    _explain_error_of_start(),
+                    _block_sigint(),
+                ):  # until _ignore_interrupt_and_end_with_parent runs in a new process
                     try:
                         inner = pool.submit(call)
                     except BrokenExecutor:  # its process was killed while it was idle
@@ -155,16 +158,28 @@ class WorkerPool(WorkerExecutor):
 _spare: list[ProcessPoolExecutor] = []  # idle pools
 
 
+@contextlib.contextmanager
+def _explain_error_of_start() -> Iterator[None]:
+    """Raise a UsageError if a process cannot start in the block, for example without file descriptors."""
+    try:
+        yield
+    except (OSError, UnboundLocalError) as error:  # loky raises the second while it handles the first
+        cause = error if isinstance(error, OSError) else error.__context__ or error
+        advice = "raise the limit of open files (ulimit -n), or train in one process (jobs=1, --jobs 1)"
+        raise UsageError(f"a worker process cannot start: {summarize_error(cause)}; {advice}") from error
+
+
 def _start_process() -> ProcessPoolExecutor:
     # If psutil is installed, loky ends processes whose memory grows; these keep data in memory.
     environment = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e18"}  # bytes
-    return ProcessPoolExecutor(
-        max_workers=1,
-        timeout=_IDLE,
-        initializer=_ignore_interrupt_and_end_with_parent,
-        initargs=(os.getpid(),),
-        env=environment,
-    )
+    with _explain_error_of_start():
+        return ProcessPoolExecutor(
+            max_workers=1,
+            timeout=_IDLE,
+            initializer=_ignore_interrupt_and_end_with_parent,
+            initargs=(os.getpid(),),
+            env=environment,
+        )
 
 
 @contextlib.contextmanager

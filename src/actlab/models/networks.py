@@ -83,7 +83,7 @@ class ConvNet(nn.Module):
 
     Args:
         num_units: Width of the hidden linear layer; the convolutions have ``num_units // 4`` and
-            ``num_units // 2`` channels.
+            ``num_units // 2`` channels. A sequence may have one width only.
         activation: As for :class:`NeuralNet`.
         num_features: Number of features of a sample.
         num_classes: Number of outputs.
@@ -102,13 +102,19 @@ class ConvNet(nn.Module):
 
     def __init__(
         self,
-        num_units: int = 32,
+        num_units: int | Sequence[int] = 32,
         activation: ActivationLike = "relu",
         num_features: int = 784,
         num_classes: int = 10,
         image_shape: tuple[int, int, int] | None = None,
     ) -> None:
         super().__init__()
+        if isinstance(num_units, Sequence):
+            if len(num_units) != 1:
+                raise ValueError(
+                    f"num_units (hidden) must be the width of one hidden linear layer, got {num_units!r}"
+                )
+            num_units = num_units[0]
         _require_at_least(4, num_units=num_units)
         _require_at_least(1, num_features=num_features, num_classes=num_classes)
         channels, height, width = self.image_shape = _resolve_image_shape(image_shape, num_features)

@@ -105,19 +105,20 @@ class TrainSettings:
         if self.early_stopping is not None:
             least["early_stopping"] = 1
         problems = [find_integer_problem(name, getattr(self, name), low) for name, low in least.items()]
-        if self.optimizer not in OPTIMIZERS:
+        optimizer = self.optimizer if isinstance(self.optimizer, str) else ""
+        if optimizer not in OPTIMIZERS:
             problems.append(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
         if self.schedule not in SCHEDULES:
             problems.append(f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
         if self.lr is None:
-            kind = OPTIMIZERS.get(self.optimizer, torch.optim.SGD)
+            kind = OPTIMIZERS.get(optimizer, torch.optim.SGD)
             object.__setattr__(self, "lr", USUAL_RATES[kind.__name__])
         if not (isinstance(self.lr, numbers.Real) and 0 < self.lr < math.inf):
             problems.append(f"lr must be finite and > 0, got {self.lr!r}")
-        if self.momentum is not None and self.optimizer in ("adam", "adamw"):
-            problems.append(f"momentum is for sgd and rmsprop, got {self.momentum!r} with {self.optimizer}")
+        if self.momentum is not None and optimizer in ("adam", "adamw"):
+            problems.append(f"momentum is for sgd and rmsprop, got {self.momentum!r} with {optimizer}")
         elif self.momentum is None:
-            object.__setattr__(self, "momentum", {"sgd": 0.95, "rmsprop": 0.0}.get(self.optimizer))
+            object.__setattr__(self, "momentum", {"sgd": 0.95, "rmsprop": 0.0}.get(optimizer))
         elif not (isinstance(self.momentum, numbers.Real) and 0 <= self.momentum < 1):
             problems.append(f"momentum must be >= 0 and < 1, got {self.momentum!r}")
         if not (isinstance(self.weight_decay, numbers.Real) and 0 <= self.weight_decay < math.inf):
