@@ -7,9 +7,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from actlab.models import find_activations
 from tests.searches import one_thread
 
 __all__ = ["one_thread"]
+
+
+def list_paths(model):
+    """Return the paths of the element-wise activations of a model by name."""
+    paths = {}
+    for place in find_activations(model):
+        if place.is_elementwise:
+            paths.setdefault(place.activation, []).append(place.path)
+    return paths
 
 
 class Functional(nn.Module):

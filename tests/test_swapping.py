@@ -15,13 +15,13 @@ import actlab
 from actlab import UsageError, load_data, swap
 from actlab.ledger.run_key import describe, hash_description
 from actlab.models.networks import ConvNet, NeuralNet
-from actlab.models.swapping import find_activations
 from tests.swaps import (
     Functional,
     Helped,
     Holding,
     Tanhs,
     apply_tanhs,
+    list_paths,
     one_thread,
     pickle_and_load,
 )
@@ -42,9 +42,7 @@ def test_swap_finds_modules_at_any_depth():
         {"list": nn.ModuleList([nn.Sequential(nn.ReLU()), nn.ReLU()]), "model": NeuralNet()}
     )
     swapped = swap(model, {"relu": "mish"})
-    assert find_activations(swapped) == {
-        "mish": ["list.1", "list.0.0", "model.activation1", "model.activation2"]
-    }
+    assert list_paths(swapped) == {"mish": ["list.0.0", "list.1", "model.activation1", "model.activation2"]}
 
 
 def test_swap_name_matches_modules_of_torch_and_actlab():
@@ -122,10 +120,10 @@ def test_swap_replaces_a_model_that_is_an_activation():
         swap(nn.ReLU(), {nn.ReLU: nn.Tanh}, inplace=True)
 
 
-@pytest.mark.parametrize("replacements", ["mish", [(nn.ReLU, "mish")]])
-def test_swap_rejects_replacements_that_are_no_dictionary(replacements):
-    with pytest.raises(UsageError, match="swap: replacements must be a dictionary such as"):
-        swap(nn.Sequential(nn.ReLU()), replacements)
+def test_swap_rejects_replacements_that_are_neither_activation_nor_dictionary():
+    message = r"swap: the replacement for all activations is \[.*\]; it must be an activation"
+    with pytest.raises(UsageError, match=message):
+        swap(nn.Sequential(nn.ReLU()), [(nn.ReLU, "mish")])
 
 
 @pytest.mark.parametrize("activation", [torch.sin, actlab.functional.mish, nn.SiLU(), "elu(alpha=0.5)"])
@@ -147,7 +145,7 @@ def test_swap_returns_an_independent_copy():
             p.zero_()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert torch.equal(model(x), expected)
-    assert find_activations(model).keys() == {"relu"}
+    assert list_paths(model).keys() == {"relu"}
 
 
 def test_swap_inplace_changes_the_model():
@@ -165,14 +163,14 @@ def test_find_activations_lists_only_elementwise_modules():
     model = nn.Sequential(
         nn.Softmax(-1), nn.LogSoftmax(-1), nn.GLU(), nn.MultiheadAttention(4, 2), nn.LSTM(4, 4), nn.PReLU()
     )
-    assert find_activations(model) == {"prelu": ["5"]}
-    assert find_activations(nn.Tanh()) == {"tanh": [""]}
-    assert find_activations(nn.Linear(2, 2)) == {}
+    assert list_paths(model) == {"prelu": ["5"]}
+    assert list_paths(nn.Tanh()) == {"tanh": [""]}
+    assert list_paths(nn.Linear(2, 2)) == {}
 
 
 def test_find_activations_lists_all_paths_of_a_shared_module():
     act = nn.ReLU()
-    assert find_activations(nn.Sequential(act, nn.Tanh(), act)) == {"relu": ["0", "2"], "tanh": ["1"]}
+    assert list_paths(nn.Sequential(act, nn.Tanh(), act)) == {"relu": ["0", "2"], "tanh": ["1"]}
 
 
 def test_find_activations_ignores_functions_that_are_not_called():
@@ -182,7 +180,7 @@ def test_find_activations_ignores_functions_that_are_not_called():
         def forward(self, x):
             return self.relu and x
 
-    assert find_activations(Network()) == {}
+    assert list_paths(Network()) == {}
 
 
 # -- use of the result ------------------------------------------------------------------------------------
@@ -230,7 +228,7 @@ def test_swap_result_can_be_trained(model_class):
 def test_swap_in_a_torch_transformer_disables_fused_kernels(activation):
     layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, activation=activation, batch_first=True)
     model = nn.TransformerEncoder(layer, 2).eval()
-    swapped = swap(model, dict.fromkeys(find_activations(model), nn.Tanh))
+    swapped = swap(model, dict.fromkeys(list_paths(model), nn.Tanh))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         layer = nn.TransformerEncoderLayer(8, 2, 16, 0.0, activation=torch.tanh, batch_first=True)
@@ -258,8 +256,8 @@ models = st.recursive(
 def test_swap_and_swap_back_give_the_same_outputs(model):
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), model)
     forward_swap = swap(model, {"relu": "sine"})
-    assert "relu" not in find_activations(forward_swap)
-    assert find_activations(forward_swap).get("tanh") == find_activations(model).get("tanh")
+    assert "relu" not in list_paths(forward_swap)
+    assert list_paths(forward_swap).get("tanh") == list_paths(model).get("tanh")
     backward_swap = swap(forward_swap, {"sine": nn.ReLU})
     x = torch.randn(3, 4)
     assert torch.equal(backward_swap(x), model(x))

@@ -6,8 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from actlab import UsageError, measure, swap
-from actlab.models.swapping import find_activations
-from tests.swaps import one_thread
+from tests.swaps import list_paths, one_thread
 
 __all__ = ["one_thread"]
 
@@ -64,7 +63,7 @@ class Dropped(nn.Module):
 )
 def test_find_activations_names_a_module_by_its_function(module, name):
     model = nn.Sequential(nn.Linear(4, 4), module)
-    assert find_activations(model) == {name: ["1"]}
+    assert list_paths(model) == {name: ["1"]}
     for key in (name, type(module), "1"):
         assert isinstance(swap(model, {key: nn.Tanh})[1], nn.Tanh)
 
@@ -87,7 +86,7 @@ def test_find_activations_names_a_module_by_its_function(module, name):
 )
 def test_find_activations_omits_modules_that_are_not_elementwise(module):
     model, state = nn.Sequential(nn.Linear(4, 4), module), torch.get_rng_state()
-    assert find_activations(model) == {}
+    assert list_paths(model) == {}
     assert torch.equal(torch.get_rng_state(), state)
 
 

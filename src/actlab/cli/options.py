@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from actlab.cli.output import SUCCESS
-from actlab.errors import UsageError
+from actlab.errors import UsageError, summarize_error
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from actlab.data.dataset import Dataset
     from actlab.training.train import TrainSettings
 
@@ -21,6 +23,7 @@ SOURCES = (
     "cifar100, openml:NAME, openml:ID, a .npz, .csv, .tsv or .parquet file, or a folder of images with a "
     "subfolder per class"
 )
+MODEL = 'package.module:Name or file.py:Name, with arguments as in "my_nets.py:Net(width=64)"'
 FIGURES = "also write figures as PNG and SVG into DIR/figures"
 DEVICE: dict[str, Any] = {"default": "cpu", "metavar": "D", "help": "cpu, cuda or cuda:N"}
 JSON: dict[str, Any] = {"action": "store_true", "help": "print one JSON object instead of text"}
@@ -179,6 +182,25 @@ def load_dataset(
     from actlab.data.load import load_data
 
     return load_data(source, **{name: getattr(arguments, name) for name in only})
+
+
+def load_model(text: str) -> nn.Module:
+    """Import and build a model, such as ``"torchvision.models:resnet18"`` or ``"nets.py:Net(width=64)"``."""
+    from torch import nn
+
+    from actlab.spec import import_object, is_import_path, split_spec
+
+    name, args, kwargs = split_spec(text)
+    if not is_import_path(name):
+        raise UsageError(f"model is {text!r}, not 'package.module:Net' or 'file.py:Net'")
+    model = import_object("model", name)
+    try:
+        model = model if isinstance(model, nn.Module) else model(*args, **kwargs)
+    except Exception as error:  # raised by the user's code
+        raise UsageError(f"model {text!r} cannot be built: {summarize_error(error)}") from error
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model {text!r} is a {type(model).__name__}, not an nn.Module")
+    return model
 
 
 def format_command(arguments: argparse.Namespace, command: str, *words: str) -> str:

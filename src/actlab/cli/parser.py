@@ -13,7 +13,9 @@ _EXAMPLES = (
     'actlab time mish "formula:x*tanh(softplus(x))"',
     "actlab compare relu tanh gelu",
 )
-_COMMANDS = ("list", "show", "check", "time", "train", "compare", "report", "fleet", "ledger", "completion")
+_COMMANDS = (
+    *("list", "show", "check", "time", "swap", "train", "compare", "report", "fleet", "ledger", "completion"),
+)
 
 
 def create_parser() -> Parser:

@@ -198,8 +198,8 @@ def _find_kind(module: nn.Module, replace: Replaced | None, named: set[str], nam
         with torch.random.fork_rng(devices=[]):
             swap(module, {replace: "relu"})  # raises if it has no such activation
         return replace
-    kinds = find_activations(module)
-    if len(likely := kinds if len(kinds) == 1 else named & kinds.keys()) == 1:
+    kinds = {place.activation for place in find_activations(module) if place.is_elementwise}
+    if len(likely := kinds if len(kinds) == 1 else named & kinds) == 1:
         return next(iter(likely))
     if not kinds:
         advice = "set replace to the path or class of the module to replace"

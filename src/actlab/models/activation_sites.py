@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import functools
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from inspect import Parameter
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import torch
@@ -19,24 +22,32 @@ from torch.overrides import TorchFunctionMode
 from actlab.activation.definition import Activation
 from actlab.activation.module import ActivationModule
 from actlab.functions import DEFINITIONS
+from actlab.introspection.user_code import read_source
 
 
 class Kind(NamedTuple):
-    """What a module or function computes, the keys of a swap that stand for it, and how a call is written.
+    """What a module or function computes.
 
-    The first key is the name of an activation: that of the catalogue, or that of the class if the catalogue
-    has no such function. Any other module has its class alone.
+    Attributes:
+        activation: The activation in the catalogue; None if it has none.
+        keys: The keys of a swap that stand for it. The first key of an element-wise activation is its name:
+            that of the catalogue, or that of the class if the catalogue has no such function.
+        text: How a call is written.
+        other: What it contains if it is not an element-wise activation, such as ``"softmax"``, and why an
+            element-wise activation cannot replace it; empty for an element-wise activation.
     """
 
     activation: Activation[...] | None
     keys: tuple[str | type, ...]
     text: str = ""
+    other: tuple[str, str] | tuple[()] = ()
 
     @property
     def name(self) -> str | None:
-        """The name of an activation; None for any other module."""
-        first = self.keys[0]
-        return first if isinstance(first, str) else None
+        """The name of what is computed; None for a module that is no activation."""
+        if self.other:
+            return self.other[0]
+        return first if self.keys and isinstance(first := self.keys[0], str) else None
 
 
 class Site(NamedTuple):
@@ -55,9 +66,24 @@ class Site(NamedTuple):
     value: Any
 
 
+_NORMALISES = "it normalises along a dimension"
+_GATED = "it is a gated unit, whose output is smaller than its input"
+_SOFTMAX: dict[str, type] = {"softmax": nn.Softmax, "log_softmax": nn.LogSoftmax, "softmin": nn.Softmin}
+
+
 def _list_torch_functions() -> dict[Any, Kind]:
     """Return the activations of torch by function, and the methods of its tensors by name."""
-    kinds = {torch.special.expit: _make_kind(DEFINITIONS["sigmoid"], nn.Sigmoid, "torch.special.expit")}
+    attention = ("softmax", _NORMALISES)
+    kinds: dict[Any, Kind] = {
+        torch.special.expit: _make_kind(DEFINITIONS["sigmoid"], nn.Sigmoid, "torch.special.expit"),
+        F.scaled_dot_product_attention: Kind(None, (), "F.scaled_dot_product_attention", attention),
+        F.gumbel_softmax: Kind(None, (), "F.gumbel_softmax", attention),
+    }
+    for name, cls in _SOFTMAX.items():
+        for prefix, namespace in (("F", F), ("torch", torch), ("x", Tensor)):
+            if function := getattr(namespace, name, None):
+                kinds[function] = Kind(None, (cls,), f"{prefix}.{name}", (name, _NORMALISES))
+                kinds |= {name: kinds[function]} if prefix == "x" else {}
     for name, activation in DEFINITIONS.items():
         if (equivalent := activation.facts.torch_equivalent) is None:
             continue
@@ -70,8 +96,21 @@ def _list_torch_functions() -> dict[Any, Kind]:
 
 
 def _make_kind(activation: Activation[...], cls: type, text: str = "") -> Kind:
-    return Kind(activation, (activation.name, cls), text)
+    other = (activation.name, _GATED) if activation.facts.gated else ()
+    return Kind(activation, (activation.name, cls), text, other)
 
+
+_COMPILED = "it is in the compiled code of torch.nn.{}"
+_OTHER_MODULES = {cls: Kind(None, (cls,), other=(name, _NORMALISES)) for name, cls in _SOFTMAX.items()}
+_OTHER_MODULES |= {
+    cls: Kind(None, (cls,), other=(name, _COMPILED.format(cls.__name__)))
+    for name, classes in {
+        "sigmoid, tanh": (nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell),
+        "tanh or relu": (nn.RNN, nn.RNNCell),
+        "softmax": (nn.MultiheadAttention,),
+    }.items()
+    for cls in classes
+}
 
 _TORCH_EQUIVALENTS = {
     getattr(nn, equivalent): a for a in DEFINITIONS.values() if (equivalent := a.facts.torch_equivalent)
@@ -91,27 +130,59 @@ def identify(value: Any) -> Kind | None:
     if isinstance(value, nn.Module):
         return identify_module(value)
     if isinstance(value, type):
-        activation = _find_definition(value)
-        return _make_kind(activation, value, f"{value.__name__}()") if activation else None
+        if activation := _find_definition(value):
+            return _make_kind(activation, value, f"{value.__name__}()")
+        other = _OTHER_MODULES.get(value)
+        return other and other._replace(text=f"{value.__name__}()")
     function: Any = value.func if isinstance(value, partial) else value
     if issubclass(type(function), Activation):  # isinstance asks the value, which may raise
         return _make_kind(function, function.module_class, f"actlab.functional.{function.name}")
-    return CALLS.get(function) if type(function) in _FUNCTION_TYPES else None
+    if type(function) not in _FUNCTION_TYPES:
+        return None
+    return CALLS.get(function) or (_identify_own_function(value) if value is function else None)
 
 
 def identify_module(module: nn.Module) -> Kind:
     """Return the kind of a module."""
     cls = type(module)
-    activation = _find_definition(cls)
-    keys: tuple[type, ...] = (cls,)
-    if activation is None and _may_be_activation(module):
-        activation, is_one = _recognise(module)
-        if activation is None:
-            name = module.original_name if isinstance(module, ScriptModule) else cls.__name__
-            return Kind(None, (name, cls) if is_one else (cls,))
-        equivalent = getattr(nn, activation.facts.torch_equivalent or "", cls)
-        keys = (cls,) if issubclass(cls, equivalent) else (cls, equivalent)
-    return Kind(activation, (activation.name, *keys) if activation else keys)
+    if (activation := _find_definition(cls)) is not None:
+        return _make_kind(activation, cls)
+    if other := next((_OTHER_MODULES[base] for base in cls.__mro__ if base in _OTHER_MODULES), None):
+        return other._replace(keys=(cls,))
+    if not _may_be_activation(module):
+        return Kind(None, (cls,))
+    activation, is_one = _recognise(module)
+    if activation is None:
+        name = module.original_name if isinstance(module, ScriptModule) else cls.__name__
+        return Kind(None, (name, cls) if is_one else (cls,))
+    equivalent = getattr(nn, activation.facts.torch_equivalent or "", cls)
+    keys = (cls,) if issubclass(cls, equivalent) else (cls, equivalent)
+    return Kind(activation, (activation.name, *keys))
+
+
+@functools.lru_cache(maxsize=4096)
+def _identify_own_function(function: Any) -> Kind | None:
+    """Return the kind of a Python function such as ``def gelu(x): return x * (1 + erf(x / sqrt2)) / 2``.
+
+    A function is called to find out only if it consists of one expression and has one required argument.
+    """
+    if (
+        not isinstance(function, FunctionType)
+        or function.__code__.co_argcount - len(function.__defaults__ or ()) != 1
+    ):
+        return None
+    try:
+        definition = ast.parse(textwrap.dedent(read_source(function))).body[0]
+    except (OSError, TypeError, SyntaxError):  # no source, or a lambda within a statement
+        return None
+    body = getattr(definition, "body", [])
+    if not (isinstance(definition, ast.FunctionDef) and isinstance(body[-1], ast.Return) and len(body) <= 2):
+        return None
+    activation, _ = _recognise(FunctionModule(function))
+    if activation is None:
+        return None
+    equivalent = getattr(nn, activation.facts.torch_equivalent or "", None)
+    return Kind(activation, (activation.name, *([equivalent] if equivalent else [])), function.__name__)
 
 
 def is_activation_function(value: Any) -> bool:

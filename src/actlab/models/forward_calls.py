@@ -1,31 +1,23 @@
-"""Find the activations that a forward calls, in its source, and replace them by submodules.
-
-``F.relu(self.fc(x))`` becomes ``self.activation1(self.fc(x))`` in a subclass of the module's class.
-"""
+"""Find the activations that a forward calls, in its source."""
 
 from __future__ import annotations
-import __future__
 
 import ast
 import functools
-import hashlib
 import inspect
-import itertools
-import linecache
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from types import FunctionType
 from typing import Any, NamedTuple
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from actlab.introspection.user_code import read_source
 from actlab.models.activation_sites import CALLS, Kind, identify, identify_module
 
 _UNKNOWN = object()
-_BASE, _SOURCES = "_class_before_swap", "_sources_after_swap"
 
 
 class Method(NamedTuple):
@@ -51,6 +43,7 @@ class Call(NamedTuple):
 
     Attributes:
         kind: The activation.
+        name: The name of the function and the line.
         where: The file and the line.
         problem: Why it cannot be replaced, and what to do; empty if it can.
         method: The method.
@@ -59,14 +52,12 @@ class Call(NamedTuple):
     """
 
     kind: Kind
+    name: str
     where: str
     problem: str
     method: Method | None = None
     node: ast.expr | None = None
     argument: ast.expr | None = None
-
-
-# -- finding calls ------------------------------------------------------------------------------------------
 
 
 def find_activation_calls(module: nn.Module) -> list[Call]:
@@ -80,7 +71,7 @@ def find_activation_calls(module: nn.Module) -> list[Call]:
     if identify_module(module).activation or type(module).__module__.startswith("torch."):
         return []
     names = ("forward", "__call__")
-    own = {name: _try(lambda: _undecorate(_get_attribute(module, name))) for name in names}  # noqa: B023
+    own = {name: _try(lambda: undecorate(_get_attribute(module, name))) for name in names}  # noqa: B023
     todo = [(function, name, module) for name, function in own.items() if isinstance(function, FunctionType)]
     calls: list[Call] = []
     read = set()
@@ -103,7 +94,7 @@ def _find_calls_in_generated_code(module: Any) -> list[Call]:
     names = [node.attr for node in nodes if ast.unparse(node.value) != "self"]
     called = [kinds[name]._replace(text=name) for name in dict.fromkeys(names) if name in kinds]
     problem = "torch generated its code; replace it before the model is traced, exported or scripted"
-    return [Call(kind, "generated code", problem) for kind in called]
+    return [Call(kind, "forward", "generated code", problem) for kind in called]
 
 
 def _find_problem(module: nn.Module, method: Method) -> str:
@@ -111,7 +102,7 @@ def _find_problem(module: nn.Module, method: Method) -> str:
     own = inspect.getattr_static(type(module), method.name, None) if method.owner is module else None
     if method.owner is module and method.name in vars(module):
         problem = f"{method.name} is an attribute of the module, not a method of its class"
-    elif own is None or _undecorate(own) is not method.function:
+    elif own is None or undecorate(own) is not method.function:
         problem = f"it is in {method.function.__qualname__}, not in a method of its class"
     elif not method.function.__code__.co_argcount:
         problem = f"{method.name} does not name its first argument"
@@ -120,7 +111,7 @@ def _find_problem(module: nn.Module, method: Method) -> str:
     return f"{problem}; make it a separate module"
 
 
-def _undecorate(value: Any) -> Any:
+def undecorate(value: Any) -> Any:
     """Return the Python function of a method or decorated function; None for torch's and for others."""
     while isinstance(value, functools.partial):
         value = value.func
@@ -154,7 +145,7 @@ def _parse(function: FunctionType, name: str, owner: Any) -> Method | None:
 def _build_scope(method: Method) -> dict[str, Any]:
     """Return the values of the names in a function that are not local variables."""
     function: Any = method.function
-    scope = {**function.__builtins__, **function.__globals__, **_read_closure(function)}
+    scope = {**function.__builtins__, **function.__globals__, **read_closure(function)}
     for node in ast.walk(method.tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             _try(lambda: exec(compile(ast.Module([node], []), "<import>", "exec"), scope))  # noqa: B023, S102
@@ -167,7 +158,8 @@ def _build_scope(method: Method) -> dict[str, Any]:
     return scope
 
 
-def _read_closure(function: FunctionType) -> dict[str, Any]:
+def read_closure(function: FunctionType) -> dict[str, Any]:
+    """Return the values of the variables that a function has from the functions around it."""
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     return {name: _try(lambda: cell.cell_contents) for name, cell in cells}  # noqa: B023
 
@@ -198,7 +190,8 @@ class _Reader(ast.NodeVisitor):
     def visit_Call(self, node: ast.Call) -> None:
         value, kind = self._resolve(node.func)
         inputs = [*node.args, *(k.value for k in node.keywords if k.arg in ("input", "x", None))]
-        if value is _UNKNOWN and isinstance(node.func, ast.Attribute):  # x.relu()
+        is_method = value is _UNKNOWN or isinstance(getattr(value, "__self__", None), Tensor)
+        if is_method and isinstance(node.func, ast.Attribute):  # x.relu()
             kind, inputs = CALLS.get(node.func.attr), [node.func.value]
         if kind is None or self._is_module_attribute(node.func):
             self.generic_visit(node)
@@ -219,20 +212,23 @@ class _Reader(ast.NodeVisitor):
 
     def _visit_value(self, node: ast.expr, name: str) -> None:
         value, kind = self._resolve(node)
-        if kind is not None and not isinstance(value, type) and not self._is_module_attribute(node):
-            self._add(node, kind)
+        if kind is not None and not isinstance(value, type):
+            if not self._is_module_attribute(node):
+                self._add(node, kind)
             return
-        function = _try(lambda: _undecorate(value))
+        function = _try(lambda: undecorate(value))
         if isinstance(function, FunctionType):
             self.functions.append((function, name, getattr(value, "__self__", None)))
         self.generic_visit(node)
 
     def _add(self, node: ast.expr, kind: Kind, argument: ast.expr | None = None) -> None:
-        file = os.path.basename(self.method.function.__code__.co_filename)
-        where = f"{'<swapped>' if file.startswith('<swapped') else file}:{self.method.offset + node.lineno}"
+        code, line = self.method.function.__code__, self.method.offset + node.lineno
+        file = os.path.basename(code.co_filename)
+        where = f"{'<swapped>' if file.startswith('<swapped') else file}:{line}"
         keywords = node.keywords if isinstance(node, ast.Call) else []
         problem = "it has the argument 'out'; remove it" if any(k.arg == "out" for k in keywords) else ""
-        self.calls.append(Call(kind, where, self.problem or problem, self.method, node, argument))
+        name = f"{code.co_name}:{line}"
+        self.calls.append(Call(kind, name, where, self.problem or problem, self.method, node, argument))
 
     def _is_module_attribute(self, node: ast.expr) -> bool:
         """Whether an expression is an attribute of a module, which is replaced where it is."""
@@ -247,7 +243,7 @@ class _Reader(ast.NodeVisitor):
         """Return the value of an expression, and the activation that it is."""
         value = self._try_evaluate(node)
         kind = _try(lambda: identify(value))
-        if not isinstance(kind, Kind) or kind.activation is None:
+        if not isinstance(kind, Kind) or (kind.activation is None and not kind.other):
             return value, None
         return value, kind if kind.text else kind._replace(text=type(value).__name__)
 
@@ -272,138 +268,3 @@ class _Reader(ast.NodeVisitor):
             ):
                 return self._evaluate(base)[self._evaluate(key)]
         return _UNKNOWN
-
-
-# -- replacing calls ----------------------------------------------------------------------------------------
-
-
-def prepare_call_replacement(module: nn.Module, activations: Mapping[Call, nn.Module]) -> Callable[[], None]:
-    """Prepare the replacement of calls in the methods of a module.
-
-    Args:
-        module: The module.
-        activations: The new module for each call.
-
-    Returns:
-        A function that changes the module.
-
-    Raises:
-        Exception: A method cannot be compiled apart from its class.
-    """
-    numbered = (f"activation{number}" for number in itertools.count(1))
-    names = dict(zip(activations, (n for n in numbered if not hasattr(module, n)), strict=False))
-    sources = dict(getattr(module, _SOURCES, ()))
-    for method in {id(call.method): call.method for call in names}.values():
-        assert method is not None
-        _Rewriter(method, {call.node: (call, name) for call, name in names.items()}).visit(method.tree)
-        sources[method.name] = ast.unparse(method.tree)
-    base: Any = getattr(module, _BASE, type(module))
-    cls = _make_subclass(base, tuple(sources.items()))
-
-    def replace() -> None:
-        for call, name in names.items():
-            setattr(module, name, activations[call])
-        module.__class__ = cls
-
-    return replace
-
-
-class _Rewriter(ast.NodeTransformer):
-    """Replaces activations by attributes of the module."""
-
-    def __init__(self, method: Method, names: Mapping[Any, tuple[Call, str]]) -> None:
-        self.names, self.tree = names, method.tree
-        self.parents = {child: node for node in ast.walk(method.tree) for child in ast.iter_child_nodes(node)}
-        self.own = ast.Name(method.function.__code__.co_varnames[0])
-        arguments = next(node for node in ast.walk(method.tree) if isinstance(node, ast.arguments))
-        arguments.defaults = [ast.Constant(None) for _ in arguments.defaults]  # taken from the function
-        arguments.kw_defaults = [value and ast.Constant(None) for value in arguments.kw_defaults]
-
-    def visit(self, node: ast.AST) -> Any:
-        if node not in self.names:
-            return self.generic_visit(node)
-        call, name = self.names[node]
-        activation = ast.Attribute(self.own, name)
-        if call.argument is None:
-            return activation
-        argument = self.visit(call.argument)
-        if not _is_inplace(call) or self._is_temporary(call.argument):
-            return ast.Call(activation, [argument], [])
-        copy = ast.Call(ast.Attribute(ast.Name("swapped_input"), "clone"), [], [])
-        input_ = ast.NamedExpr(ast.Name("swapped_input"), argument)
-        return ast.Call(ast.Attribute(input_, "copy_"), [ast.Call(activation, [copy], [])], [])
-
-    def _is_temporary(self, argument: ast.expr) -> bool:
-        """Whether a tensor that a call overwrites is certainly not used after the call."""
-        if not isinstance(argument, ast.Name):
-            return isinstance(argument, ast.BinOp) or self._calls_own(argument)
-        node: ast.AST = argument
-        while not isinstance(node, ast.stmt):
-            node = self.parents[node]
-        reuses = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == argument.id
-        once = sum(isinstance(n, ast.Name) and n.id == argument.id for n in ast.walk(node)) == 1 + reuses
-        return once and (reuses or isinstance(node, ast.Return)) and not self._may_have_aliases(argument.id)
-
-    def _may_have_aliases(self, name: str) -> bool:
-        """Whether another variable may refer to the tensor of a local variable."""
-        for node, parent in self.parents.items():
-            if isinstance(node, ast.Name) and node.id == name:
-                match parent:
-                    case ast.BinOp() | ast.AugAssign() | ast.Return():
-                        continue
-                    case ast.Assign(targets=[_], value=ast.Call() | ast.BinOp()):
-                        continue
-                    case ast.Call() if parent in self.names or self._calls_own(parent):
-                        continue
-                return True
-        return False
-
-    def _calls_own(self, node: ast.expr) -> bool:
-        return isinstance(node, ast.Call) and ast.unparse(node.func).startswith(f"{self.own.id}.")
-
-
-def _is_inplace(call: Call) -> bool:
-    """Whether a call overwrites its input."""
-    if not isinstance(call.node, ast.Call):
-        return False
-    flags: list[ast.expr] = [flag for flag in call.node.args[1:] if isinstance(flag, ast.Constant)]
-    flags += [keyword.value for keyword in call.node.keywords if keyword.arg == "inplace"]
-    return call.kind.text.endswith("_") or any(getattr(flag, "value", True) is True for flag in flags)
-
-
-@functools.lru_cache(maxsize=256)
-def _make_subclass(base: Any, sources: tuple[tuple[str, str], ...]) -> type:
-    """Return a subclass in which methods have other source, and whose instances pickle."""
-    members = {name: getattr(base, name) for name in ("__module__", "__qualname__", "__doc__")}
-    members |= {name: _compile(base, name, source) for name, source in sources}
-    members |= {_BASE: base, _SOURCES: sources, "__reduce_ex__": _reduce}
-    return type(base.__name__, (base,), members)
-
-
-def _reduce(module: Any, protocol: Any) -> tuple[Any, ...]:
-    """Implement ``__reduce_ex__``. It is not nested: a run key has the line of a nested function."""
-    base, sources = getattr(module, _BASE), getattr(module, _SOURCES)
-    return _make_empty, (base, sources), *base.__reduce_ex__(module, max(2, protocol))[2:]
-
-
-def _make_empty(base: Any, sources: tuple[tuple[str, str], ...]) -> Any:
-    cls: Any = _make_subclass(base, sources)
-    return cls.__new__(cls)
-
-
-def _compile(base: type, name: str, source: str) -> Any:
-    """Compile the source of a method, with the globals, closure and defaults of the one that a class has."""
-    old: Any = _undecorate(inspect.getattr_static(base, name))
-    body: list[Any] = ast.parse(source).body
-    factory: Any = ast.parse(f"def make({', '.join(old.__code__.co_freevars)}): pass")
-    factory.body[0].body = [*body, ast.Return(ast.Name(getattr(body[0], "name", name)))]
-    text = ast.unparse(factory)
-    file = f"<swapped {base.__qualname__}.{name} {hashlib.sha256(text.encode()).hexdigest()[:8]}>"
-    linecache.cache[file] = len(text), None, text.splitlines(keepends=True), file
-    scope: dict[str, Any] = {}
-    flags = __future__.annotations.compiler_flag
-    exec(compile(text, file, "exec", flags, dont_inherit=True), scope)  # noqa: S102
-    new = FunctionType(scope["make"].__code__, old.__globals__)(*_read_closure(old).values())
-    inner: Any = _undecorate(new)
-    inner.__defaults__, inner.__kwdefaults__ = old.__defaults__, old.__kwdefaults__
-    return new

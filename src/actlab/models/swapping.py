@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
-from actlab.errors import UsageError, did_you_mean, summarize_error
-from actlab.functions import catalogue
-from actlab.models.activation_sites import FunctionModule, Kind, Site, find_sites, identify, identify_module
-from actlab.models.forward_calls import Call, find_activation_calls, prepare_call_replacement
+from actlab.errors import UsageError, summarize_error
+from actlab.models.activation_sites import identify_module
 from actlab.models.lazy_layers import copy_module
-from actlab.models.networks import ActivationLike, new_activation
+from actlab.models.networks import ActivationLike
+from actlab.models.places import Places, find_places
+from actlab.models.swap_plan import ALL, Key, Plan, Selectors, explain, find_excluded, find_matching_keys
 
-Key = type[nn.Module] | str
 
-
-def swap(model: nn.Module, replacements: Mapping[Key, ActivationLike], *, inplace: bool = False) -> nn.Module:
+def swap(
+    model: nn.Module,
+    replacements: Mapping[Key, ActivationLike] | ActivationLike,
+    *,
+    only: Selectors = None,
+    except_: Selectors = None,
+    inplace: bool = False,
+) -> nn.Module:
     """Return a model with other activations: replace modules, and calls in the forward of a module.
 
-    Each replaced activation becomes a separate module with its own parameters. It has the training mode of
-    the module that it replaces or that calls it, and the dtype and device of the model's weights. A module
+    Each replaced activation becomes a separate module with its own parameters. It has the training mode and
+    the hooks of the module that it replaces, and the dtype and device of the nearest weights. A module
     that the model uses in several places becomes one new module in the same places. Replacements are not
     replaced again.
 
@@ -32,25 +36,34 @@ def swap(model: nn.Module, replacements: Mapping[Key, ActivationLike], *, inplac
     methods, hooks and the names of its weights. It can be copied, pickled, compiled and exported like the
     original. A call in a loop becomes one module. The other arguments of the call are dropped. The code
     inside layers of torch such as ``nn.LSTM`` is not changed. Functions that a forward receives as arguments
-    or iterates over are not replaced.
+    or iterates over are not replaced. :func:`actlab.models.find_activations` takes the same arguments and
+    lists what is replaced, what is not, and why.
 
     Args:
         model: Any module.
-        replacements: The new activation for each key. A key is a module class such as ``nn.ReLU``, which also
-            matches ``F.relu``, ``torch.relu`` and ``x.relu()``, but no subclass; a name that
-            :func:`find_activations` returns, such as ``"relu"``, for modules and functions of torch, actlab
-            and other packages; or a path such as ``"features.1"``, unless a catalogue name is the same. Paths
-            have priority, then the first matching key. A value is any activation that
-            :class:`~actlab.models.networks.NeuralNet` takes.
+        replacements: The new activation, or one for each key. A single activation replaces all element-wise
+            activations except ``sigmoid`` and ``hardsigmoid``, which usually are gates. A key is a module
+            class such as ``nn.ReLU``, which also matches ``F.relu``, ``torch.relu`` and ``x.relu()``, but no
+            subclass; a name that :func:`actlab.models.find_activations` returns, such as ``"relu"``, for
+            modules and functions of torch, actlab and other packages; or a path such as ``"features.1"``,
+            unless a catalogue name is the same. Paths have priority, then the first matching key. An
+            activation is any that :class:`~actlab.models.networks.NeuralNet` takes.
+        only: The places to replace; by default all. A place is chosen by its path or that of a module around
+            it, with ``*`` for any text (``"layer1.*"``); by the class of the activation or of a module around
+            it; by its depth, the number of parts of its path; or by a function of the path and the module,
+            which is the module that calls for a call. A list chooses each place that one of its elements
+            chooses.
+        except_: The places not to replace.
         inplace: Change the model, not a deep copy of it.
 
     Returns:
         The copy or the model; the replacement itself if the model is a single activation.
 
     Raises:
-        UsageError: A key or a value is wrong, a key matches nothing, the model cannot be copied, or a call
-            cannot be replaced: it is in a function outside of the module's class, in a method called by
-            ``super()``, or in code that torch generated. In this case the model is not changed.
+        UsageError: An argument is wrong, a key, ``only`` or ``except_`` matches nothing, the model cannot be
+            copied, or a call cannot be replaced: it is in a function outside of the module's class, in a
+            method called by ``super()``, or in code that torch generated. In this case the model is not
+            changed.
 
     Examples:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
@@ -61,212 +74,73 @@ def swap(model: nn.Module, replacements: Mapping[Key, ActivationLike], *, inplac
           (2): Linear(in_features=8, out_features=3, bias=True)
         )
     """
-    _validate(model, replacements)
-    if keys := _find_matching_keys(replacements, identify(model)):
-        if inplace:
-            name = _format_key(keys[0])
-            raise UsageError(
-                f"swap: the model itself is the {name}; put it into a module, or pass inplace=False"
-            )
-        return _make_module(model, replacements, keys[0], model)
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"swap: the model must be an nn.Module, got a {type(model).__name__}")
+    own, mapping = identify_module(model), _make_mapping(replacements)
+    is_activation = any(key is not ALL or own.activation for key in find_matching_keys(mapping, own))
+    if is_activation and inplace:
+        name = type(model).__name__
+        raise UsageError(f"swap: the model itself is the {name}; put it into a module, or pass inplace=False")
     try:
         model = model if inplace else copy_module(model)
     except Exception as error:  # raised by the user's attributes
         raise UsageError(
             f"swap: the model cannot be copied: {summarize_error(error)}; pass inplace=True"
         ) from error
-    plan = _Plan(model, replacements)
-    plan.add_sites()
-    plan.add_calls()
-    plan.refuse_unused_keys()
+    plan = Plan(nn.Sequential(model) if is_activation else model, mapping, only, except_)
+    plan.raise_problems()
     plan.apply()
-    return model
+    return plan.model[0] if is_activation else model  # type: ignore[index]
 
 
-def find_activations(model: nn.Module) -> dict[str, list[str]]:
-    """Return which element-wise activations a model has, and where.
+def find_activations(
+    model: nn.Module,
+    replacements: Mapping[Key, ActivationLike] | ActivationLike | None = None,
+    *,
+    only: Selectors = None,
+    except_: Selectors = None,
+) -> Places:
+    """Return the activations of a model, place by place, and what :func:`actlab.swap` does with each.
 
     A module of another package, such as ``NewGELUActivation`` of Hugging Face, has the name of the
     catalogue's activation with the same values: ``"gelu"``. If the catalogue has none and the module computes
-    a non-linear function of each element, its name is that of its class. Code without source, such as a
-    function written in C, is skipped.
+    a non-linear function of each element, its name is that of its class. Softmax, gated units and the
+    activations inside layers of torch are listed, too. Code without source, such as a function written in C,
+    is skipped.
 
     Args:
-        model: Any module.
+        model: Any module. It is not changed.
+        replacements: As in :func:`actlab.swap`; None only lists the activations.
+        only: As in :func:`actlab.swap`.
+        except_: As in :func:`actlab.swap`.
 
     Returns:
-        Places by name: the path of a module or of a function in an attribute; for a call, the class with the
-        forward, and the line.
+        The places; ``print`` shows them as a table. A place that :func:`actlab.swap` does not change, or
+        cannot change, has a reason.
+
+    Raises:
+        UsageError: An argument is wrong, or a key, ``only`` or ``except_`` matches nothing.
 
     Examples:
-        >>> find_activations(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Softmax(-1)))
-        {'relu': ['1']}
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3), nn.Softmax(-1))
+        >>> print(find_activations(model, "mish"))
+        path  activation  code             depth  replacement  reason
+        1     relu        ReLU()           1      mish
+        3     softmax     Softmax(dim=-1)  1                   it normalises along a dimension
     """
-    own = identify_module(model)
-    found: list[tuple[Kind | None, str]] = [(own, "")] if own.activation else []
-    named = {m for m in model.modules() if m is not model and _find_elementwise_name(identify_module(m))}
-    found += [(identify(site.value), site.path) for site in find_sites(model) if site.owner not in named]
-    for path, module in model.named_modules():
-        title, calls = _format_title(path, module), [] if module in named else find_activation_calls(module)
-        found += [(call.kind, f"{title} ({call.kind.text}, {call.where})") for call in calls]
-    paths: dict[str, dict[str, None]] = {}
-    for kind, path in found:
-        if name := _find_elementwise_name(kind):
-            paths.setdefault(name, {})[path] = None
-    return {name: list(places) for name, places in paths.items()}
-
-
-def _validate(model: nn.Module, replacements: Mapping[Key, ActivationLike]) -> None:
     if not isinstance(model, nn.Module):
         raise UsageError(f"swap: the model must be an nn.Module, got a {type(model).__name__}")
+    if replacements is not None:
+        return Plan(model, _make_mapping(replacements), only, except_).list_places()
+    places = find_places(model)
+    excluded = find_excluded(places, only, except_)
+    listed = [place for place in places if place.is_listed and place not in excluded]
+    return Places(replace(place, reason=explain(place) or place.problem) for place in listed)
+
+
+def _make_mapping(replacements: Any) -> Mapping[Key, ActivationLike]:
     if not isinstance(replacements, Mapping | None):
-        raise UsageError(
-            f"swap: replacements must be a dictionary such as {{nn.ReLU: 'mish'}}, got {replacements!r}"
-        )
+        return {ALL: replacements}
     if not replacements:
         raise UsageError("swap: replacements is empty; pass an activation for at least one key")
-    valid = {*catalogue, *(site.path for site in find_sites(model))}
-    for key in replacements:
-        if isinstance(key, str) and key not in valid:
-            valid.update(filter(None, (identify_module(module).name for module in model.modules())))
-        if isinstance(key, str) and key not in valid:
-            near = did_you_mean(key, valid)
-            raise UsageError(f"swap: {key!r} is neither a catalogue name nor a path in the model{near}")
-        if not (isinstance(key, str) or (isinstance(key, type) and issubclass(key, nn.Module))):
-            raise UsageError(f"swap: the key {key!r} must be a module class, a catalogue name or a path")
-
-
-def _find_elementwise_name(kind: Kind | None) -> str | None:
-    """Return the name of an element-wise activation; None for anything else."""
-    gated = kind and kind.activation and kind.activation.facts.gated
-    return None if kind is None or gated else kind.name
-
-
-def _find_matching_keys(replacements: Mapping[Key, Any], kind: Kind | None, path: str = "") -> list[Key]:
-    """Return the keys that match a module or a call; the first one applies."""
-    keys: list[Key] = [path] if path and path in replacements and path not in catalogue else []
-    return [*keys, *(key for key in replacements if kind and key in kind.keys)]
-
-
-def _format_title(path: str, module: Any) -> str:
-    scripted = isinstance(module, torch.jit.ScriptModule)
-    name = f"{module.original_name if scripted else type(module).__name__}.forward"
-    return f"{path}: {name}" if path else name
-
-
-def _format_key(key: Key) -> str:
-    return repr(key) if isinstance(key, str) else key.__name__
-
-
-def _is_inside(path: str, paths: Collection[str]) -> bool:
-    parts = path.split(".")
-    return any(".".join(parts[:end]) in paths for end in range(1, len(parts) + 1))
-
-
-def _make_module(
-    model: nn.Module, replacements: Mapping[Key, ActivationLike], key: Key, like: nn.Module
-) -> nn.Module:
-    """Return a new activation for a key, in the mode of ``like``, with the device and dtype of the model."""
-    try:
-        activation: Any = new_activation(replacements[key])
-    except TypeError as error:
-        raise UsageError(f"swap: the replacement for {_format_key(key)}: {summarize_error(error)}") from error
-    if not callable(activation):
-        raise UsageError(
-            f"swap: the replacement for {_format_key(key)} is {activation!r}; it must be an activation"
-        )
-    module = activation if isinstance(activation, nn.Module) else FunctionModule(activation)
-    weights = (p for p in model.parameters() if p.dtype.is_floating_point)
-    if (weight := next(weights, None)) is not None:
-        module.to(weight.device, weight.dtype)
-    return module.train(like.training)
-
-
-class _Plan:
-    """The changes of a model, which are made after all of them are known to be possible."""
-
-    def __init__(self, model: nn.Module, replacements: Mapping[Key, ActivationLike]) -> None:
-        self.model, self.replacements = model, replacements
-        self.used: set[Key] = set()
-        self.paths: set[str] = set()  # of what is replaced
-        self.sites: list[tuple[Site, nn.Module]] = []
-        self.changes: list[Callable[[], None]] = []
-
-    def add_sites(self) -> None:
-        """Plan the replacement of modules, and of functions that are attributes."""
-        chosen: dict[tuple[int, str], tuple[Site, Key]] = {}
-        for site in find_sites(self.model):
-            inside = _is_inside(site.path, self.paths)
-            keys = [] if inside else _find_matching_keys(self.replacements, identify(site.value), site.path)
-            self.used.update(keys)
-            attribute = id(site.owner), site.name  # a shared owner has several paths
-            if keys and (attribute not in chosen or keys[0] == site.path):
-                chosen[attribute] = site, keys[0]
-            if attribute in chosen:
-                self.paths.add(site.path)
-        new: dict[tuple[int, Key], nn.Module] = {}
-        for site, key in chosen.values():
-            if isinstance(site.owner, torch.jit.ScriptModule):
-                raise UsageError(
-                    f"swap: {site.path} is in a module that TorchScript has compiled and that cannot be "
-                    f"changed; replace it before the model is scripted"
-                )
-            is_module = isinstance(site.value, nn.Module)
-            shared = id(site.value if is_module else site), key
-            if shared not in new:
-                like = site.value if is_module else site.owner
-                new[shared] = _make_module(self.model, self.replacements, key, like)
-            self.sites.append((site, new[shared]))
-
-    def add_calls(self) -> None:
-        """Plan the replacement of calls in the forward of each module that stays."""
-        modules = self.model.named_modules(remove_duplicate=False)
-        paths = {module: path for path, module in modules if not _is_inside(path, self.paths)}
-        for module, path in paths.items():
-            keys = {
-                call: _find_matching_keys(self.replacements, call.kind)
-                for call in find_activation_calls(module)
-            }
-            self.used.update(itertools.chain(*keys.values()))
-            if any(keys.values()):
-                wanted = {call: matching[0] for call, matching in keys.items() if matching}
-                self.changes.append(self._prepare_call_replacement(path, module, wanted))
-
-    def _prepare_call_replacement(
-        self, path: str, module: nn.Module, keys: Mapping[Call, Key]
-    ) -> Callable[[], None]:
-        new = {call: _make_module(self.model, self.replacements, key, module) for call, key in keys.items()}
-        refused = next((call for call in keys if call.problem), None)
-        call, problem = refused or next(iter(keys)), refused.problem if refused else ""
-        try:
-            if not problem:
-                return prepare_call_replacement(module, new)
-        except Exception as error:  # a decorator that needs names of its class, or a class without subclasses
-            problem = f"{summarize_error(error)}; make it a separate module"
-        name = f"{_format_title(path, module)} calls {call.kind.text} ({call.where})"
-        raise UsageError(f"swap: {name}, which cannot be replaced: {problem}")
-
-    def refuse_unused_keys(self) -> None:
-        """Raise if a key matches nothing."""
-        for key in self.replacements:
-            if key not in self.used:
-                names = find_activations(self.model)
-                listing = "; ".join(f"{name} ({', '.join(paths)})" for name, paths in names.items())
-                near = did_you_mean(key if isinstance(key, str) else key.__name__, names)
-                has = f"the model has {listing}" if listing else "the model has no activations"
-                raise UsageError(f"swap: nothing in the model matches {_format_key(key)}{near}; {has}")
-
-    def apply(self) -> None:
-        """Change the model."""
-        for site, module in self.sites:
-            vars(site.owner).pop(site.name, None)
-            site.owner._modules[site.name] = module
-        for change in self.changes:
-            change()
-        # The fused kernels of torch's transformers have relu and gelu built in.
-        layers = {site.owner for site, _ in self.sites if isinstance(site.owner, nn.TransformerEncoderLayer)}
-        for layer in layers:
-            layer.activation_relu_or_gelu = 0
-        for module in self.model.modules():
-            if isinstance(module, nn.TransformerEncoder) and not layers.isdisjoint(module.layers):
-                module.use_nested_tensor = False
+    return replacements
