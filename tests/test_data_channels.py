@@ -223,7 +223,12 @@ def test_dataset_rejects_shapes_that_do_not_fit(arguments, message):
 @pytest.mark.parametrize(
     ("X", "y", "classes", "message"),
     [
-        (np.zeros((5, 2)), LABELS, (0, 1), "X has type ndarray and dtype float64; .* of float32; load_data"),
+        (
+            np.zeros((5, 2)),
+            LABELS,
+            (0, 1),
+            "X has type ndarray and dtype float64; .* of float32 or int64; load_data",
+        ),
         (
             torch.zeros(5, 2),
             LABELS,

@@ -140,10 +140,9 @@ def test_load_data_of_csv_without_regression_target_lists_the_columns(tmp_path):
         (["1", "2", "3"], "y has dtype <U1; it must be numeric"),
         ([1, 2j, 3], "y has dtype complex128; it must be numeric"),
         (
-            np.eye(3, 2),
-            r"X has shape \(3, 2, 2\) and y \(3, 2\); they must be \(n, d\) and \(n,\) or \(n, 1\) ",
+            np.zeros((3, 1, 1)),
+            r"X has shape \(3, 2, 2\) and y \(3, 1, 1\); they must be \(n, d\) and \(n,\) or \(n, k\) ",
         ),
-        (np.zeros((3, 1, 1)), r"y \(3, 1, 1\)"),
         (np.zeros((3, 0)), r"y \(3, 0\)"),
         ([1.0, 2.0], r"y \(2,\)"),
         (1.0, r"y \(\)"),

@@ -31,7 +31,7 @@ class FoldFeatures:
     def __init__(self, dataset: Dataset, y: npt.NDArray[Any]) -> None:
         self.dataset, self.samples = dataset, len(y)
         self.targets = y
-        self._blocks: list[npt.NDArray[np.float32]] = []
+        self._blocks: list[npt.NDArray[np.float32 | np.int64]] = []
         self._X, self._y = dataset.X[:0], y[:0]
         if dataset.encoded is None:
             self._X, self._y = dataset.X, y
@@ -51,7 +51,7 @@ class FoldFeatures:
         return rows if self.dataset.encoded is None else rows + block * self.samples
 
     @property
-    def X(self) -> npt.NDArray[np.float32]:
+    def X(self) -> npt.NDArray[np.float32 | np.int64]:
         """The features (blocks * n, ...)."""
         if self._blocks:
             self._X = np.concatenate([self._X, *self._blocks])

@@ -35,8 +35,9 @@ class Dataset:
     :attr:`X` is scaled by all samples, for your own models. Other data have one scale for all features.
 
     Args:
-        X: Features, float32 (n, d), C-contiguous, with mean 0 and standard deviation 1.
-        y: Labels, int64 (n,), from 0 to ``num_classes - 1``; for a regression the targets, float32 (n, 1),
+        X: Features, float32 (n, d), C-contiguous, with mean 0 and standard deviation 1; or integers such as
+            tokens, int64 (n, d).
+        y: Labels, int64 (n,), from 0 to ``num_classes - 1``; for a regression k targets, float32 (n, k), each
             with mean 0 and standard deviation 1.
         name: The name in tables and reports.
         fingerprint: The first 16 hex digits of a SHA-256 over shape, dtype and bytes of the features and y.
@@ -52,7 +53,7 @@ class Dataset:
         UsageError: X, y and ``shape`` do not fit together, or ``shape`` looks like (height, width, channels).
     """
 
-    X: npt.NDArray[np.float32]
+    X: npt.NDArray[np.float32 | np.int64]
     y: npt.NDArray[Any]
     name: str
     fingerprint: str
@@ -63,12 +64,13 @@ class Dataset:
     preprocessing: str = ""
 
     def __post_init__(self, channels: str | None) -> None:
-        dtypes = {"X": "float32", "y": "int64" if self.classes else "float32"}
-        for name, dtype in dtypes.items():
+        dtypes = {"X": ("float32", "int64"), "y": ("int64" if self.classes else "float32",)}
+        for name, allowed in dtypes.items():
             values = getattr(self, name)
-            if not isinstance(values, np.ndarray) or values.dtype != dtype:
+            if not isinstance(values, np.ndarray) or values.dtype not in allowed:
                 kind = f"type {type(values).__name__} and dtype {getattr(values, 'dtype', None)}"
-                right = f"it must be a NumPy array of {dtype}; load_data((X, y)) converts arrays and tensors"
+                array = f"a NumPy array of {' or '.join(allowed)}"
+                right = f"it must be {array}; load_data((X, y)) converts arrays and tensors"
                 raise UsageError(f"{self.name}: {name} has {kind}; {right}")
         shapes = f"{self.name}: X has shape {self.X.shape} and y {self.y.shape}"
         if self.X.ndim != 2 or len(self.X) != len(self.y):
@@ -78,6 +80,8 @@ class Dataset:
         if self.classes and (self.y.ndim != 1 or not np.isin(self.y, range(len(self.classes))).all()):
             right = f"y must have labels (n,) from 0 to {len(self.classes) - 1}"
             raise UsageError(f"{shapes}; {right}; load_data((X, y)) encodes labels")
+        if not self.classes and self.y.ndim != 2:
+            raise UsageError(f"{shapes}; y must be (n, k), a column for each output")
         if channels not in (None, "first"):
             raise UsageError(f"{self.name}: channels must be 'first' or None, got {channels!r}")
         if self.shape and (len(self.shape) != 3 or math.prod(self.shape) != self.num_features):
@@ -106,7 +110,7 @@ class Dataset:
 
         Args:
             X: Features (n, ...): numbers, NaN for a missing number.
-            y: Labels (n,) or (n, 1), integers or text; for a regression, numbers.
+            y: Labels (n,) or (n, 1), integers or text; for a regression numbers, also (n, k) for k outputs.
             regression: Whether the targets are numbers, not classes.
             scale: As for :func:`load_data`.
             channels: As for :func:`load_data`.
@@ -121,6 +125,8 @@ class Dataset:
         shape = {3: (1, *X.shape[1:]), 4: X.shape[1:]}.get(X.ndim, ())
         default = "columns" if X.ndim == 2 and X.dtype != np.uint8 else "common"
         features, targets = X.reshape(len(X), -1), encode_targets(y, regression, name)
+        if scale == "none" and X.ndim == 2 and X.dtype.kind in "iu":
+            return cls._create(_to_int64(X, name), targets, name, f"{X.shape[1]} integers; not scaled")
         if default == "common" and scale in (None, default):  # without a copy in float64
             return cls._create(standardise_features(features, name), targets, name, shape=shape)
         return cls._scale(encode_numbers(features, name), targets, scale or default, name, shape)
@@ -139,7 +145,7 @@ class Dataset:
 
         Args:
             frame: The table: numbers, text, categories, truth values and dates.
-            target: The name of the target column, or the targets (n,).
+            target: The name of the target column, or the targets (n,); for a regression also (n, k).
             regression: Whether the targets are numbers, not classes.
             scale: As for :func:`load_data`.
             name: The name in tables and reports.
@@ -153,6 +159,8 @@ class Dataset:
         else:
             y = convert_targets(target, regression, name)
         _check_shapes(frame, y, regression, name)
+        if scale == "none" and all(isinstance(t, np.dtype) and t.kind in "iu" for t in frame.dtypes):
+            return cls.from_arrays(frame.to_numpy(), y, regression=regression, scale=scale, name=name)
         if has_pixels(columns := [str(column) for column in frame]):
             X = np.stack(
                 [convert_numbers(frame[column], f"column {column!r}", name) for column in columns], 1
@@ -193,7 +201,7 @@ class Dataset:
     @classmethod
     def _create(
         cls,
-        X: npt.NDArray[np.float32],
+        X: npt.NDArray[np.float32 | np.int64],
         targets: tuple[Array, tuple[str | int, ...]],
         name: str,
         preprocessing: str = "",
@@ -204,16 +212,16 @@ class Dataset:
         fingerprint = compute_fingerprint(X if encoded is None else encoded, y)
         return cls(X, y, name, fingerprint, classes, shape, "first", encoded, preprocessing)
 
-    def scale(self, rows: Any) -> npt.NDArray[np.float32]:
+    def scale(self, rows: Any) -> npt.NDArray[np.float32 | np.int64]:
         """Return the features of all samples, scaled by some of them.
 
         Args:
             rows: Indices of the samples that determine the scale of each column, such as the training
-                samples. Data with a common scale ignore them.
+                samples. Data with a common scale, or without one, ignore them.
 
         Returns:
-            Float32 (n, d). Each column has mean 0 and standard deviation 1 over the samples ``rows``. Missing
-            values, and columns that are constant over these samples, are 0.
+            Features (n, d), with the dtype of :attr:`X`. Each column has mean 0 and standard deviation 1 over
+            the samples ``rows``. Missing values, and columns that are constant over these samples, are 0.
         """
         return self.X if self.encoded is None else standardise_columns(self.encoded, rows)
 
@@ -229,12 +237,13 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
-        """The number of outputs of a model: the number of distinct labels, or 1 for a regression."""
-        return len(self.classes) or 1
+        """The number of outputs of a model: of distinct labels, or of the targets of a regression."""
+        return len(self.classes) or self.y.shape[1]
 
     def __repr__(self) -> str:
         targets = f"y=float32{self.y.shape}" if self.is_regression else f"num_classes={self.num_classes}"
-        return f"Dataset({self.name!r}, X=float32{self.X.shape}, {targets}, fingerprint={self.fingerprint!r})"
+        X = f"X={self.X.dtype}{self.X.shape}"
+        return f"Dataset({self.name!r}, {X}, {targets}, fingerprint={self.fingerprint!r})"
 
 
 def _find_channel_axes(shape: Sequence[int]) -> list[str]:
@@ -264,13 +273,34 @@ def _move_channels_first(X: Array, channels: str | None, name: str) -> Array:
 
 
 def _check_shapes(X: Any, y: Array, regression: bool, name: str) -> None:
-    """Raise an error unless X (n, ...) and y (n,) contain the same samples."""
-    if y.ndim != 1 or X.ndim < 2 or len(X) != len(y):
+    """Raise an error unless X (n, ...) and y (n,), or (n, k) for a regression, contain the same samples."""
+    right = y.ndim == 1 or (regression and y.ndim == 2 and y.size)
+    if not right or X.ndim < 2 or len(X) != len(y):
         shapes = f"X has shape {X.shape} and y {y.shape}"
-        labels = "; convert one-hot labels with y.argmax(1)" if y.ndim == 2 and not regression else ""
-        raise UsageError(f"{name}: {shapes}; they must be (n, d) and (n,) or (n, 1) with the same n{labels}")
+        need = f"they must be (n, d) and (n,) or {'(n, k)' if regression else '(n, 1)'} with the same n"
+        advice = "" if regression or y.ndim != 2 else f"; {_explain_several_labels(y)}"
+        raise UsageError(f"{name}: {shapes}; {need}{advice}")
     if X.size == 0:
         raise UsageError(f"{name}: X has shape {X.shape}; at least one sample and one feature are needed")
+
+
+def _explain_several_labels(y: Array) -> str:
+    """Return what to do with labels (n, k)."""
+    if not np.isin(y, (0, 1)).all():
+        return "to predict several numbers, set regression=True (--regression)"
+    if (y.sum(axis=1) == 1).all():
+        return "convert one-hot labels with y.argmax(1)"
+    return "several labels per sample are not supported: pass one column of y"
+
+
+def _to_int64(X: Array, name: str) -> npt.NDArray[np.int64]:
+    """Return a copy of integers (n, d) in int64."""
+    if X.dtype == np.uint64 and (bad := np.iinfo(np.int64).max < X).any():
+        row, column = np.argwhere(bad)[0]
+        raise UsageError(
+            f"{name}: X[{row}, {column}] = {X[row, column]} is beyond int64; use smaller integers"
+        )
+    return X.astype(np.int64, order="C")
 
 
 def compute_fingerprint(X: Array, y: Array) -> str:

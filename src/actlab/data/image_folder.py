@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from actlab.data.memory import check_memory
 from actlab.data.readers import Array, format_names
 from actlab.errors import UsageError, summarize_error
 
@@ -38,7 +39,8 @@ def read_image_folder(folder: Path) -> tuple[Array, Array]:
         raise UsageError(f"{folder.name}: {problem}; {first}; resize them to one size")
     width, height = sizes[0]
     shape = (len(paths), height, width) if set(modes) <= _GREY else (len(paths), height, width, 3)
-    _check_memory(shape, folder.name)
+    what = f"{folder.name}: {len(paths)} images of {width}x{height} pixels"
+    check_memory(_BYTES * math.prod(shape), what, "use fewer or smaller images")
     images = np.empty(shape, np.uint8)
     for path, image in zip(paths, images, strict=True):
         image[:] = _read_image(path, "RGB" if image.ndim == 3 else "L")
@@ -95,12 +97,3 @@ def _open_image(path: Path) -> Any:
 
 def _explain_damage(path: Path, error: Exception) -> UsageError:
     return UsageError(f"cannot read image {str(path)!r}: {summarize_error(error)}; replace it or remove it")
-
-
-def _check_memory(shape: tuple[int, ...], name: str) -> None:
-    import psutil
-
-    needed, available = _BYTES * math.prod(shape), psutil.virtual_memory().available
-    if needed > available:
-        sizes = f"{needed / 1e9:.1f} GB for X of shape {shape}, but {available / 1e9:.1f} GB are available"
-        raise UsageError(f"{name}: not enough memory: {sizes}; use fewer or smaller images")

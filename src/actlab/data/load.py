@@ -46,7 +46,7 @@ def load_data(
 ) -> Dataset:
     """Load a named dataset, a file, a table or arrays, scale the features and encode the labels.
 
-    Labels become 0..k-1 in sorted order. The targets of a regression are standardised by the mean and the
+    Labels become 0..k-1 in sorted order. Each target of a regression is standardised by the mean and the
     standard deviation of all samples. Loading never unpickles or evaluates content.
 
     Args:
@@ -67,8 +67,8 @@ def load_data(
             - a pandas DataFrame, or a table with a method ``to_pandas`` such as that of polars. Its index is
               not a feature;
             - a path ending in ``.npz``: arrays X (n, ...) of numbers, flattened to (n, d), and y (n,) or
-              (n, 1) of integers or strings, or of numbers for a regression. X with the shape (n, h, w), (n,
-              c, h, w) or (n, h, w, c) contains images;
+              (n, 1) of integers or strings; for a regression numbers, also (n, k) for k outputs. X with the
+              shape (n, h, w), (n, c, h, w) or (n, h, w, c) contains images;
             - ``(X, y)``: arrays, CPU or GPU tensors, sparse matrices or lists with the same contents; X may
               be a DataFrame;
             - a map-style dataset of PyTorch, which is read once;
@@ -92,7 +92,8 @@ def load_data(
             neither has.
         scale: ``"columns"`` to standardise each column (default for tables and arrays (n, d)), ``"common"``
             to standardise all features together (default for images and bytes), or ``"none"``. Columns are
-            scaled by the training samples of each fold; see :meth:`Dataset.scale`.
+            scaled by the training samples of each fold; see :meth:`Dataset.scale`. Without a scale, integers
+            (n, d), such as tokens for an embedding, stay integers (int64).
 
     Returns:
         The :class:`Dataset`. The channels of its images come first.

@@ -58,7 +58,7 @@ def convert_features(X: Any, name: str) -> Array:
 
 
 def convert_targets(y: Any, regression: bool, name: str) -> Array:
-    """Return targets (n,), also of the shape (n, 1), as an array."""
+    """Return targets (n,), also of the shape (n, 1), or (n, k) as an array."""
     array = _convert(y, "y", name)
     if array.dtype.kind not in ("biuf" if regression else "biufU"):
         requirement = "numeric" if regression else "integers or strings"

@@ -15,13 +15,20 @@ _BLOCK = 1 << 20  # elements per step, which limits temporary arrays to a few Mi
 
 
 def standardise_targets(y: Array, name: str) -> npt.NDArray[np.float32]:
-    """Standardise the targets (n,) of a regression, to (n, 1)."""
+    """Standardise each target of a regression, (n,) or (n, k), to (n, 1) or (n, k)."""
     y = _to_float64(y)
     if (bad := ~np.isfinite(y)).any():
-        first = f"the first is y[{bad.argmax()}] = {y[bad.argmax()]}"
-        raise UsageError(f"{name}: {bad.sum()} of {len(y)} targets are missing, NaN or infinite; {first}")
+        first = f"the first is y[{', '.join(map(str, np.argwhere(bad)[0]))}] = {y[bad][0]}"
+        raise UsageError(f"{name}: {bad.sum()} of {y.size} targets are missing, NaN or infinite; {first}")
+    if y.ndim == 1:
+        return _standardise_target(y, "", name)
+    columns = [np.ascontiguousarray(column) for column in y.T]
+    return np.hstack([_standardise_target(y, f" in y[:, {i}]", name) for i, y in enumerate(columns)])
+
+
+def _standardise_target(y: npt.NDArray[np.float64], where: str, name: str) -> npt.NDArray[np.float32]:
     if (low := y.min()) == y.max():
-        raise UsageError(f"{name}: every target is {low}; at least two different numbers are needed")
+        raise UsageError(f"{name}: every target{where} is {low}; at least two different numbers are needed")
     _rescale(y)
     y -= y.min()  # exact if the numbers are close together; their mean then keeps more digits
     mean, std = _compute_float_moments(y)

@@ -273,6 +273,9 @@ def try_forward(
         UsageError: The network cannot be built or called, or its output has another shape than the targets.
     """
     module, problem = net.module, f"the network with activation {activation!r}"
+    if module is NeuralNet and dataset.X.dtype.kind == "i":
+        advice = "set module (--module) to a network with an embedding, or omit scale"
+        raise UsageError(f"{dataset.name}: X has integers, which the default network does not take; {advice}")
     if module is NeuralNet and isinstance(activation, ResolvedActivation) and activation.is_elementwise:
         activation.build()
         return module
@@ -323,7 +326,7 @@ class TrainingPlan:
     """
 
     dataset: Dataset
-    X: npt.NDArray[np.float32]
+    X: npt.NDArray[np.float32 | np.int64]
     net: skorch.NeuralNet
     run: Run
 

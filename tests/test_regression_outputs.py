@@ -1,0 +1,168 @@
+"""Regression with several outputs: targets (n, k), from the file to the verdicts."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import r2_score
+from torch import nn
+
+import actlab
+from actlab import UsageError
+from actlab.cli import main
+from actlab.data import Dataset, load_data
+from actlab.training.train import TrainSettings, make_net, train
+from tests import fleets
+from tests.command_line import in_empty_folder
+from tests.datasets import refused, write_npz
+
+__all__ = ["in_empty_folder"]
+
+X = np.random.default_rng(0).normal(size=(60, 4))
+Y = np.column_stack([1000 * X[:, 0], X[:, 1] - X[:, 2], np.sin(3 * X[:, 3])])
+SHORT = TrainSettings(epochs=3, batch_size=16, hidden=(8, 4))
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.int64])
+def test_load_data_standardises_each_target(tmp_path, kind):
+    y = (100 * Y).astype(kind)
+    data = load_data(write_npz(tmp_path, X=X, y=y), regression=True)
+    exact = y.astype(np.float64)
+    np.testing.assert_allclose(data.y, (exact - exact.mean(0)) / exact.std(0, ddof=1), rtol=1e-5, atol=1e-6)
+    assert (data.y.dtype, data.y.flags.c_contiguous) == (np.float32, True)
+    assert (data.classes, data.num_classes, data.is_regression) == ((), 3, True)
+    assert ", y=float32(60, 3), fingerprint=" in repr(data)
+
+
+def test_load_data_standardises_a_target_alone_as_with_others():
+    together = load_data((X, Y), regression=True).y
+    for i in range(3):
+        np.testing.assert_array_equal(load_data((X, Y[:, i]), regression=True).y[:, 0], together[:, i])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            (slice(None), 1, 5.0),
+            "arrays: every target in y.:, 1. is 5.0; at least two different numbers are needed",
+        ),
+        (
+            (7, 2, np.nan),
+            r"arrays: 1 of 180 targets are missing, NaN or infinite; the first is y\[7, 2\] = nan",
+        ),
+        ((9, 0, -np.inf), r"the first is y\[9, 0\] = -inf"),
+    ],
+)
+def test_load_data_refuses_invalid_targets_of_several_outputs(change, message):
+    y = Y.copy()
+    y[change[0], change[1]] = change[2]
+    refused(message, (X, y), regression=True)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (
+            np.eye(3)[np.arange(60) % 3].astype(int),
+            r"y \(60, 3\); .*; convert one-hot labels with y.argmax\(1\)$",
+        ),
+        (
+            (Y > 0).astype(int),
+            r"y \(60, 3\); .*; several labels per sample are not supported: pass one column of y$",
+        ),
+        ((Y > 0), r"several labels per sample are not supported: pass one column of y$"),
+        (
+            np.arange(180).reshape(60, 3),
+            r"; to predict several numbers, set regression=True \(--regression\)$",
+        ),
+    ],
+)
+def test_load_data_explains_several_labels(y, message):
+    refused(f"arrays: X has shape .60, 4. and {message}" if message[0] == "y" else message, (X, y))
+
+
+def test_make_net_has_an_output_for_each_target():
+    model = make_net(load_data((X, Y), regression=True), "relu", SHORT)
+    assert (model.criterion, model.initialize().module_.fc3.out_features) == (nn.MSELoss, 3)
+
+
+@pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
+def test_fleet_trains_several_outputs_like_skorch(layer_by_layer):
+    data = load_data((X, Y), regression=True)
+    fleets.assert_fleet_equals_skorch(
+        make_net(data, "tanh", SHORT), data.X, data.y, layer_by_layer=layer_by_layer
+    )
+
+
+def test_train_predicts_every_target():
+    data = load_data((X, Y), regression=True, scale="common")
+    model = train(data, "tanh", SHORT)
+    assert model.predict(data.X).shape == (60, 3)
+    errors = model.predict(data.X[:12]) - data.y[:12]
+    assert np.square(errors).mean() == pytest.approx(model.history[-1]["valid_loss"], rel=1e-5)
+
+
+class Plain(nn.Module):
+    def __init__(self, activation, num_classes):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 8), activation, nn.Linear(8, num_classes))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+@pytest.mark.parametrize("module", [None, Plain])
+def test_compare_scores_the_mean_r2_of_all_outputs(module):
+    data = load_data((X, Y), regression=True, scale="common")
+    comparison = actlab.compare(
+        ["relu", "tanh"], data, epochs=30, folds=2, tune=None, batch_size=8, module=module
+    )
+
+    def score(net, features, targets):
+        return r2_score(targets, net.predict(features), multioutput="uniform_average")
+
+    again = actlab.compare(
+        ["relu", "tanh"], data, epochs=30, folds=2, tune=None, batch_size=8, module=module, scoring=score
+    )
+    np.testing.assert_allclose(comparison.results["score"], again.results["score"], rtol=1e-6)
+    assert comparison.results["failure"].eq("").all()
+    assert comparison.results["score"].min() > 0.3
+
+
+def test_compare_finds_several_outputs_at_chance_level():
+    noise = np.random.default_rng(1).normal(size=(60, 2))
+    comparison = actlab.compare(
+        ["relu", "tanh"], load_data((X, noise), regression=True), epochs=3, folds=2, tune=None
+    )
+    assert comparison.ranking["rank"].isna().all()
+    assert any("chance level" in sentence for sentence in comparison.sentences())
+
+
+def test_compare_verb_compares_several_outputs(tmp_path, capsys):
+    write_npz(tmp_path, X=X, y=Y)
+    call = "compare relu tanh --no-tune --epochs 2 --folds 2 --json --data arrays.npz --regression"
+    assert main(call.split()) == 0
+    output = json.loads(capsys.readouterr().out)
+    assert sorted(row["activation"] for row in output["ranking"]) == ["relu", "tanh"]
+    assert main("train --epochs 2 --quiet --data arrays.npz --regression".split()) == 0
+
+
+def test_dataset_refuses_targets_without_a_column_for_each_output():
+    with pytest.raises(UsageError, match=r"y \(60,\); y must be \(n, k\), a column for each output"):
+        Dataset(X.astype(np.float32), np.zeros(60, np.float32), "direct", "0" * 16, ())
+
+
+def test_user_net_trains_several_outputs():
+    import skorch
+
+    data = load_data((X, Y), regression=True)
+    net = skorch.NeuralNetRegressor(
+        Plain, module__num_classes=3, module__activation=nn.ReLU(), max_epochs=2, verbose=0
+    )
+    comparison = actlab.compare(["relu", "tanh"], data, module=net, folds=2, tune=None)
+    assert comparison.results["failure"].eq("").all()
+    assert torch.isfinite(torch.tensor(comparison.results["score"].to_numpy())).all()
