@@ -9,7 +9,7 @@ import pytest
 
 from actlab.cli import main
 from actlab.cli.parser import create_parser
-from actlab.data.dataset import NAMES
+from actlab.data.load import NAMES
 from tests.command_line import actlab, in_empty_folder, list_names, refused
 
 __all__ = ["in_empty_folder"]

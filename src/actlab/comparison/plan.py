@@ -20,6 +20,7 @@ from actlab.comparison.runs import PlannedRun
 from actlab.comparison.scoring import Scoring
 from actlab.comparison.search_space import Candidate, list_auto_candidates, list_grid_candidates
 from actlab.comparison.user_model import prepare_net
+from actlab.data.dataset import Dataset
 from actlab.errors import UsageError, raise_problems
 from actlab.fleet.diagnostics import choose_diagnostic_epochs
 from actlab.fleet.run import Rows, Run
@@ -44,6 +45,7 @@ class ComparisonPlan:
 
     Attributes:
         config: The configuration.
+        dataset: The data, as images if the user's module takes images only.
         candidates: The combinations of tuned values, the settings as given first; one empty combination if
             nothing is tuned.
         screening_epochs: With automatic tuning, the epochs after which a run chooses its best candidate; 0
@@ -58,8 +60,8 @@ class ComparisonPlan:
     """
 
     def __init__(self, config: ComparisonConfig) -> None:
-        self.config, dataset = config, config.dataset
-        self.net = _make_net(config)
+        self.config, self.dataset = config, _choose_input(config)
+        self.net = _make_net(config, self.dataset)
         self.candidates = _list_candidates(config, self.net)
         raise_problems(dict.fromkeys(_find_net_problem(self.net, values) for values in self.candidates))
         self.grid_size = len(self.candidates)  # runs may add more
@@ -71,10 +73,10 @@ class ComparisonPlan:
             cost = self.count_runs(1, 1) // config.folds
             tuned = f"; a tuned run counts as {cost}" * (cost > 1)
             raise UsageError(f"budget must be >= {size}{tuned}, got {config.budget}")
-        y = dataset.y
+        y = self.dataset.y
         if isinstance(self.net, skorch.NeuralNetBinaryClassifier):  # its loss takes numbers
             y = y.astype(np.float32)
-        self.features = FoldFeatures(dataset, y)
+        self.features = FoldFeatures(self.dataset, y)
         self.scoring = Scoring(config.scoring, self.features)
         self._folds: dict[int, list[tuple[Rows, Rows]]] = {}
         self._splits_with_features = 0
@@ -199,7 +201,7 @@ class ComparisonPlan:
             try:
                 nets[activation.spec] = (
                     net,
-                    try_forward(net, activation, self.config.dataset, any_output=own_loss),
+                    try_forward(net, activation, self.dataset, any_output=own_loss),
                 )
             except UsageError as error:
                 problems.append(str(error))
@@ -220,16 +222,41 @@ class ComparisonPlan:
 
     def _template_run(self, net: skorch.NeuralNet) -> Run | str:
         try:
-            run = read_run(net, self.config.dataset.X, self.features.targets)
+            run = read_run(net, self.dataset.X, self.features.targets)
         except NeedsSkorch as reason:
             return str(reason)
         run = reuse_equal_factory(run, self._makers)
         return dataclasses.replace(run, precision=self.config.settings.precision)
 
 
-def _make_net(config: ComparisonConfig) -> skorch.NeuralNet:
+def _choose_input(config: ComparisonConfig) -> Dataset:
+    """Return the data, as images if the user's module fails on flat samples and takes images."""
+    dataset = config.dataset
+    if config.module is None or not dataset.shape:
+        return dataset
+    try:
+        _try_input(config, dataset)
+        return dataset
+    except UsageError as flat:
+        images = dataset.as_images()
+        try:
+            _try_input(config, images)
+        except UsageError as error:
+            if str(error) == str(flat):  # not about the input
+                raise
+            raise UsageError(f"{flat}; on images {dataset.shape}: {error}") from error
+        return images
+
+
+def _try_input(config: ComparisonConfig, dataset: Dataset) -> None:
+    activation = config.resolved[0]
+    net = _make_net(config, dataset).set_params(module__activation=activation)
+    try_forward(net, activation, dataset, any_output=True)
+
+
+def _make_net(config: ComparisonConfig, dataset: Dataset) -> skorch.NeuralNet:
     """Return the skorch model that takes an activation as ``module__activation``."""
-    dataset, module = config.dataset, config.module
+    module = config.module
     if isinstance(module, skorch.NeuralNet):
         return prepare_net(module, None, dataset, config.replace)
     net = make_net(dataset, "relu", config.settings)

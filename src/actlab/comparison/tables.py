@@ -258,7 +258,7 @@ def describe_plan(plan: ComparisonPlan) -> dict[str, Any]:
         "actlab": __version__,
         "data": config.dataset.name,
         "fingerprint": config.dataset.fingerprint,
-        "preprocessing": config.dataset.preprocessing,
+        "preprocessing": plan.dataset.preprocessing,
         "activations": config.names,
         "metric": plan.scoring.name,
         "folds": config.folds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import math
@@ -35,8 +36,8 @@ class Dataset:
     :attr:`X` is scaled by all samples, for your own models. Other data have one scale for all features.
 
     Args:
-        X: Features, float32 (n, d), C-contiguous, with mean 0 and standard deviation 1; or integers such as
-            tokens, int64 (n, d).
+        X: Features, float32 (n, d) or, for images, (n, channels, height, width), C-contiguous, with mean 0
+            and standard deviation 1; or integers such as tokens, int64 (n, d).
         y: Labels, int64 (n,), from 0 to ``num_classes - 1``; for a regression k targets, float32 (n, k), each
             with mean 0 and standard deviation 1.
         name: The name in tables and reports.
@@ -73,7 +74,7 @@ class Dataset:
                 right = f"it must be {array}; load_data((X, y)) converts arrays and tensors"
                 raise UsageError(f"{self.name}: {name} has {kind}; {right}")
         shapes = f"{self.name}: X has shape {self.X.shape} and y {self.y.shape}"
-        if self.X.ndim != 2 or len(self.X) != len(self.y):
+        if (self.X.ndim != 2 and self.X.shape[1:] != self.shape) or len(self.X) != len(self.y):
             raise UsageError(
                 f"{shapes}; X must be (n, d) with the same n as y; load_data((X, y)) takes images"
             )
@@ -220,15 +221,24 @@ class Dataset:
                 samples. Data with a common scale, or without one, ignore them.
 
         Returns:
-            Features (n, d), with the dtype of :attr:`X`. Each column has mean 0 and standard deviation 1 over
-            the samples ``rows``. Missing values, and columns that are constant over these samples, are 0.
+            Features in the shape and with the dtype of :attr:`X`. Each column has mean 0 and standard
+            deviation 1 over the samples ``rows``. Missing values, and columns that are constant over these
+            samples, are 0.
         """
-        return self.X if self.encoded is None else standardise_columns(self.encoded, rows)
+        if self.encoded is None:
+            return self.X
+        return standardise_columns(self.encoded, rows).reshape(self.X.shape)
+
+    def as_images(self) -> Dataset:
+        """Return the dataset with X (n, channels, height, width), for data with a ``shape``."""
+        done = f"{self.preprocessing}; " * bool(self.preprocessing) + f"the network gets images {self.shape}"
+        X = self.X.reshape(-1, *self.shape)
+        return dataclasses.replace(self, X=X, channels="first", preprocessing=done)
 
     @property
     def num_features(self) -> int:
         """The number of features of a sample."""
-        return int(self.X.shape[1])
+        return math.prod(self.X.shape[1:])
 
     @functools.cached_property
     def is_regression(self) -> bool:

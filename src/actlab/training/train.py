@@ -10,7 +10,7 @@ import numbers
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from skorch.history import History
 from skorch.utils import noop
 
 from actlab.data.dataset import Dataset
+from actlab.data.load import load_data
 from actlab.errors import UsageError, raise_problems, summarize_error
 from actlab.execution.scheduler import SchedulerState, Watcher, train_runs
 from actlab.fleet.diagnostics import choose_diagnostic_epochs
@@ -34,6 +35,9 @@ from actlab.models.lazy_layers import initialize_lazy_layers, list_lazy_paramete
 from actlab.models.networks import ActivationLike, NeuralNet
 from actlab.spec import ResolvedActivation, resolve
 from actlab.training.validation_split import HELD_OUT, find_holdout_problem, split_validation
+
+if TYPE_CHECKING:
+    from actlab.data.load import Source
 
 HISTORY_COLUMNS = (
     *("epoch", "train_loss", "train_loss_best", "valid_acc", "valid_acc_best"),
@@ -347,10 +351,13 @@ class TrainingResult:
 
 
 def train(
-    dataset: Dataset,
+    data: Source,
     activation: ActivationLike = "relu",
     settings: TrainSettings | None = None,
     *,
+    target: Any = None,
+    regression: bool = False,
+    scale: str | None = None,
     sink: Callable[[str], None] | None = None,
 ) -> skorch.NeuralNet:
     """Train the reference network on a dataset, as a fleet of one.
@@ -358,9 +365,13 @@ def train(
     The result depends on data, activation and settings only, not on earlier runs or threads.
 
     Args:
-        dataset: The data.
+        data: A dataset, or a source for :func:`~actlab.load_data`.
         activation: As for :class:`~actlab.models.networks.NeuralNet`.
         settings: The hyperparameters (default: ``TrainSettings()``).
+        target: For tables: the name of the target column.
+        regression: For data that are not named: whether the targets are numbers, not classes.
+        scale: ``"columns"``, ``"common"`` or ``"none"``, as for :func:`~actlab.load_data`. Columns are scaled
+            by the samples that are not held out for validation.
         sink: Takes the lines of skorch's live table; None for no table.
 
     Returns:
@@ -369,6 +380,7 @@ def train(
     Raises:
         UsageError: The activation is unknown or does not fit, or the data has too few samples for validation.
     """
+    dataset = load_data(data, target=target, regression=regression, scale=scale)
     return run_training(plan_training(dataset, activation, settings, diagnostics=False), sink=sink).net
 
 
