@@ -126,7 +126,8 @@ def load_data(
         return source
     options: dict[str, Any] = {"regression": regression or kind == _REGRESSION, "scale": scale}
     if (table := _read_frame(untyped, kind, target, regression)) is not None:
-        return Dataset.from_frame(*table, **options, name=Path(name).name if kind in SUFFIXES else name)
+        name = Path(name).name if kind in SUFFIXES else "DataFrame" if kind == "table and targets" else name
+        return Dataset.from_frame(*table, **options, name=name)
     if kind == ".npz":
         path = _find_file(name)
         (X, y), name = read_npz(path), path.name

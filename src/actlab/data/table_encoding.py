@@ -168,7 +168,9 @@ def _encode_category(text: pd.Series[Any]) -> _Encoded | str:
         places = np.full(len(counts), MAX_LEVELS - 1)
         kept = np.sort(np.argsort(-counts, kind="stable")[: MAX_LEVELS - 1])
         places[kept] = np.arange(len(kept))
-        codes, note = places[codes], f"{len(counts)} levels, of which the {MAX_LEVELS - 1} most frequent"
+        codes = places[codes]
+        frequent = f"the {MAX_LEVELS - 1} most frequent have their own column"
+        note = f"{len(counts)} levels, of which {frequent}"
     width = min(len(counts), MAX_LEVELS)
     return _Encoded("category", 1 if width == 2 else width, codes=codes, note=note)
 
