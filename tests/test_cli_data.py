@@ -169,3 +169,24 @@ def test_help_of_data_lists_every_name(verb):
     listed = re.findall(r"[\w.:-]+", text)
     names = dict.fromkeys("emnist-SPLIT" if name.startswith("emnist-") else name for name in NAMES)
     assert listed[: len(names)] == list(names)
+
+
+TABLE = "".join(f"{i},{i * i % 7},{'uvw'[i % 3]},{'yes' if i % 2 else 'no'}\n" for i in range(40))
+DONE = "1 numeric, 1 category (3 columns); dropped: id (identifier)"
+
+
+@pytest.mark.parametrize(("options", "scale"), [([], ""), (["--scale", "common"], "; one scale for all")])
+@pytest.mark.parametrize("verb", ["train", "compare"])
+def test_verbs_print_and_write_how_a_table_was_encoded(tmp_path, capsys, verb, options, scale):
+    (tmp_path / "t.csv").write_text(f"id,a,b,y\n{TABLE}")
+    call = [verb, *["relu", "--no-tune", "--folds", "2"] * (verb == "compare"), "--data", "t.csv", *SHORT]
+    assert main([*call, "--target", "y", *options]) == 0
+    assert f"Data: {DONE}{scale}." in " ".join(capsys.readouterr().out.split())
+    assert f"Data: {DONE}{scale}." in (tmp_path / "run/report.html").read_text()
+    written = tmp_path / "run" / {"train": "training.json", "compare": "comparison.json"}[verb]
+    (content,) = json.loads(written.read_text())
+    assert content.get("about", content)["preprocessing"] == f"{DONE}{scale}"
+
+
+def test_scale_option_is_rejected_with_a_wrong_name(capsys):
+    assert "argument --scale: invalid choice: 'rows'" in refused(capsys, "train", "--scale", "rows", *SHORT)
