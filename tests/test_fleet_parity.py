@@ -10,7 +10,7 @@ import skorch
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from skorch.callbacks import EarlyStopping, GradientNormClipping, LRScheduler
+from skorch.callbacks import EarlyStopping, EpochScoring, GradientNormClipping, LRScheduler
 from torch import nn
 from torch.optim import lr_scheduler as schedules
 
@@ -335,6 +335,99 @@ def test_fleet_stops_runs_early_like_skorch(name, layer_by_layer):
     lengths = {len(result.history) for result in results}
     assert lengths == {"never": {12}, "at once": {1}}.get(name, lengths)
     assert name in ("never", "at once") or len(lengths) > 1
+
+
+# -- scores ---------------------------------------------------------------------------------------
+
+SCORES = {
+    "accuracy of training samples": {"scoring": "accuracy", "name": "train_acc", "on_train": True},
+    "F1": {"scoring": "f1_macro"},
+    "log loss": {"scoring": "neg_log_loss", "on_train": True},
+    "area, not cached": {"scoring": "roc_auc_ovr", "use_caching": False},
+    "without the best": {"scoring": "balanced_accuracy", "lower_is_better": None},
+    "worst is best": {"scoring": "neg_log_loss", "name": "worst", "lower_is_better": True},
+}
+
+
+def scores(**options):
+    return EpochScoring(**{"lower_is_better": False, **options})
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("name", SCORES)
+def test_fleet_scores_epochs_like_skorch(name, layer_by_layer):
+    model = classifier(callbacks=[scores(**SCORES[name])], max_epochs=4, iterator_train__shuffle=True)
+    results = assert_fleet_equals_skorch(model, X, Y, layer_by_layer=layer_by_layer)
+    column = SCORES[name].get("name", SCORES[name]["scoring"])
+    assert len({row[column] for result in results for row in result.history}) > 3
+    assert (f"{column}_best" in results[0].history[0]) == (name != "without the best")
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("module", [make_flat, lambda: make_sequential(outputs=1)], ids=["(n,)", "(n, 1)"])
+def test_fleet_scores_binary_classifiers_like_skorch(module, layer_by_layer):
+    model = skorch.NeuralNetBinaryClassifier(
+        module,
+        callbacks=[
+            scores(scoring="roc_auc", on_train=True),
+            scores(scoring="f1"),
+            scores(scoring="average_precision"),
+        ],
+        max_epochs=3,
+        batch_size=16,
+        lr=0.5,
+        verbose=0,
+    )
+    assert_fleet_equals_skorch(model, X, (Y == 1).astype(np.float32), layer_by_layer=layer_by_layer)
+
+
+@pytest.mark.parametrize("columns", [0, 1, 2])
+def test_fleet_scores_regressors_like_skorch(columns):
+    y = X @ np.arange(1, FEATURES + 1, dtype=np.float32) / 5
+    y = np.stack([y, -y], 1)[:, :columns] if columns else y
+    module = (lambda: make_sequential(outputs=columns)) if columns else make_flat
+    scorings = [scores(scoring="r2"), scores(scoring="neg_mean_absolute_error", on_train=True)]
+    model = skorch.NeuralNetRegressor(
+        module, callbacks=scorings, max_epochs=3, batch_size=16, lr=0.1, verbose=0
+    )
+    assert_fleet_equals_skorch(model, X, y)
+
+
+def test_fleet_scores_only_training_samples_without_validation():
+    both = [scores(scoring="f1_macro"), scores(scoring="accuracy", on_train=True)]
+    model = classifier(callbacks=both, train_split=None)
+    results = assert_fleet_equals_skorch(model, X, Y)
+    assert "accuracy_best" in results[0].history[0]
+    assert "f1_macro" not in results[0].history[0]
+
+
+def test_fleet_scores_declared_classes_and_other_accuracies_like_skorch():
+    changed = {"callbacks__valid_acc__lower_is_better": True, "classes": [0, 1, 2]}
+    assert_fleet_equals_skorch(classifier(callbacks=[scores(scoring="roc_auc_ovr")], **changed), X, Y)
+    assert_fleet_equals_skorch(classifier(callbacks__valid_acc=None), X, Y)
+
+
+@BOTH_WAYS
+def test_fleet_stops_and_schedules_by_a_score_like_skorch(layer_by_layer):
+    callbacks = [
+        scores(scoring="neg_log_loss", name="loss", lower_is_better=False),
+        LRScheduler(
+            schedules.ReduceLROnPlateau,
+            **{"monitor": "loss", "mode": "max", "patience": 0, "threshold": 0.2, "threshold_mode": "abs"},
+        ),
+        EarlyStopping("loss", 2, 0.1, "abs", lower_is_better=False, load_best=True),
+    ]
+    model = classifier(callbacks=callbacks, max_epochs=12)
+    results = assert_fleet_equals_skorch(model, X, Y, layer_by_layer=layer_by_layer)
+    assert all(2 < len(result.history) < 12 for result in results)
+    assert results[0].history[-1]["event_lr"] < 0.1
+
+
+def test_fleet_does_not_score_a_run_that_diverged():
+    model = classifier(callbacks=[scores(scoring="roc_auc_ovr")], lr=1e38)
+    (result,) = train_by_fleets([make_run(model, X, Y)], X, Y)
+    assert result.failure.startswith("diverged: train_loss is ")
+    assert "roc_auc_ovr" not in result.history[-1]
 
 
 # -- backgrounds ----------------------------------------------------------------------------------

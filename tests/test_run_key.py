@@ -15,12 +15,13 @@ import textwrap
 
 import numpy as np
 import pytest
+import skorch
 import torch
 from torch import nn
 
 from actlab import NeuralNet, load_data
 from actlab.data.dataset import compute_fingerprint
-from actlab.fleet.run import EarlyStopping, Optimizer, Run, Schedule
+from actlab.fleet.run import EarlyStopping, EpochScore, Optimizer, Run, Schedule
 from actlab.fleet.skorch_adapter import read_run
 from actlab.ledger.run_key import hash_description, list_key_settings
 from tests.fleet_runs import run as as_run
@@ -47,6 +48,7 @@ def built(settings):
 
 LOSS = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, 3.0]))
 STEPS = torch.optim.lr_scheduler.LambdaLR
+F1 = EpochScore("f1", "f1_macro", False, False, skorch.NeuralNetClassifier)
 CHANGED_FIELDS = {
     "init": ["matched"],
     "net": [
@@ -77,6 +79,16 @@ CHANGED_FIELDS = {
         Schedule(torch.optim.lr_scheduler.StepLR, {"step_size": 1, "gamma": 0.5}),
         Schedule(torch.optim.lr_scheduler.StepLR, {"step_size": 1, "gamma": 0.5}, "batch"),
         Schedule(torch.optim.lr_scheduler.StepLR, {"step_size": 1, "gamma": 0.5}, event=None),
+    ],
+    "scores": [
+        (F1,),
+        (dataclasses.replace(F1, name="other"),),
+        (dataclasses.replace(F1, scoring="accuracy"),),
+        (dataclasses.replace(F1, lower_is_better=None),),
+        (dataclasses.replace(F1, on_train=True),),
+        (dataclasses.replace(F1, model=skorch.NeuralNet),),
+        (dataclasses.replace(F1, classes=(0, 1, 2)),),
+        (F1, dataclasses.replace(F1, name="other")),
     ],
     "clipping": [(1.0, 2.0), (2.0, 2.0), (1.0, math.inf)],
     "stopping": [

@@ -15,7 +15,7 @@ import torch
 from scipy import sparse
 from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.model_selection import StratifiedKFold
-from skorch.callbacks import EpochScoring
+from skorch.callbacks import EpochScoring, LRScheduler
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -128,6 +128,10 @@ class OwnLoss(skorch.NeuralNetClassifier):
         return 2 * super().get_loss(y_pred, y_true, *args, **kwargs)
 
 
+def score_by_hand(net, X, y):
+    return net.history[-1, "train_loss"]
+
+
 class Batches(DataLoader):
     pass
 
@@ -135,8 +139,17 @@ class Batches(DataLoader):
 REASONS = {
     "OwnLoss overrides get_loss; a fleet runs skorch's own training loop": {"kind": OwnLoss},
     "a fleet cannot call the callback 'Idle' (Idle); it supports only ": {"callbacks": [Idle]},
-    "a fleet cannot call the callback 'f1' (EpochScoring); it supports only ": {
-        "callbacks": [("f1", EpochScoring("f1_macro", lower_is_better=False))]
+    "EpochScoring has scoring=score_by_hand, on_train=False and use_caching=True; a fleet ": {
+        "callbacks": [EpochScoring(score_by_hand, lower_is_better=False)]
+    },
+    "EpochScoring has scoring='f1_macro', on_train=True and use_caching=False; a fleet ": {
+        "callbacks": [("f1", EpochScoring("f1_macro", on_train=True, use_caching=False))]
+    },
+    "a fleet cannot call the callback 'other' (EpochScoring) with these arguments or a second time; ": {
+        "callbacks": [("other", EpochScoring("f1_macro", name="valid_acc", lower_is_better=False))]
+    },
+    "a fleet cannot call the callback 'second' (LRScheduler) with these arguments or a second time; ": {
+        "callbacks": [LRScheduler("StepLR", step_size=1), ("second", LRScheduler("StepLR", step_size=1))]
     },
     "warm_start is True; a fleet needs False": {"warm_start": True},
     "callbacks is 'disable'; a fleet always uses skorch's default callbacks": {"callbacks": "disable"},

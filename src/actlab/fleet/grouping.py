@@ -100,6 +100,6 @@ def _make_fleet_key(run: Run, trial: Trial) -> tuple[Any, ...]:
     schedule = run.schedule and run.schedule.every
     samples = (count(run.rows), count(run.valid), count(run.test))
     batches = (run.epochs, run.batch_size, run.piece, run.shuffle, run.drop_last)
-    others = (run.clipping, run.scoring, run.device, run.precision, run.diagnostic_epochs)
+    others = (run.clipping, run.scoring, run.scores, run.device, run.precision, run.diagnostic_epochs)
     network = (trial.shapes, trial.layers, trial.layer_by_layer)
     return (network, loss, optimizer, schedule, samples, batches, others)

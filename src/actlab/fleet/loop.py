@@ -6,15 +6,17 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from actlab.errors import summarize_error
 from actlab.fleet.diagnostics import ROWS, measure_layers, try_saved_bytes
 from actlab.fleet.early_stopping import EarlyStopper
+from actlab.fleet.epoch_scores import EpochOutputs, EpochScorer
 from actlab.fleet.lr_schedule import ScheduleStepper
 from actlab.fleet.module_state import StateChanged, StateWatch
 from actlab.fleet.optimizers import OPTIMIZERS
@@ -23,7 +25,7 @@ from actlab.fleet.trace import trace_layers
 from actlab.fleet.training_step import compute_losses, create_step
 
 EpochCallback = Callable[[Sequence[Epoch]], None]
-_BEST = {"train_loss": min, "valid_loss": min, "valid_acc": max}
+_LOWER_IS_BETTER = {"train_loss": True, "valid_loss": True, "valid_acc": False}
 _EVALUATED_NUMBERS = {
     "cpu": 1 << 20,
     "cuda": 1 << 27,
@@ -51,8 +53,13 @@ class DeviceData:
 class RunState:
     """A run of the fleet with its result so far."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, y: Tensor) -> None:
         self.run, self.result = run, Result()
+        further = {rule.name: rule.lower_is_better for rule in run.scores}
+        self.lower_is_better: dict[str, bool | None] = {**_LOWER_IS_BETTER, **further}
+        if run.scores:
+            y = y[torch.from_numpy(run.rows if run.valid is None else np.append(run.rows, run.valid))]
+        self.scorers = [EpochScorer(rule, run.loss, y) for rule in run.scores]
         self.orders = run.iterate_orders()
         self.learning_rate = ScheduleStepper(run) if run.schedule else None
         self.stopper = EarlyStopper(run.stopping) if run.stopping else None
@@ -61,20 +68,30 @@ class RunState:
     def end_epoch(self, metrics: dict[str, float], seconds: float) -> bool:
         """Append an epoch to the history; return whether the run ends before its last epoch."""
         history, row = self.result.history, {"epoch": len(self.result.history) + 1, **metrics}
-        for name, best in _BEST.items():
-            if name in metrics:
-                earlier = [epoch[name] for epoch in history]
-                row[f"{name}_best"] = not earlier or best(*earlier, row[name]) != best(earlier)
+        for name, lower_is_better in self.lower_is_better.items():
+            if name in metrics and lower_is_better is not None:
+                sign = 1 if lower_is_better else -1
+                earlier = [sign * epoch[name] for epoch in history if not math.isnan(epoch[name])]
+                row[f"{name}_best"] = sign * row[name] < min(earlier, default=math.inf)
         row["dur"] = seconds
         history.append(row)
         self.result.seconds += seconds
-        for name, value in metrics.items():
-            if not math.isfinite(value):
+        for name in ("train_loss", "valid_loss"):
+            if not math.isfinite(value := metrics.get(name, 0.0)):
                 self.result.failure = f"{FailureKind.DIVERGED}: {name} is {value} in epoch {row['epoch']}"
                 return True
         if self.learning_rate:
             self.learning_rate.end_epoch(row)
         return bool(self.stopper and self.stopper.record(row))
+
+    def score(self, index: int, parts: Mapping[bool, tuple[Tensor, Tensor]]) -> dict[str, float]:
+        """Return the scores of an epoch, from the outputs and targets at this index."""
+        pairs = zip(self.run.scores, self.scorers, strict=True)
+        return {
+            rule.name: scorer(*(values[index] for values in parts[rule.on_train]))
+            for rule, scorer in pairs
+            if rule.on_train in parts
+        }
 
 
 class Loop:
@@ -92,7 +109,7 @@ class Loop:
     ) -> None:
         self.first, self.data, self.draws = runs[0], data, draws
         self.device, self.diagnostic_epochs = data.X.device, runs[0].diagnostic_epochs
-        self.states = [RunState(run) for run in runs]
+        self.states = [RunState(run, data.y) for run in runs]
         self.active = list(self.states)  # the runs that are still training, in the order of the stack
         self.modules = [run.build_initialized(data.X) for run in runs]
         self.loss = copy.deepcopy(self.first.loss).to(self.device)
@@ -163,9 +180,11 @@ class Loop:
         samples = min(order.shape[1], run.steps * run.batch_size)
         self._apply_schedules()
         self.loss_sums.zero_()
+        self.outputs = EpochOutputs(run.scores)
         for indices in torch.split(order[:, :samples], run.batch_size, 1):
             x, targets = self.data.batch(indices)
             self.loss_sums.add_(self.step.compute_gradients(x, targets), alpha=targets.shape[1])
+            self.outputs.add(self.step.outputs, targets, on_train=True)
             if run.clipping:
                 self.step.stack.clip_grad_norms(*run.clipping)
             self.optimizer.step()
@@ -178,7 +197,12 @@ class Loop:
         if run.valid is not None:
             metrics |= self._evaluate("valid")
         columns = {name: values.tolist() for name, values in metrics.items()}
-        return [{name: values[i] for name, values in columns.items()} for i in range(len(self.active))]
+        rows = [{name: values[i] for name, values in columns.items()} for i in range(len(self.active))]
+        parts = self.outputs.join()
+        for index, (state, row) in enumerate(zip(self.active, rows, strict=True)):
+            if all(map(math.isfinite, row.values())):  # scorers reject NaN
+                row |= state.score(index, parts)
+        return rows
 
     def _check_state(self) -> None:
         """Raise StateChanged if a network has changed state that a fleet does not store."""
@@ -211,6 +235,8 @@ class Loop:
         versions = [tensor._version for tensor in tensors]
         for x, targets in self._evaluation_batches(samples):
             outputs = self.step.compute_outputs(x)
+            if part == "valid":
+                self.outputs.add(outputs, targets, on_train=False)
             losses.add_(self._compute_losses(outputs, targets), alpha=targets.shape[1])
             found = _find_outcomes(outputs, targets, self.first.scoring, self.loss)
             if found is not None and self.first.scoring:

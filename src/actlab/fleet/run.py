@@ -78,6 +78,27 @@ class EarlyStopping:
     load_best: bool = False
 
 
+@dataclass(frozen=True)
+class EpochScore:
+    """A score of every epoch; the arguments of :class:`skorch.callbacks.EpochScoring`.
+
+    Args:
+        name: The column of the history.
+        scoring: The name of a scorer of scikit-learn.
+        lower_is_better: Which scores are better; None for no column with the suffix ``_best``.
+        on_train: Whether it scores the training samples, not the validation samples.
+        model: The class of skorch that makes predictions from outputs.
+        classes: The classes of a classifier; None to infer them.
+    """
+
+    name: str
+    scoring: str
+    lower_is_better: bool | None
+    on_train: bool
+    model: type[Any]
+    classes: tuple[Any, ...] | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """One network to train: its factory, hyper-parameters, samples, fold and seed.
@@ -102,6 +123,7 @@ class Run:
         stopping: The rule of early stopping; None for no early stopping.
         scoring: How to compute the accuracy: ``"classes"``, ``"binary"`` for logits, ``"binary
             probabilities"``, or ``""`` for no accuracy.
+        scores: Further scores of every epoch.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         precision: ``"float32"``, or ``"bf16"`` for matrix products in bfloat16.
         init: ``"torch"`` for the initial weights of the module, or ``"matched"`` for :func:`actlab.init_`.
@@ -125,6 +147,7 @@ class Run:
     clipping: tuple[float, float] | None = None
     stopping: EarlyStopping | None = None
     scoring: str = "classes"
+    scores: tuple[EpochScore, ...] = ()
     device: str = "cpu"
     precision: str = "float32"
     init: str = "torch"

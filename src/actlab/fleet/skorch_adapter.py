@@ -6,13 +6,14 @@ import copy
 import dataclasses
 import functools
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import skorch
 import torch
+from sklearn.metrics import get_scorer_names
 from skorch.callbacks import (
     EarlyStopping,
     EpochScoring,
@@ -24,6 +25,7 @@ from skorch.callbacks import (
 )
 from skorch.dataset import ValidSplit
 from skorch.history import History
+from skorch.utils import to_numpy
 from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader
@@ -32,7 +34,7 @@ from actlab.errors import summarize_error
 from actlab.fleet import run as fleet_run
 from actlab.fleet.losses import find_loss_problem, find_scoring, has_explicit_gradient, is_for_classes
 from actlab.fleet.optimizers import OPTIMIZERS, make_torch_arguments
-from actlab.fleet.run import Optimizer, Result, Run, Schedule
+from actlab.fleet.run import EpochScore, Optimizer, Result, Run, Schedule
 from actlab.fleet.stacked_weights import load_module_state
 from actlab.models.networks import new_activation
 from actlab.models.random_streams import WEIGHTS, seeded_torch
@@ -43,8 +45,8 @@ _CLASSES = (
     skorch.NeuralNetBinaryClassifier,
     skorch.NeuralNetRegressor,
 )
+_CALLBACKS = (EarlyStopping, EpochScoring, GradientNormClipping, LRScheduler)
 _PREDICTION_BATCH = 1024  # samples
-_MONITORED = ("train_loss", "valid_loss", "valid_acc")
 _REQUIRED = {
     "warm_start": False,
     "compile": False,
@@ -250,18 +252,29 @@ def _read_optimizer(net: skorch.NeuralNet) -> Optimizer:
 
 def _read_callbacks(net: skorch.NeuralNet, loss: nn.Module) -> dict[str, Any]:
     settings: dict[str, Any] = {"scoring": ""}
+    columns = ["train_loss", "valid_loss"]  # that callbacks may monitor
+    scores: list[EpochScore] = []
     net.initialize_callbacks()
     for name, callback in net.callbacks_:
         kind = type(callback)
-        is_scoring = kind is EpochScoring and name == "valid_acc" and not callback.on_train
-        if is_scoring and callback.scoring == "accuracy":
-            settings["scoring"] = find_scoring(loss)
-        elif kind is EarlyStopping and "stopping" not in settings and callback.monitor in _MONITORED:
+        if kind is EpochScoring and callback.name_ not in columns:
+            score = _read_score(net, callback)
+            columns.append(score.name)
+            is_accuracy = (score.name, score.scoring, score.lower_is_better) == (
+                "valid_acc",
+                "accuracy",
+                False,
+            )
+            if is_accuracy and not score.on_train and find_scoring(loss):
+                settings["scoring"] = find_scoring(loss)
+            else:
+                scores.append(score)
+        elif kind is EarlyStopping and "stopping" not in settings and callback.monitor in columns:
             fields = dataclasses.fields(fleet_run.EarlyStopping)
             options = {field.name: getattr(callback, field.name) for field in fields}
             settings["stopping"] = fleet_run.EarlyStopping(**options)
         elif kind is LRScheduler and "schedule" not in settings:
-            settings["schedule"] = _read_schedule(callback)
+            settings["schedule"] = _read_schedule(callback, columns)
         elif kind is GradientNormClipping and "clipping" not in settings:
             if callback.gradient_clip_value is not None:
                 limit = callback.gradient_clip_value, callback.gradient_clip_norm_type
@@ -269,18 +282,35 @@ def _read_callbacks(net: skorch.NeuralNet, loss: nn.Module) -> dict[str, Any]:
         elif kind is PassthroughScoring and name in ("train_loss", "valid_loss"):
             pass
         elif kind not in (EpochTimer, PrintLog):
-            need = "it supports only EarlyStopping, GradientNormClipping, LRScheduler and the default ones"
-            raise NeedsSkorch(f"a fleet cannot call the callback {name!r} ({kind.__name__}); {need}")
-    return settings
+            supported = ", ".join(kind.__name__ for kind in _CALLBACKS)
+            how = " with these arguments or a second time" if kind in _CALLBACKS else ""
+            problem = f"a fleet cannot call the callback {name!r} ({kind.__name__}){how}"
+            raise NeedsSkorch(f"{problem}; it supports only {supported} and skorch's default callbacks")
+    return settings | {"scores": tuple(scores)}
 
 
-def _read_schedule(callback: LRScheduler) -> Schedule:
+def _read_score(net: skorch.NeuralNet, callback: EpochScoring) -> EpochScore:
+    is_cached = callback.use_caching if net.use_caching == "auto" else net.use_caching
+    is_plain = callback.scoring in get_scorer_names() and callback.target_extractor is to_numpy
+    if not is_plain or (callback.on_train and not is_cached):
+        problem = f"EpochScoring has scoring={_show(callback.scoring)}, on_train={callback.on_train} and "
+        need = "a fleet needs the name of a scorer of scikit-learn, and caching of training samples"
+        raise NeedsSkorch(f"{problem}use_caching={is_cached}; {need}")
+    model = next(base for base in type(net).__mro__ if base in _CLASSES)
+    classes = getattr(net, "classes", None)
+    values = None if classes is None else tuple(np.asarray(classes).tolist())
+    return EpochScore(
+        callback.name_, callback.scoring, callback.lower_is_better, callback.on_train, model, values
+    )
+
+
+def _read_schedule(callback: LRScheduler, columns: Sequence[str]) -> Schedule:
     policy, every, monitor = callback.policy_, callback.step_every, callback.monitor
     if not isinstance(policy, type):
         raise NeedsSkorch(f"the learning rate policy is {policy!r}; a fleet needs a class of torch.optim")
     is_plateau = issubclass(policy, torch.optim.lr_scheduler.ReduceLROnPlateau)
-    if is_plateau and (every == "batch" or monitor not in _MONITORED):
-        need = f"a fleet needs {', '.join(_MONITORED)} and 'epoch'"
+    if is_plateau and (every == "batch" or monitor not in columns):
+        need = f"a fleet needs {', '.join(columns)} and 'epoch'"
         raise NeedsSkorch(f"ReduceLROnPlateau has monitor={monitor!r} and step_every={every!r}; {need}")
     return Schedule(policy, callback.kwargs, every, monitor, callback.event_name)
 

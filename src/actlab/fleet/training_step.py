@@ -26,10 +26,12 @@ class TrainingStep(ABC):
         how: How the gradients are computed; the value of :attr:`Result.how`.
         calls_modules: Whether it calls modules of the networks.
         training: Whether the networks are in training mode.
+        outputs: The outputs (R, n, ...) of the last call of :meth:`compute_gradients`.
     """
 
     how: ClassVar[str]
     calls_modules = True
+    outputs: Tensor
 
     def __init__(self, stack: Stack, loss: nn.Module) -> None:
         self.stack, self.loss, self.is_single, self.training = stack, loss, stack.is_single, False
@@ -47,7 +49,9 @@ class TrainingStep(ABC):
             targets: Targets (R, n, ...).
         """
         self.training = True
-        return self._backward(self._squeeze(x), self._squeeze(targets)).reshape(-1)
+        losses, outputs = self._backward(self._squeeze(x), self._squeeze(targets))
+        self.outputs = self._unsqueeze(outputs.detach())
+        return losses.reshape(-1)
 
     @abstractmethod
     def diagnose(self, x: Tensor, targets: Tensor) -> list[ActivationRecord]:
@@ -62,7 +66,8 @@ class TrainingStep(ABC):
     def _forward(self, x: Tensor) -> Tensor: ...
 
     @abstractmethod
-    def _backward(self, x: Tensor, targets: Tensor) -> Tensor: ...
+    def _backward(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the gradients of the weights; return losses and outputs."""
 
     def _squeeze(self, x: Tensor) -> Tensor:
         return x[0] if self.is_single else x
@@ -109,13 +114,13 @@ class SequentialStep(TrainingStep):
             x = layer.forward(x, False)
         return x
 
-    def _backward(self, x: Tensor, targets: Tensor) -> Tensor:
+    def _backward(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         for layer in self.layers:
             x = layer.forward(x, True)
         losses, grad = self._compute_loss(x, targets)
         for index in range(len(self.layers) - 1, -1, -1):
             grad = self.layers[index].backward(grad, index == 0)
-        return losses
+        return losses, x
 
     def diagnose(self, x: Tensor, targets: Tensor) -> list[ActivationRecord]:
         """Return the outputs and derivatives of the activations; write the gradients of the weights."""
@@ -169,7 +174,7 @@ class AutogradStep(TrainingStep):
     def _forward(self, x: Tensor) -> Tensor:
         return self._apply(self.stack.views, x)
 
-    def _backward(self, x: Tensor, targets: Tensor) -> Tensor:
+    def _backward(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         leaves = {name: view.detach().requires_grad_() for name, view in self.stack.views.items()}
         with torch.enable_grad():
             outputs = self._apply(leaves, x)
@@ -179,7 +184,7 @@ class AutogradStep(TrainingStep):
             if grad is None:  # torch.optim would skip it, but a row of a matrix cannot be skipped
                 raise ValueError(f"the loss does not depend on {name}")
             grad_view.copy_(grad)
-        return losses.detach()
+        return losses.detach(), outputs
 
     def diagnose(self, x: Tensor, targets: Tensor) -> list[ActivationRecord]:
         """Return the outputs and derivatives of the activations; write the gradients of the weights."""

@@ -342,6 +342,7 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
     "optimizer": _describe_optimizer,
     "schedule": _describe_schedule,
     "stopping": _describe_early_stopping,
+    "scores": lambda scores: describe(tuple(map(vars, scores)), "scores"),
     "clipping": lambda limit: limit and describe(limit, "clipping"),
     **dict.fromkeys(("rows", "valid", "test"), _describe_rows),
     "device": lambda device: device.partition(":")[0],
