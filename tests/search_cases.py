@@ -47,8 +47,10 @@ from tests.search_models import (
     Halves,
     Logged,
     Network,
+    Pictures,
     Recurrent,
     Several,
+    Table,
     Tied,
     Tokens,
     Unused,
@@ -57,6 +59,7 @@ from tests.search_models import (
     accuracy,
     make_flat_mlp,
     make_mlp,
+    make_probability_mlp,
     make_seeded_mlp,
     make_softmax_mlp,
     negative_squared_distance,
@@ -66,6 +69,9 @@ from tests.searches import ROWS, X, Y
 FLEET, ALONE = "in a fleet", "skorch"
 SPLITS = 2
 TENSOR = torch.from_numpy
+TABLE = pd.DataFrame(X, columns=list("abcd"), index=np.arange(ROWS)[::-1]).assign(
+    kind=Y.astype(np.int8), size=X[:, 0].astype(np.float64), day=np.arange(ROWS)
+)
 NUMBERS = X @ np.array([[1.0], [-2.0], [0.5], [0.0]], np.float32)
 
 
@@ -102,11 +108,20 @@ CASES = {
     "float64 arrays of a float64 module": Case({"module": lambda: make_mlp().double()}, X=X.astype(float)),
     "features in Fortran order": Case(X=np.asfortranarray(X)),
     "token numbers": Case({"module": Tokens}, "any", X=(X > 0).astype(np.int64)),
-    "tensors": Case(how=ALONE, X=TENSOR(X), y=TENSOR(Y)),
-    "tensor features": Case(how=ALONE, X=TENSOR(X)),
-    "a frame": Case({"module": Columns}, ALONE, X=pd.DataFrame(X, columns=list("abcd"))),
-    "a series of labels": Case(how=ALONE, y=pd.Series(Y)),
-    "a dict": Case({"module": Halves}, ALONE, X=SliceDict(left=X[:, :1], right=X[:, 1:])),
+    "tensors": Case(X=TENSOR(X), y=TENSOR(Y)),
+    "tensor features": Case(X=TENSOR(X)),
+    "a frame": Case({"module": Columns}, X=pd.DataFrame(X, columns=list("abcd"))),
+    "a frame of several dtypes": Case({"module": Table}, X=TABLE, y=pd.Series(Y, TABLE.index)),
+    "a series of labels": Case(y=pd.Series(Y)),
+    "a dict": Case({"module": Halves}, X=SliceDict(left=X[:, :1], right=X[:, 1:])),
+    "a dict of tensors and images": Case(
+        {"module": Pictures}, X=SliceDict(picture=X.reshape(ROWS, 2, 2), kind=TENSOR(Y.astype(np.int16)))
+    ),
+    "a frame and functions that score": Case(
+        {"module": Columns, "callbacks": [EpochScoring(accuracy)]},
+        ALONE,
+        X=pd.DataFrame(X, columns=list("abcd")),
+    ),
     "a sparse matrix": Case({"module": Dense}, ALONE, X=sparse.csr_matrix(X)),
     "a dataset": Case(how=ALONE, X=SliceDataset(DATASET, 0)),
     "a dataset with its labels": Case(how=ALONE, X=SliceDataset(DATASET, 0), y=SliceDataset(DATASET, 1)),
@@ -157,8 +172,9 @@ CASES = {
     "MSE of two targets": regressor(
         {"module__outputs": 2, "criterion": nn.MSELoss}, y=np.hstack([NUMBERS, -NUMBERS])
     ),
-    "L1": regressor({"module__outputs": 1, "criterion": nn.L1Loss}, ALONE),
-    "Huber": regressor({"module__outputs": 1, "criterion": nn.HuberLoss}, ALONE),
+    "L1": regressor({"module__outputs": 1, "criterion": nn.L1Loss}),
+    "Huber": regressor({"module__outputs": 1, "criterion": nn.HuberLoss}),
+    "BCE of probabilities": binary({"module": make_probability_mlp, "criterion": nn.BCELoss}),
     # -- splits for validation, batches
     "predefined_split": Case(
         {"train_split": predefined_split(TensorDataset(TENSOR(X[:20]), TENSOR(Y[:20])))}, ALONE
@@ -187,9 +203,7 @@ CASES = {
     "device='cpu:0'": Case({"device": "cpu:0"}),
     "a torch.device": Case({"device": torch.device("cpu")}),
     "batch sizes": Case({"iterator_train__batch_size": 10, "iterator_valid__batch_size": 7}),
-    "shuffled, alone": Case(
-        {"iterator_train__shuffle": True, "callbacks": [GradientNormClipping(1.0)]}, ALONE
-    ),
+    "shuffled, alone": Case({"iterator_train__shuffle": True, "optimizer": torch.optim.Rprop}, ALONE),
     # -- callbacks
     "StepLR": scheduled("StepLR", step_size=1, gamma=0.5),
     "CosineAnnealingLR": scheduled("CosineAnnealingLR", T_max=3),
@@ -206,10 +220,9 @@ CASES = {
                 EpochScoring("f1_macro", False, name="f"),
                 EarlyStopping("f", patience=1, threshold=9),
             ]
-        },
-        ALONE,
+        }
     ),
-    "GradientNormClipping": Case({"callbacks": [GradientNormClipping(0.1)]}, ALONE),
+    "GradientNormClipping": Case({"callbacks": [GradientNormClipping(0.1)]}),
     "Freezer": Case({"callbacks": [Freezer("first.*")]}, ALONE),
     "ParamMapper": Case(
         {"callbacks": [ParamMapper("last.*", lambda p: p.requires_grad_(False), at=2)]}, ALONE
@@ -219,11 +232,11 @@ CASES = {
             "callbacks": [
                 EpochScoring("f1_macro", lower_is_better=False),
                 EpochScoring("accuracy", name="train_acc", on_train=True, lower_is_better=False),
-                EpochScoring(accuracy, name="own"),
+                EpochScoring("roc_auc_ovr", lower_is_better=False, use_caching=False),
             ]
-        },
-        ALONE,
+        }
     ),
+    "EpochScoring with a function": Case({"callbacks": [EpochScoring(accuracy, name="own")]}, ALONE),
     "EarlyStopping of the training loss": Case(
         {"train_split": None, "callbacks": [EarlyStopping("train_loss", patience=1, threshold=9)]}
     ),
@@ -263,13 +276,13 @@ CASES = {
         ]
     },
     **{
-        rule.__name__: Case({"optimizer": rule}, ALONE)
+        rule.__name__: Case({"optimizer": rule})
         for rule in (torch.optim.Adamax, torch.optim.NAdam, torch.optim.Adagrad)
     },
     "LBFGS": Case({"optimizer": torch.optim.LBFGS, "optimizer__max_iter": 3, "batch_size": -1}, ALONE),
     "optimizer__lr": Case({"optimizer__lr": 0.05}, grid={"module__width": [4, 6]}),
     "optimizers in the grid": Case(
-        grid={"optimizer": [SGD, torch.optim.Adamax, ADAM], "lr": [0.01]}, how="any"
+        grid={"optimizer": [SGD, torch.optim.Rprop, ADAM], "lr": [0.01]}, how="any"
     ),
     "numbers of NumPy": Case(
         grid={
@@ -282,13 +295,13 @@ CASES = {
     "parameter groups": Case({"optimizer__param_groups": [("first.*", {"lr": 0.001})]}, ALONE),
     # -- modules
     "batch norm": Case({"module__norm": True}),
-    "batch norm, alone": Case({"module__norm": True, "optimizer": torch.optim.Adamax}, ALONE),
-    "dropout, alone": Case({"module__drop": 0.3, "optimizer": torch.optim.Adamax}, ALONE),
+    "batch norm, alone": Case({"module__norm": True, "optimizer": torch.optim.Rprop}, ALONE),
+    "dropout, alone": Case({"module__drop": 0.3, "optimizer": torch.optim.Rprop}, ALONE),
     "a function": Case({"module": make_mlp}),
     "a partial": Case({"module": functools.partial(Network, width=3)}),
     "a module that is given": Case({"module": make_seeded_mlp()}),
     "a module that is given, alone": Case(
-        {"module": make_seeded_mlp(), "optimizer": torch.optim.Adamax}, ALONE
+        {"module": make_seeded_mlp(), "optimizer": torch.optim.Rprop}, ALONE
     ),
     "a module that is given, with an argument": Case({"module": Network(), "module__width": 4}),
     "several outputs": Case({"module": Several}, ALONE, Auxiliary),
@@ -347,7 +360,7 @@ CASES = {
     "a predefined fold": Case(search={"cv": PredefinedSplit(np.arange(ROWS) % 2)}),
     "error_score": Case(grid={"lr": [0.1], "module__width": [4, -1]}, search={"error_score": -9.0}),
     "error_score, alone": Case(
-        {"callbacks": [GradientNormClipping(1.0)]},
+        {"optimizer": torch.optim.Rprop},
         ALONE,
         grid={"lr": [0.1], "module__width": [4, -1]},
         search={"error_score": -9.0},
@@ -377,7 +390,7 @@ RARE = {
     "a module that is given, with an argument", "several outputs", "a recurrent module", "many parameters",
     "roc_auc", "time series", "error_score, alone", "activations",
     "RMSprop {'centered': True, 'momentum': 0.5}", "BCE with logits, one output", "MSE of numbers",
-    "a subclass", "CyclicLR",
+    "a subclass", "CyclicLR", "a frame and functions that score", "BCE of probabilities",
 }
 # fmt: on
 

@@ -34,6 +34,32 @@ class Halves(Network):
         return super().forward(torch.cat([left, right], 1))
 
 
+class Table(nn.Module):
+    """Takes columns of several dtypes and checks them."""
+
+    def __init__(self):
+        super().__init__()
+        self.kinds, self.numbers = nn.Embedding(3, 2), nn.Linear(5, 6)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, kind, size, day, **columns):
+        assert (kind.dtype, size.dtype, day.dtype) == (torch.int8, torch.float64, torch.int64)
+        numbers = torch.cat([*columns.values(), size.float() * (day >= 0)], -1)
+        hidden = torch.tanh(self.numbers(numbers))
+        return self.last(torch.cat([hidden, self.kinds(kind.squeeze(-1).long())], -1))
+
+
+class Pictures(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.kinds, self.first, self.last = nn.Embedding(3, 2), nn.Linear(2, 3), nn.Linear(8, 3)
+
+    def forward(self, picture, kind):
+        assert (picture.ndim, kind.ndim, kind.dtype) == (3, 1, torch.int16)
+        hidden = torch.relu(self.first(picture)).flatten(-2)
+        return self.last(torch.cat([hidden, self.kinds(kind.long())], -1))
+
+
 class Several(Network):
     def forward(self, X):
         hidden = self.first(X)
@@ -163,6 +189,10 @@ def make_mlp(outputs=CLASSES):
 
 def make_softmax_mlp():
     return nn.Sequential(*make_mlp(), nn.Softmax(dim=-1))
+
+
+def make_probability_mlp():
+    return nn.Sequential(*make_mlp(1), nn.Sigmoid(), nn.Flatten(0))
 
 
 def make_seeded_mlp():

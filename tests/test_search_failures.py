@@ -195,12 +195,19 @@ def test_search_trains_by_skorch_and_gives_the_reason(reason, options):
             lambda X, y: (X, y.astype(np.int32)),
             "y has the dtype int32; a fleet needs int64 for CrossEntropyLoss",
         ),
-        (lambda X, y: (torch.from_numpy(X), y), "X is a Tensor; a fleet needs a NumPy array"),
         (lambda X, y: (pd.DataFrame(X), y), "X is a DataFrame; a fleet needs a NumPy array"),
+        (
+            lambda X, y: (pd.DataFrame({"a": X[:, 0], "b": pd.Categorical(y)}), y),
+            "X['b'] has the dtype category and the shape (150,); a fleet needs numbers",
+        ),
+        (
+            lambda X, y: (pd.DataFrame({"a": X[:, 0], "b": 2**53 + 2 * y + 1}), y),
+            "X cannot be joined: ValueError: the integers in b are too large for float64",
+        ),
         (lambda X, y: (X, y.tolist()), "y is a list; a fleet needs a NumPy array"),
         (lambda X, y: (sparse.csr_matrix(X), y), "X is a csr_matrix; a fleet needs a NumPy array"),
     ],
-    ids=["byte order", "int32", "tensor", "frame", "list", "sparse"],
+    ids=["byte order", "int32", "frame", "categories", "large integers", "list", "sparse"],
 )
 @pytest.mark.filterwarnings("ignore")
 def test_search_with_unsupported_data_equals_grid_search(change, reason):

@@ -435,17 +435,17 @@ class Keyed(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("module", "change"),
+    ("module", "how", "change"),
     [
-        (Network, torch.from_numpy),
-        (Network, lambda X: SliceDataset(torch.utils.data.TensorDataset(torch.from_numpy(X)), 0)),
-        (Keyed, lambda X: SliceDict(left=X[:, :1], expected=X[:, 1:])),
+        (Network, "layer by layer", torch.from_numpy),
+        (Network, "skorch", lambda X: SliceDataset(torch.utils.data.TensorDataset(torch.from_numpy(X)), 0)),
+        (Keyed, "autograd", lambda X: SliceDict(left=X[:, :1], expected=X[:, 1:])),
     ],
     ids=["tensor", "dataset", "dict"],
 )
-def test_search_accepts_specs_with_data_that_fleets_do_not_support(module, change):
+def test_search_accepts_specs_with_other_data_than_arrays(module, how, change):
     fitted = search(create_network(module, max_epochs=1), {"module__activation": ["mish", "tanh"]}, cv=2).fit(
         change(X), Y
     )
     assert fitted.runs_["failure"].eq("").all()
-    assert fitted.runs_["how"].eq("skorch").all()
+    assert fitted.runs_["how"].eq(how).all()

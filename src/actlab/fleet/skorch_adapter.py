@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import skorch
 import torch
 from sklearn.metrics import get_scorer_names
@@ -32,6 +31,15 @@ from torch.utils.data import DataLoader
 
 from actlab.errors import summarize_error
 from actlab.fleet import run as fleet_run
+from actlab.fleet.inputs import (
+    Arguments,
+    join_inputs,
+    list_arguments,
+    read_inputs,
+    read_targets,
+    slice_inputs,
+    split_inputs,
+)
 from actlab.fleet.losses import find_loss_problem, find_scoring, has_explicit_gradient, is_for_classes
 from actlab.fleet.optimizers import OPTIMIZERS, make_torch_arguments
 from actlab.fleet.run import EpochScore, Optimizer, Result, Run, Schedule
@@ -94,13 +102,18 @@ def read_run(net: skorch.NeuralNet, X: Any, y: Any) -> Run:
         raise NeedsSkorch(f"train_split is a {split}; a fleet needs a ValidSplit or None")
     loss = _read_loss(net)
     is_explicit = has_explicit_gradient(loss)
-    _check_data(X, y, loss, is_explicit)
-    batches = _read_batches(net, X)
+    arrays = read_inputs(X)
+    _check_inputs(arrays, X)
+    _check_targets(read_targets(y), loss, is_explicit)
+    arguments = list_arguments(arrays)
+    factory = [net.module, net.get_params_for("module"), *([arguments] if arguments else [])]
+    samples = len(next(iter(arrays.values())))
+    batches = _read_batches(net, samples)
     if is_for_classes(loss) and not is_explicit:  # a mean with class weights depends on the batch
         size = _validation_batch_size(net)
-        batches["piece"] = len(X) if size == -1 else size
+        batches["piece"] = samples if size == -1 else size
     return Run(
-        net=functools.partial(build_module, net.module, net.get_params_for("module")),
+        net=functools.partial(build_module, *factory),
         rows=np.empty(0, np.int64),
         loss=loss,
         optimizer=_read_optimizer(net),
@@ -155,11 +168,10 @@ def iterate_slices(dataset: Any, batch_size: int, **options: Any) -> Iterable[An
         batch_size: As for a DataLoader.
         **options: As for a DataLoader.
     """
-    X = dataset.X
-    if not isinstance(X, np.ndarray) or not X.flags.writeable:
+    arrays, size = read_inputs(dataset.X), max(batch_size, _PREDICTION_BATCH)
+    if not arrays:
         return DataLoader(dataset, batch_size=batch_size, **options)
-    size = max(batch_size, _PREDICTION_BATCH)
-    return ((torch.from_numpy(X[first : first + size]), 0) for first in range(0, len(X), size))
+    return ((slice_inputs(arrays, slice(first, first + size)), 0) for first in range(0, len(dataset), size))
 
 
 def _validation_batch_size(net: skorch.NeuralNet) -> int:
@@ -194,13 +206,25 @@ def _read_loss(net: skorch.NeuralNet) -> nn.Module:
     return criterion
 
 
-def _check_data(X: Any, y: Any, loss: nn.Module, is_explicit: bool) -> None:
-    for name, value in (("X", X), ("y", y)):
-        if not isinstance(value, np.ndarray):
-            raise NeedsSkorch(f"{name} is a {type(value).__name__}; a fleet needs a NumPy array")
-    if X.dtype not in _DTYPES or X.ndim < 2:
-        need = "a fleet needs numbers in native byte order, in two dimensions or more"
-        raise NeedsSkorch(f"X has the dtype {X.dtype.str} and the shape {X.shape}; {need}")
+def _check_inputs(arrays: Mapping[str, Any], X: Any) -> None:
+    if not arrays:
+        need = "a NumPy array, a tensor, a SliceDict or a DataFrame with names as columns"
+        raise NeedsSkorch(f"X is a {type(X).__name__}; a fleet needs {need}")
+    for name, array in arrays.items():
+        where = f"X[{name!r}]" if name else "X"
+        if array.dtype not in _DTYPES or (array.ndim < 2 and name == ""):
+            need = "a fleet needs numbers in native byte order, in two dimensions or more"
+            dtype = array.dtype.str if isinstance(array, np.ndarray) else array.dtype  # pandas' own dtypes
+            raise NeedsSkorch(f"{where} has the dtype {dtype} and the shape {array.shape}; {need}")
+    try:
+        join_inputs(arrays)
+    except ValueError as error:
+        raise NeedsSkorch(f"X cannot be joined: {summarize_error(error)}") from error
+
+
+def _check_targets(y: Any, loss: nn.Module, is_explicit: bool) -> None:
+    if not isinstance(y, np.ndarray):
+        raise NeedsSkorch(f"y is a {type(y).__name__}; a fleet needs a NumPy array, a tensor or a Series")
     classes = is_for_classes(loss)
     if y.dtype != (expected := np.dtype(np.int64 if classes else np.float32)):
         raise NeedsSkorch(f"y has the dtype {y.dtype}; a fleet needs {expected} for {type(loss).__name__}")
@@ -208,7 +232,7 @@ def _check_data(X: Any, y: Any, loss: nn.Module, is_explicit: bool) -> None:
         raise NeedsSkorch(f"y has the label {y.min()}; a fleet needs labels >= 0")
 
 
-def _read_batches(net: skorch.NeuralNet, X: npt.NDArray[Any]) -> dict[str, Any]:
+def _read_batches(net: skorch.NeuralNet, samples: int) -> dict[str, Any]:
     settings: dict[str, Any] = {"batch_size": net.batch_size}
     supported = {"iterator_train": {"batch_size", "shuffle", "drop_last"}, "iterator_valid": {"batch_size"}}
     for name, names in supported.items():
@@ -221,7 +245,7 @@ def _read_batches(net: skorch.NeuralNet, X: npt.NDArray[Any]) -> dict[str, Any]:
         if name == "iterator_train":
             settings |= options
     if settings["batch_size"] == -1:  # no fold has more samples than X, so its only batch is complete
-        settings |= {"batch_size": len(X), "drop_last": False}
+        settings |= {"batch_size": samples, "drop_last": False}
     return settings
 
 
@@ -315,12 +339,21 @@ def _read_schedule(callback: LRScheduler, columns: Sequence[str]) -> Schedule:
     return Schedule(policy, callback.kwargs, every, monitor, callback.event_name)
 
 
-def build_module(module: Any, options: Mapping[str, Any]) -> nn.Module:
-    """Build the module as skorch does, but never from a trained instance."""
+def build_module(module: Any, options: Mapping[str, Any], arguments: Arguments = ()) -> nn.Module:
+    """Build the module as skorch does, but never from a trained instance.
+
+    Args:
+        module: The module of the skorch model.
+        options: Its arguments.
+        arguments: How to split joined inputs into arguments of forward.
+    """
     if isinstance(module, nn.Module) and not options:
-        return copy.deepcopy(module)
-    factory = type(module) if isinstance(module, nn.Module) else module
-    built: nn.Module = factory(**{**options, **copy_untrained(options)})
+        built = copy.deepcopy(module)
+    else:
+        factory = type(module) if isinstance(module, nn.Module) else module
+        built = factory(**{**options, **copy_untrained(options)})
+    if arguments:
+        split_inputs(built, arguments)
     return built
 
 

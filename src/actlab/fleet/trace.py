@@ -40,7 +40,7 @@ def trace_layers(module: nn.Module) -> list[TracedLayer] | None:
         training than in evaluation, applies an ``autograd.Function``, or cannot be traced.
     """
     # Tracing calls forward directly, without hooks.
-    if any(is_patched(part) for part in module.modules() if _contains_linear(part)):
+    if any(is_patched(part) for part in module.modules() if part is module or _contains_linear(part)):
         return None
     was_training = module.training
     with _tracing, _record_autograd_functions() as applied:

@@ -21,6 +21,7 @@ from actlab.data.dataset import compute_fingerprint
 from actlab.errors import summarize_error
 from actlab.execution.progress import show_progress
 from actlab.execution.scheduler import choose_executor, iterate_results
+from actlab.fleet.inputs import join_inputs, read_inputs, read_targets
 from actlab.fleet.run import Result, Rows, Run
 from actlab.fleet.skorch_adapter import (
     NeedsSkorch,
@@ -182,7 +183,7 @@ class SearchRunner:
         try:
             if key not in self._validation_splits:
                 self._validation_splits[key] = split_validation(
-                    net, np.arange(len(X))[rows], y, run.seed, run.fold
+                    net, np.arange(len(X))[rows], read_targets(y), run.seed, run.fold
                 )
         except Exception as error:  # the user's split
             run.reason_alone = f"train_split raised {summarize_error(error)}"
@@ -197,6 +198,7 @@ class SearchRunner:
         if not runs:
             return
         search, is_refit = self.search, planned is not self.runs
+        X, y = join_inputs(read_inputs(X)), read_targets(y)
         names = ["the best"]
         if not is_refit:
             names = [_label(self.candidates[run.candidate]) for run in in_fleets]

@@ -1,0 +1,84 @@
+"""The inputs of skorch models as one array, and as the arguments of their modules."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from skorch.helper import SliceDict
+from torch import Tensor, nn
+
+Array = npt.NDArray[Any]
+Arguments = tuple[tuple[str, tuple[int, ...], str], ...]  # name, shape of one sample and dtype of each
+
+
+def read_inputs(X: Any) -> dict[str, Any]:
+    """Return inputs as arrays (n, ...) by the keyword argument of the module that skorch passes them as.
+
+    Args:
+        X: An array or a tensor, which have the empty name, a DataFrame whose columns have names, or a
+            SliceDict. Any other value gives no arrays.
+    """
+    if isinstance(X, pd.DataFrame):
+        if not all(isinstance(name, str) for name in X):
+            return {}
+        columns = {str(name): X[name].values for name in X}  # arrays unless the dtype is pandas' own
+        return {name: v.reshape(-1, 1) if isinstance(v, np.ndarray) else v for name, v in columns.items()}
+    values = X if isinstance(X, SliceDict) else {"": X}
+    arrays = {name: v.detach().cpu().numpy() if isinstance(v, Tensor) else v for name, v in values.items()}
+    return arrays if isinstance(X, SliceDict | Tensor | np.ndarray) else {}
+
+
+def read_targets(y: Any) -> Any:
+    """Return targets as an array if they are a tensor or a Series."""
+    return y.to_numpy() if isinstance(y, pd.Series) else read_inputs(y).get("", y)
+
+
+def slice_inputs(arrays: Mapping[str, Array], samples: slice) -> Any:
+    """Return the inputs of some samples as a batch of skorch: a tensor, or a dict of tensors."""
+    tensors = {name: torch.from_numpy(np.array(array[samples])) for name, array in arrays.items()}
+    return tensors.get("", tensors)
+
+
+def join_inputs(arrays: Mapping[str, Array]) -> Array:
+    """Return all inputs of each sample as one array (n, ...), whose dtype holds their values exactly.
+
+    Raises:
+        ValueError: No dtype does, or the numbers of samples differ.
+    """
+    if "" in arrays:
+        return arrays[""]
+    flat = [array.reshape(len(array), -1) for array in arrays.values()]
+    joined = np.concatenate(flat, axis=1)
+    for name, array in arrays.items():
+        if array.dtype.kind in "iu" and joined.dtype.kind == "f" and np.abs(array).max(initial=0) > 2**53:
+            raise ValueError(f"the integers in {name} are too large for {joined.dtype}")
+    return joined
+
+
+def list_arguments(arrays: Mapping[str, Array]) -> Arguments:
+    """Return how :func:`split_inputs` splits what :func:`join_inputs` returns; empty if there is no need."""
+    named = [] if "" in arrays else arrays.items()
+    return tuple((name, array.shape[1:], array.dtype.name) for name, array in named)
+
+
+def split_inputs(module: nn.Module, arguments: Arguments) -> None:
+    """Make a module take joined inputs."""
+    module.register_forward_pre_hook(functools.partial(_split, arguments), with_kwargs=True)
+
+
+def _split(
+    arguments: Arguments, module: nn.Module, inputs: tuple[Tensor, ...], keywords: Mapping[str, Any]
+) -> tuple[tuple[()], dict[str, Tensor]]:
+    (x,) = inputs
+    parts = torch.split(x, [math.prod(shape) for _, shape, _ in arguments], -1)
+    return (), {
+        name: part.reshape(*x.shape[:-1], *shape).to(getattr(torch, dtype))
+        for part, (name, shape, dtype) in zip(parts, arguments, strict=True)
+    }
