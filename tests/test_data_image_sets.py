@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from actlab.cli import main
@@ -262,6 +263,15 @@ def test_read_images_downloads_the_test_part(monkeypatch):
     images, labels = read_images("kmnist", None, "test")
     assert images[:3].ravel().tolist() == [60_000 % 256, 60_001 % 256, 60_002 % 256]
     assert np.bincount(labels).tolist() == [1, 9_999]
+
+
+def test_load_data_refuses_images_that_do_not_fit_into_memory(tmp_path, monkeypatch):
+    memory = psutil.virtual_memory()
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=20 * 3072 * 4 - 1))
+    write_cifar(tmp_path, "cifar10")
+    refused(
+        "cifar10: 20 samples of 3072 features need 0.0 GiB of memory, but 0.0 GiB are", "cifar10", tmp_path
+    )
 
 
 def test_train_verb_trains_on_cifar(tmp_path, capsys):

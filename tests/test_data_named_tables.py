@@ -74,6 +74,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (10, 4))
 TABLES = {
     ("weather", 7): (FRAME, ["wind"]),
     ("untargeted", 8): (FRAME[["rain", "wind"]], []),
+    ("sparse", 11): (FRAME[["rain", "wind"]], ["wind"]),
     ("double", 9): (FRAME[["heat", "rain", "yield"]], ["rain", "yield"]),
     ("mnist_784", 10): (
         pd.DataFrame(PIXELS, columns=[f"pixel{i}" for i in range(1, 5)]).assign(digit=["0", "1"] * 5),
@@ -102,7 +103,8 @@ def answer(path: str) -> bytes | None:
             | {"is_ignore": "false", "is_row_identifier": "false", "number_of_missing_values": "0"}
             for i, column in enumerate(frame)
         ]
-        about = {"id": str(number), "name": name, "version": "1", "format": "ARFF", "status": "active"}
+        about = {"id": str(number), "name": name, "version": "1", "status": "active"}
+        about |= {"format": "Sparse_ARFF" if name == "sparse" else "ARFF"}
         about |= {"description": "", "url": f"https://www.openml.org/data/v1/download/{number}/t.arff"}
         about |= {"md5_checksum": hashlib.md5(arff).hexdigest(), "file_id": str(number)}
         versions = [{"did": number, "name": name, "version": 1, "status": "active"}]
@@ -204,6 +206,10 @@ def test_load_data_notes_that_a_name_has_several_versions(openml):
         (
             "openml:9",
             "openml:9 has several default targets: rain, yield; set target .* are heat, rain, yield$",
+        ),
+        (
+            "openml:11",
+            "cannot download 'openml:11': it is sparse; read it with scikit-learn's fetch_openml, and",
         ),
         ("openml:", "unknown data 'openml:'; pass one of .*, openml:NAME"),
     ],

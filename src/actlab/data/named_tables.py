@@ -67,8 +67,10 @@ def _fetch(source: str) -> Any:
             # The parser of pandas fails for labels that are numbers (scikit-learn 1.9, pandas 3.1).
             bunch = fetch_openml(**identifier, as_frame=True, parser="liac-arff")
     except (*BROKEN, http.client.HTTPException) as error:
-        advice = "check the name or ID on www.openml.org, and the network"
-        raise UsageError(f"cannot download {source!r}: {format_reason(error)}; {advice}") from error
+        reason, advice = format_reason(error), "check the name or ID on www.openml.org, and the network"
+        if reason.startswith("Sparse"):
+            reason, advice = "it is sparse", "read it with scikit-learn's fetch_openml, and pass (X, y)"
+        raise UsageError(f"cannot download {source!r}: {reason}; {advice}") from error
     for warning in caught:
         text = str(warning.message).partition("\n")[0].partition(" Available versions")[0]
         if warning.category is UserWarning and "network error" not in text:  # it has tried again

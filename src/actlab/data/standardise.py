@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from actlab.data.memory import check_memory
 from actlab.data.readers import Array
 from actlab.errors import UsageError
 
@@ -82,6 +83,9 @@ def standardise_features(X: Array, name: str) -> npt.NDArray[np.float32]:
         raise UsageError(f"{name}: X is constant (every value is {low}); it cannot be standardised")
     if not is_bytes:
         _rescale(X)
+    check_memory(
+        4 * X.size, f"{name}: {len(X)} samples of {X.shape[1]} features", "use fewer or smaller ones"
+    )
     mean, std = _compute_byte_moments(X) if is_bytes else _compute_float_moments(X)
     standardised = np.empty(X.shape, np.float32)
     for block, out in zip(_split_into_blocks(X), _split_into_blocks(standardised), strict=True):
