@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import r2_score
@@ -17,6 +18,7 @@ from actlab.data import Dataset, load_data
 from actlab.training.train import TrainSettings, make_net, train
 from tests import fleets
 from tests.command_line import in_empty_folder
+from tests.command_line import refused as refused_in_one_line
 from tests.datasets import refused, write_npz
 
 __all__ = ["in_empty_folder"]
@@ -166,3 +168,53 @@ def test_user_net_trains_several_outputs():
     comparison = actlab.compare(["relu", "tanh"], data, module=net, folds=2, tune=None)
     assert comparison.results["failure"].eq("").all()
     assert torch.isfinite(torch.tensor(comparison.results["score"].to_numpy())).all()
+
+
+# ---- tables ------------------------------------------------------------------------------------------------
+
+FRAME = pd.DataFrame(X, columns=list("abcd")).assign(height=Y[:, 0], width=Y[:, 1])
+
+
+def test_load_data_takes_several_target_columns(tmp_path):
+    expected = load_data((FRAME[list("abcd")], Y[:, :2]), regression=True)
+    FRAME.to_csv(path := tmp_path / "table.csv", index=False, sep=";")
+    for source, target in ((FRAME, ["height", "width"]), (path, ("height", "width"))):
+        data = load_data(source, target=target, regression=True)
+        assert (data.y.shape, data.num_features) == ((60, 2), 4)
+        np.testing.assert_allclose(data.y, expected.y, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("target", "regression", "message"),
+    [
+        (
+            ["height", "width"],
+            False,
+            "DataFrame: 2 targets need regression=True .--regression.; or set one target$",
+        ),
+        (
+            ["height", "with"],
+            True,
+            "DataFrame: no column 'with' .did you mean 'width'..; the target column is one of",
+        ),
+        (["a", "b", "c", "d", "height", "width"], True, r"DataFrame: X has shape \(60, 0\)"),
+    ],
+)
+def test_load_data_refuses_target_columns(target, regression, message):
+    refused(message, FRAME, target=target, regression=regression)
+
+
+def test_load_data_takes_a_list_of_labels_as_labels():
+    labels = ["a", "b"] * 30
+    assert load_data((FRAME, labels)).classes == ("a", "b")
+    assert Dataset.from_frame(FRAME, labels).classes == ("a", "b")
+
+
+def test_train_verb_takes_several_targets(tmp_path, capsys):
+    FRAME.to_csv("table.csv", index=False)
+    call = "train --data table.csv --target height --target width --epochs 1 --out run".split()
+    assert main([*call, "--regression"]) == 0
+    assert "2 targets need" not in capsys.readouterr().err
+    page = (tmp_path / "run/report.html").read_text()
+    assert "--data table.csv --target height --target width --regression --epochs 1" in page
+    assert "2 targets need regression=True (--regression)" in refused_in_one_line(capsys, *call)

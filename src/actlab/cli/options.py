@@ -105,7 +105,8 @@ def add_data_options(parser: Parser, **source: Any) -> None:
     add = parser.add_argument_group("data").add_argument
     add("--data", metavar="NAME|PATH", **source)
     add("--data-dir", metavar="DIR", help="folder with the dataset files (default: download them)")
-    add("--target", metavar="COLUMN", help="column of a table to predict")
+    target = "column of a table to predict; repeat it for a regression with several targets"
+    add("--target", action="append", metavar="COLUMN", help=target)
     add("--regression", action="store_true", help="predict a number instead of a class")
     axis = "first or last: axis of the channels in an .npz file of images "
     axis += "(default: the axis of length 1, 3 or 4)"
@@ -181,7 +182,10 @@ def load_dataset(
     """Load a dataset with the data options of ``train`` and ``compare``, or with some of them ``only``."""
     from actlab.data.load import load_data
 
-    return load_data(source, **{name: getattr(arguments, name) for name in only})
+    options = {name: getattr(arguments, name) for name in only}
+    if len(target := options.get("target") or []) == 1:
+        options["target"] = target[0]
+    return load_data(source, **options)
 
 
 def load_model(text: str) -> nn.Module:

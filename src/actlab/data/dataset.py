@@ -146,7 +146,8 @@ class Dataset:
 
         Args:
             frame: The table: numbers, text, categories, truth values and dates.
-            target: The name of the target column, or the targets (n,); for a regression also (n, k).
+            target: The name of the target column, or the targets (n,); for a regression also a list of names,
+                or targets (n, k).
             regression: Whether the targets are numbers, not classes.
             scale: As for :func:`load_data`.
             name: The name in tables and reports.
@@ -155,7 +156,8 @@ class Dataset:
             UsageError: As for :func:`load_data`.
         """
         frame = name_columns(frame, name)
-        if target is None or np.ndim(target) == 0:
+        several = isinstance(target, list | tuple) and all(isinstance(one, str) for one in target)
+        if target is None or np.ndim(target) == 0 or (several and (regression or len(target) != len(frame))):
             frame, y = split_target(frame, target, regression, name)
         else:
             y = convert_targets(target, regression, name)

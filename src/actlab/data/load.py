@@ -84,8 +84,8 @@ def load_data(
             transposed again. CIFAR has the files of the binary version. Without it, ``"mnist"``,
             ``"fashion-mnist"`` and ``"kmnist"`` are downloaded once from openml.org into scikit-learn's
             cache.
-        target: For tables: the name of the target column (openml: by default that of the table). All other
-            columns are features.
+        target: For tables: the name of the target column (openml: by default that of the table), or a list of
+            names for a regression with several targets. All other columns are features.
         regression: For tables, files and data in memory: whether the targets are numbers, not classes.
         channels: For images (n, c, h, w) or (n, h, w, c): ``"first"`` or ``"last"``. By default the channels
             are the first or the last axis of an image, whichever has length 1, 3 or 4, and the first if
@@ -148,7 +148,8 @@ def load_data(
 def _read_frame(source: Any, kind: str, target: Any, regression: bool) -> tuple[pd.DataFrame, Any] | None:
     """Return a table, and its targets or their column; None if a source is not a table."""
     if kind in SUFFIXES:
-        return read_table(_find_file(str(source)), target, not regression), target
+        column = target[0] if isinstance(target, list | tuple) else target
+        return read_table(_find_file(str(source)), column, not regression), target
     if kind in TABLES:
         return read_bundled_table(kind)
     if kind == OPENML:

@@ -19,14 +19,26 @@ if TYPE_CHECKING:
 
 
 def split_target(frame: pd.DataFrame, target: Any, regression: bool, name: str) -> tuple[pd.DataFrame, Array]:
-    """Return the features of a table and its targets (n,).
+    """Return the features of a table and its targets (n,), or (n, k) of k columns.
 
     Args:
         frame: The table, whose columns have text as their names.
-        target: The name of the target column.
+        target: The name of the target column; for a regression also a list of names.
         regression: Whether the targets are numbers, not classes.
         name: The name of the data in errors.
     """
+    if not isinstance(target, list | tuple):
+        return frame.drop(columns=str(target), errors="ignore"), _take_target(frame, target, regression, name)
+    if not regression:
+        raise UsageError(
+            f"{name}: {len(target)} targets need regression=True (--regression); or set one target"
+        )
+    targets = [_take_target(frame, one, regression, name) for one in target]
+    return frame.drop(columns=list(target)), np.column_stack(targets)
+
+
+def _take_target(frame: pd.DataFrame, target: Any, regression: bool, name: str) -> Array:
+    """Return the targets (n,) of a column."""
     columns, kind = [str(column) for column in frame], "target" if regression else "label"
     if target is None or str(target) not in columns:
         suggestion = did_you_mean(str(target), columns)
@@ -39,8 +51,9 @@ def split_target(frame: pd.DataFrame, target: Any, regression: bool, name: str) 
         where = f"{len(missing)} of {len(frame)} rows; the first is y[{missing[0]}]"
         advice = "fill it in, or drop these rows"
         raise UsageError(f"{name}: the {kind} column {target!r} is empty in {where}; {advice}")
-    y = convert_numbers(labels, f"target column {target!r}", name) if regression else _convert_labels(labels)
-    return frame.drop(columns=str(target)), y
+    return (
+        convert_numbers(labels, f"target column {target!r}", name) if regression else _convert_labels(labels)
+    )
 
 
 def encode_targets(y: Array, regression: bool, name: str) -> tuple[Array, tuple[str | int, ...]]:
