@@ -59,7 +59,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!actlab\b).*"),
     ("py:.*", r"actlab(\.\w+)*\._.*"),
-    ("py:class", r"actlab\.spec\.ResolvedActivation"),  # internal; NeuralNet also accepts one
+    ("py:class", r"actlab\.spec\.resolution\.ResolvedActivation"),  # internal; NeuralNet also accepts one
 ]
 
 

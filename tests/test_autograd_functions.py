@@ -13,7 +13,7 @@ from torch import nn
 import actlab
 from actlab.cli import main
 from actlab.models.networks import new_activation
-from actlab.spec import CallableModule
+from actlab.spec import FunctionModule
 from tests.faulty_activations import TanhOnce
 from tests.sound_activations import NotebookReLU, OldStyleSoftsign, SigmoidOfOutput
 
@@ -48,7 +48,7 @@ def test_fresh_wraps_an_autograd_function(function):
 
 def test_function_module_can_be_pickled_with_an_autograd_function():
     x = torch.linspace(-2, 2, 9)
-    again = pickle.loads(pickle.dumps(CallableModule(NotebookReLU)))  # noqa: S301 - bytes of this line
+    again = pickle.loads(pickle.dumps(FunctionModule(NotebookReLU)))  # noqa: S301 - bytes of this line
     assert torch.equal(again(x), x.relu())
 
 
@@ -69,11 +69,6 @@ def test_compare_trains_an_autograd_function_from_a_file(tmp_path, monkeypatch, 
     scores = table.pivot(index="fold", columns="activation", values="score")
     # Values and slopes are computed as in torch, so training differs only by rounding.
     assert np.allclose(scores["tanh"], scores["act.py:Squish"], atol=0.005)
-
-
-def test_compare_names_the_file_that_an_autograd_function_needs():
-    with pytest.raises(actlab.UsageError, match="is the class NotebookReLU; pass its name"):
-        actlab.compare(["relu", NotebookReLU], "digits", tune=None)
 
 
 class Network(nn.Module):

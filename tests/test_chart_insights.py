@@ -10,6 +10,7 @@ import torch
 
 from actlab.comparison.curves import sample_curves
 from actlab.report.html import chart_insights
+from actlab.report.panels import find_specs
 from actlab.report.tuning_panels import read_trials
 from actlab.spec import resolve_all
 from tests.report_cases import comparison, diagnostics_frame
@@ -162,7 +163,7 @@ def test_describe_runs_count_runs_without_score():
 
 def test_describe_functions_describe_slopes_of_the_catalogue():
     names = ["sigmoid", "relu", "tanh", "mish", "relu6", "softshrink", "my.py:Own", "glu", "nothing"]
-    assert chart_insights.describe_functions(names, NONE, own_labels(*names)) == [
+    assert chart_insights.describe_functions(find_specs(names, {}), NONE, own_labels(*names)) == [
         "Slope below 1 everywhere: sigmoid (at most 0.25).",
         "Slope above 1 somewhere: mish (up to 1.09).",
         "Slope of exactly 0 in an interval, where the gradient vanishes: relu (x < 0), relu6 (x < 0 and "
@@ -172,12 +173,13 @@ def test_describe_functions_describe_slopes_of_the_catalogue():
 
 
 def test_describe_functions_ignore_slopes_that_round_to_0():
-    assert chart_insights.describe_functions(["tanh", "softplus"], NONE, own_labels("tanh", "softplus")) == []
+    specs = find_specs(["tanh", "softplus"], {})
+    assert chart_insights.describe_functions(specs, NONE, own_labels(*specs)) == []
 
 
 def test_describe_functions_use_the_arguments_of_a_spec():
     names = ["hardtanh(-3.0, max_val=2.0)", "leaky_relu(negative_slope=2.0)"]
-    assert chart_insights.describe_functions(names, NONE, own_labels(*names)) == [
+    assert chart_insights.describe_functions(find_specs(names, {}), NONE, own_labels(*names)) == [
         "Slope of exactly 0 in an interval, where the gradient vanishes: hardtanh(-3.0, max_val=2.0) "
         "(x < −3 and x > 2)."
     ]
@@ -200,7 +202,8 @@ def user_curves(*names):
 
 def test_describe_functions_describe_saved_curves_of_user_activations():
     names, curves = user_curves("GELU", "ReLU6", "Sigmoid", "Wave")
-    assert chart_insights.describe_functions(["relu", *names], curves, own_labels("relu", *names)) == [
+    specs = find_specs(["relu", *names], {})
+    assert chart_insights.describe_functions(specs, curves, own_labels(*specs)) == [
         "Slope below 1 everywhere: torch.nn:Sigmoid (at most 0.25).",
         f"Slope above 1 somewhere: torch.nn:GELU (up to 1.13) and {__name__}:Wave (up to 3).",
         "Slope of exactly 0 in an interval, where the gradient vanishes: relu (x < 0) and torch.nn:ReLU6 "
@@ -216,7 +219,7 @@ def test_describe_functions_state_the_range_of_saved_curves():
         "Softplus", "Fading"
     )  # the slope of one still rises at 6, that of the other rounds to 0
     assert curves[curves["activation"] == names[1]]["f1"].eq(0).any()
-    assert chart_insights.describe_functions(names, curves, own_labels(*names)) == [
+    assert chart_insights.describe_functions(find_specs(names, {}), curves, own_labels(*names)) == [
         f"Slope below 1 everywhere: {names[1]} (at most 0.5).",
         f"Evaluated only from −6 to 6, before training: {names[1]}.",
     ]
@@ -225,7 +228,7 @@ def test_describe_functions_state_the_range_of_saved_curves():
 def test_describe_functions_skip_saved_curves_with_nan():
     names, curves = user_curves("GELU")
     curves.loc[7, "f1"] = NAN
-    assert chart_insights.describe_functions(names, curves, own_labels(*names)) == []
+    assert chart_insights.describe_functions(find_specs(names, {}), curves, own_labels(*names)) == []
 
 
 # -- cost and tuning ------------------------------------------------------------------------------

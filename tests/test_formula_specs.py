@@ -14,7 +14,7 @@ from actlab.derivation import formula_activation
 from actlab.derivation.formula_activation import FormulaActivation, formula
 from actlab.describe import format_module_call, list_properties
 from actlab.models.networks import NeuralNet
-from actlab.report.panels import make_function_panels
+from actlab.report.panels import find_specs, make_function_panels
 from tests.command_line import actlab as run
 
 # Other tests measure the accuracy of the derivation.
@@ -77,7 +77,9 @@ def test_swap_check_and_function_panels_accept_formulas():
     assert isinstance(model[1].activation, FormulaActivation)
     assert actlab.check("formula:x*tanh(x)", only=["shape", "gradient", "vmap", "pickle", "deepcopy"]).passed
     assert actlab.check("mish", reference=f"formula:{MISH}", only=["reference"]).passed
-    panels, missing = make_function_panels(["formula:x*tanh(x)", "relu", "nothing.py:Here"], pd.DataFrame())
+    panels, missing = make_function_panels(
+        find_specs(["formula:x*tanh(x)", "relu", "nothing.py:Here"], {}), pd.DataFrame()
+    )
     assert [line.name for line in panels[0].lines] == ["formula:x*tanh(x)", "relu"]
     assert missing == {"nothing.py:Here": "it is a user-defined module, and its curve was not saved"}
     known = dict(list_properties(formula(SWISH, parameters={"beta": 1.5})))

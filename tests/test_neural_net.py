@@ -39,13 +39,13 @@ def test_neural_net_layers_have_separate_activations():
     assert model.activation1.weight is not model.activation2.weight
 
 
-def test_neural_net_neither_uses_nor_changes_a_trained_instance():
+def test_neural_net_copies_a_trained_instance_and_does_not_change_it():
     trained = nn.PReLU(init=0.1)
     with torch.no_grad():
         trained.weight.fill_(0.9)
     before = copy.deepcopy(trained.state_dict())
     model = NeuralNet(num_units=6, activation=nn.Sequential(trained), num_features=5, num_classes=3)
-    assert model.activation1[0].weight.item() == pytest.approx(0.1)
+    assert model.activation1[0].weight.item() == model.activation2[0].weight.item() == pytest.approx(0.9)
     model(torch.randn(4, 5)).sum().backward()
     assert trained.weight.grad is None
     assert torch.equal(trained.weight, before["weight"])

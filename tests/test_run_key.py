@@ -191,7 +191,7 @@ def test_run_settings_describe_a_model_that_cannot_be_built_by_its_factory():
         ("leaky_relu(negative_slope=0.2)", "leaky_relu(negative_slope=0.2)"),
         (nn.Tanh, "Tanh"),
         (nn.LeakyReLU(0.2), "LeakyReLU(negative_slope=0.2)"),
-        (torch.tanh, "_VariableFunctionsClass.tanh"),
+        (torch.tanh, "tanh"),
         (as_run, "run"),
     ],
 )

@@ -367,22 +367,48 @@ def test_search_leaves_strings_of_the_module_unchanged(module, name, value, fits
         assert fitted.best_estimator_.module is module
 
 
-@pytest.mark.filterwarnings("ignore:One or more of the test scores")
+@pytest.mark.parametrize("callbacks", [None, [Idle]], ids=["in fleets", "skorch"])
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("rleu", "unknown activation 'rleu' .did you mean 'relu'"),
-        ("relu(slope=2)", "activation 'relu\\(slope=2\\)'"),
-        ("formula:x*", "formula"),
-        ("missing.py:Own", "file 'missing.py' does not exist"),
+        ("rleu", "unknown activation 'rleu' (did you mean 'relu'?)"),
+        (
+            "relu(slope=2)",
+            "activation 'relu(slope=2)': relu: argument 'slope' is unknown; it takes ['inplace']",
+        ),
+        ("missing.py:Own", "activation 'missing.py:Own': file 'missing.py' does not exist"),
     ],
 )
-def test_search_with_a_wrong_spec_fails_only_its_fits(value, message):
-    with pytest.warns(FitFailedWarning, match=message):
-        fitted = search(create_network(Network), {"module__activation": ["tanh", value]}, cv=2).fit(X, Y)
-    assert np.isnan(score_matrix(fitted)[1]).all()
-    assert fitted.best_params_ == {"module__activation": "tanh"}
-    assert fitted.runs_["failure"].str.contains(message).tolist() == [False, False, True, True]
+def test_search_refuses_a_wrong_spec_before_it_trains(value, message, callbacks):
+    Counted.trained = 0
+    model = create_network(Counted, callbacks=callbacks)
+    with pytest.raises(actlab.UsageError) as caught:
+        search(model, {"module__activation": ["tanh", value, "reluu"]}, cv=2).fit(X, Y)
+    assert str(caught.value) == f"{message}; unknown activation 'reluu' (did you mean 'relu'?)"
+    assert Counted.trained == 0
+
+
+class Counted(Network):
+    trained = 0
+
+    def forward(self, x):
+        Counted.trained += self.training
+        return super().forward(x)
+
+
+def test_search_with_specs_and_other_dtypes_raises_the_error_of_skorch():
+    double = X.astype(np.float64)
+    with pytest.raises(ValueError, match="mat1 and mat2 must have the same dtype, but got Double and Float"):
+        search(create_network(Network), {"module__activation": ["tanh", "relu"]}, cv=2).fit(double, Y)
+
+    with_cast = create_network(Casting, max_epochs=1)
+    fitted = search(with_cast, {"module__activation": ["tanh", "mish"]}, cv=2).fit(double, Y)
+    assert fitted.runs_["failure"].eq("").all()
+
+
+class Casting(Network):
+    def forward(self, x):
+        return super().forward(x.float())
 
 
 class Broken(nn.Module):

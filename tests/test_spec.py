@@ -55,7 +55,7 @@ def test_get_returns_a_new_module_each_time():
         ("torch:__version__", "is not callable"),
         ("torch.nn:ELU(alfa=1)", "unexpected keyword argument 'alfa'"),
         ("builtins:dict", "returns a dict, not an nn.Module"),
-        (3, "must be a name or an nn.Module, not int"),
+        (3, "3 is not an activation; pass a name such as 'relu', an nn.Module, its class, or a function"),
     ],
 )
 def test_get_rejects_a_wrong_spec_in_one_line(spec, message):

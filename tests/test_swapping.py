@@ -80,7 +80,7 @@ def test_swap_gives_every_replacement_its_own_parameters():
     swapped = swap(nn.Sequential(nn.ReLU(), nn.Sequential(nn.ReLU()), Functional()), {nn.ReLU: trained})
     weights = [p for p in swapped.parameters() if p.numel() == 1]
     assert len({p.data_ptr() for p in weights}) == 5
-    assert all(p.item() == pytest.approx(0.25) for p in weights)
+    assert all(p.item() == pytest.approx(0.9) for p in weights)
     assert trained.weight.item() == pytest.approx(0.9)
 
 
@@ -121,7 +121,7 @@ def test_swap_replaces_a_model_that_is_an_activation():
 
 
 def test_swap_rejects_replacements_that_are_neither_activation_nor_dictionary():
-    message = r"swap: the replacement for all activations is \[.*\]; it must be an activation"
+    message = r"swap: the replacement for all activations: \[.*\] is not an activation; pass a name"
     with pytest.raises(UsageError, match=message):
         swap(nn.Sequential(nn.ReLU()), [(nn.ReLU, "mish")])
 

@@ -39,7 +39,7 @@ def test_measure_compares_with_torch_at_the_same_parameters():
 @pytest.mark.parametrize(
     ("targets", "options", "message"),
     [
-        ([lambda x: (x, x)], {}, "target '<lambda>' fails on .*: it returns a tuple, not a tensor"),
+        ([lambda x: (x, x)], {}, "target 'lambda' fails on .*: it returns a tuple, not a tensor"),
         ([lambda x: 3], {}, "it returns a int, not a tensor"),
         (["relu"], {"dtype": torch.int64}, "dtype must be a floating-point torch.dtype .* got torch.int64"),
         (["relu"], {"dtype": "float32"}, "dtype must be a floating-point torch.dtype .* got 'float32'"),

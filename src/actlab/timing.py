@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,7 +16,8 @@ from actlab.activation.fused_kernels import fused
 from actlab.activation.module import ActivationModule
 from actlab.checking.target import Target, resolve_target
 from actlab.checking.tensor_comparison import find_saved_storages
-from actlab.errors import UsageError, summarize_error
+from actlab.errors import UsageError, raise_problems, summarize_error
+from actlab.spec import choose_names, copy_module, find_name_problem
 
 _SAMPLE_SECONDS = 0.02  # the shortest sample
 _SAMPLES = 15
@@ -115,7 +116,7 @@ def interleaved(
 
 
 def measure(
-    targets: Sequence[Any] | str,
+    targets: Iterable[Any] | Mapping[str, Any] | str,
     *,
     shape: Sequence[int] = (1000, 1000),
     dtype: torch.dtype = torch.float32,
@@ -128,7 +129,8 @@ def measure(
     medians. :func:`torch.set_num_threads` sets the number of threads.
 
     Args:
-        targets: Specs, definitions, modules, their classes or functions, as for :func:`actlab.check`.
+        targets: Specs, definitions, modules, their classes or functions, as for :func:`actlab.check`, in a
+            list, or by name in a dictionary.
         shape: The shape of the input, which is normal with a standard deviation of 2.
         dtype: The dtype of the input.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"`` (default: the CPU).
@@ -146,13 +148,13 @@ def measure(
         [('relu', 4.0, 'torch.nn.ReLU'), ('torch.nn.ReLU', 4.0, ''), ('mish', 4.0, 'torch.nn.Mish'), \
 ('torch.nn.Mish', 4.0, '')]
     """
-    targets = [targets] if isinstance(targets, str) else list(targets)
+    named = _name_targets(targets)
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise UsageError(f"dtype must be a floating-point torch.dtype such as torch.float32, got {dtype!r}")
     if isinstance(shape, str) or not isinstance(shape, Sequence):
         raise UsageError(f"shape must be a sequence of sizes such as (1000, 1000), got {shape!r}")
-    if not targets or not shape or min(shape) < 1:
-        raise UsageError(f"there is nothing to measure: targets {targets!r}, shape {tuple(shape)!r}")
+    if not named or not shape or min(shape) < 1:
+        raise UsageError(f"there is nothing to measure: targets {list(named)!r}, shape {tuple(shape)!r}")
     device = device or "cpu"
     try:
         generator = torch.Generator(device).manual_seed(0)
@@ -160,7 +162,7 @@ def measure(
     except (RuntimeError, TypeError, MemoryError) as error:  # too large for this machine, or for any
         problem = summarize_error(error)
         raise UsageError(f"shape {tuple(shape)!r} cannot be allocated on {device}: {problem}") from error
-    functions, equivalents = _resolve(targets, device)
+    functions, equivalents = _resolve(named, device)
     saved = {name: _saved_per_element(name, function, x) for name, function in functions.items()}
     work = {
         f"{name} forward": _step(function, x, fuse, backward=False) for name, function in functions.items()
@@ -181,13 +183,27 @@ def measure(
     return Timings(tuple(_add_ratios(rows, equivalents)), about)
 
 
-def _resolve(targets: Sequence[Any], device: str) -> tuple[dict[str, Target], dict[str, str]]:
+def _name_targets(targets: Any) -> dict[str, Any]:
+    """Return the targets by name; specs are their own names."""
+    if isinstance(targets, Mapping):
+        raise_problems(map(find_name_problem, targets))
+        return dict(targets)
+    if isinstance(targets, str | nn.Module) or not isinstance(targets, Iterable):
+        targets = [targets]
+    targets = list(targets)
+    specs = [target for target in targets if isinstance(target, str)]
+    objects = [target for target in targets if not isinstance(target, str)]
+    names = iter(choose_names(objects, specs))
+    return {target if isinstance(target, str) else next(names): target for target in targets}
+
+
+def _resolve(targets: Mapping[str, Any], device: str) -> tuple[dict[str, Target], dict[str, str]]:
     """Return what to measure by name, and the names of the torch equivalents."""
     functions: dict[str, Target] = {}
     equivalents: dict[str, str] = {}
-    for target in targets:
-        name, function = resolve_target(target)
-        functions[name] = function.to(device) if isinstance(function, nn.Module) else function
+    for name, target in targets.items():
+        _, function = resolve_target(target)
+        functions[name] = copy_module(function).to(device) if isinstance(function, nn.Module) else function
         equivalent = _make_torch_equivalent(function)
         if equivalent is not None:
             equivalents[name] = f"torch.nn.{type(equivalent).__name__}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -367,8 +368,13 @@ class Activation(Generic[P]):
         return f"<activation {self.name}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A pickle contains only the name, as for a function.
-        return _lookup, (self.__wrapped__.__module__, self.name)
+        module = self.__wrapped__.__module__
+        found = getattr(sys.modules.get(module), self.name, None)
+        if module != "__main__" and isinstance(found, Activation):
+            return _lookup, (module, self.name)  # only the name, as for a function
+        # cloudpickle sends the code of a notebook to worker processes.
+        state = {name: value for name, value in vars(self).items() if name != "_autograd_functions"}
+        return object.__new__, (type(self),), state
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Activation[P]:
         return self

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from actlab.activation.definition import Activation
 from actlab.errors import UsageError, summarize_error
-from actlab.spec import find_definition, import_object, is_autograd_function, is_import_path, split_spec
+from actlab.spec import (
+    find_definition,
+    import_object,
+    is_autograd_function,
+    is_import_path,
+    name_object,
+    split_spec,
+)
 
 Target = nn.Module | Callable[[Tensor], Tensor]
 
@@ -31,10 +38,8 @@ def resolve_target(target: Any) -> tuple[str, Target]:
     """
     if isinstance(target, str):
         return target, _resolve_text(target)
-    owner = getattr(target, "__self__", None)  # of Function.apply, its class has the name
-    named = owner if isinstance(owner, type) else target
-    name = getattr(named, "__name__", None) or getattr(named, "name", None) or type(named).__name__
-    return str(name), _resolve_value(str(name), target, [], {})
+    name = name_object(target)
+    return name, _resolve_value(name, target, [], {})
 
 
 def _resolve_text(text: str) -> Target:

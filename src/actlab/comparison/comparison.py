@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import skorch
 
-from actlab.activation.definition import Activation
 from actlab.comparison.config import ComparisonConfig, parse_budget
 from actlab.comparison.curves import sample_curves
 from actlab.comparison.files import read_comparison, write_comparison
@@ -44,6 +43,7 @@ from actlab.report.paper_tables import format_latex, format_markdown
 from actlab.report.sentences import describe_comparison
 from actlab.report.summary import format_summary
 from actlab.report.tables import WIDTH, to_json_rows
+from actlab.spec import ActivationLike
 from actlab.stats.posterior import LEVEL
 from actlab.stats.sequential import Pair, SequentialTest
 from actlab.stats.verdict import Verdict
@@ -105,7 +105,8 @@ class Comparison:
             encoded), ``metric``, ``region`` (half its width), ``region_is``, ``folds``, ``seeds``, ``level``,
             ``trained`` (the number of runs),
             ``sequential_test`` (number of ``interim_analyses``, its ``stop_reason``, and the activations that
-            were ``dropped``), ``settings``, ``net``, versions, ``processor``, ``date`` and ``command``.
+            were ``dropped``), ``settings``, ``net``, versions, ``processor``, ``date``, ``command``, and
+            ``specs`` (by name, the spec of each activation with another name; None for a Python object).
         as_given: With tuned values, the comparison with the settings as given, without diagnostics and
             curves; else None.
     """
@@ -225,7 +226,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 def compare(
-    activations: Iterable[str | Activation[Any]],
+    activations: Iterable[ActivationLike] | Mapping[str, ActivationLike],
     data: Source,
     *,
     target: Any = None,
@@ -267,9 +268,12 @@ def compare(
     two consecutive seeds share a shuffle of the samples.
 
     Args:
-        activations: Specs such as ``"relu"`` or ``"leaky_relu(negative_slope=0.2)"``; definitions of the
-            catalogue; or results of :func:`actlab.formula` without ``name``, ``trainable`` and ``at``. The
-            tables contain the specs.
+        activations: A list of specs such as ``"relu"`` or ``"leaky_relu(negative_slope=0.2)"``; modules;
+            classes of modules; functions; ``autograd.Function`` classes; definitions; or results of
+            :func:`actlab.formula`. A dictionary sets the names in the tables. Otherwise an activation has its
+            spec as its name, or that of its class or function, with arguments or a number if two are equal.
+            Every run starts from a copy of a module as it is now, with the values of its parameters and
+            buffers. The module itself does not change.
         data: A dataset, a DataFrame, arrays or tensors as ``(X, y)``, a map-style dataset of PyTorch, a file,
             or a name, as for :func:`~actlab.load_data`.
         target: For tables: the name of the target column.
@@ -480,7 +484,7 @@ def _make_comparison(
         _judge_runs(plan, best, pairs, about, dropped),
         diagnostics=make_diagnostics_table(best),
         tuning=make_tuning_table(runner.runs, best, plan),
-        curves=sample_curves([one for one in config.resolved if one.spec not in runner.died]),
+        curves=sample_curves([one for one in config.resolved if one.name not in runner.died]),
         as_given=as_given,
     )
 

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import skorch
 
-from actlab.activation.definition import Activation
 from actlab.comparison.scoring import Scorer
 from actlab.comparison.user_model import ModuleLike, Replaced
 from actlab.data.dataset import Dataset
 from actlab.errors import UsageError, raise_problems
-from actlab.spec import ResolvedActivation, resolve_all
+from actlab.spec import ActivationLike, ResolvedActivation, resolve_all
 from actlab.training.train import TrainSettings, find_integer_problem
 from actlab.training.validation_split import find_holdout_problem
 
@@ -94,7 +93,7 @@ class ComparisonConfig:
         ['relu', 'tanh']
     """
 
-    activations: InitVar[Iterable[str | Activation[Any]]]
+    activations: InitVar[Iterable[ActivationLike] | Mapping[str, ActivationLike]]
     resolved: tuple[ResolvedActivation, ...] = field(init=False)
     dataset: Dataset
     settings: TrainSettings = field(default_factory=TrainSettings)
@@ -110,7 +109,7 @@ class ComparisonConfig:
     jobs: int | None = None
     diagnostics: bool | None = None
 
-    def __post_init__(self, activations: Iterable[str | Activation[Any]]) -> None:
+    def __post_init__(self, activations: Iterable[ActivationLike] | Mapping[str, ActivationLike]) -> None:
         problems = []
         resolved: tuple[ResolvedActivation, ...] = ()
         try:
@@ -154,8 +153,8 @@ class ComparisonConfig:
 
     @functools.cached_property
     def names(self) -> list[str]:
-        """Return the specs of the activations, which name them in all tables."""
-        return [activation.spec for activation in self.resolved]
+        """Return the names of the activations in all tables."""
+        return [activation.name for activation in self.resolved]
 
     @functools.cached_property
     def shuffled(self) -> bool:

@@ -1,4 +1,4 @@
-"""The curves of imported activations, saved with the results."""
+"""The curves of the user's own activations, saved with the results."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ import torch
 
 from actlab.describe import evaluate_derivatives
 from actlab.fleet.diagnostics import is_elementwise_nonlinear
-from actlab.models.lazy_layers import copy_module
 from actlab.spec import ResolvedActivation
 
 _REACH, _POINTS = 6.0, 241
 
 
 def sample_curves(activations: Iterable[ResolvedActivation]) -> pd.DataFrame:
-    """Return f, f' and f'' of imported activations in their initial state.
+    """Return f, f' and f'' of the user's own activations in their initial state.
 
     A report draws them from this table, so that it imports nothing that a folder names.
 
     Args:
-        activations: The activations; those that are not imported are omitted.
+        activations: The activations; those of the catalogue and from formulas are omitted.
 
     Returns:
         One row per activation and point: ``activation``, ``x``, ``f``, ``f1``, ``f2``. An activation that is
@@ -35,10 +34,10 @@ def sample_curves(activations: Iterable[ResolvedActivation]) -> pd.DataFrame:
     x = torch.linspace(-_REACH, _REACH, _POINTS, dtype=torch.float64)
     curves = []
     for activation in activations:
-        if not activation.imported:
+        if not activation.is_own:
             continue
         try:
-            module = copy_module(activation.build()).double().eval().requires_grad_(False)
+            module = activation.build().double().eval().requires_grad_(False)
             values = evaluate_derivatives(module, x)
             elementwise = is_elementwise_nonlinear(module, module, x, values[0])
         except Exception:  # raised by the user's module; the report notes that it has no curve
@@ -46,6 +45,6 @@ def sample_curves(activations: Iterable[ResolvedActivation]) -> pd.DataFrame:
         if elementwise:
             f, f1, f2 = (each.tolist() for each in values)
             curves.append(
-                pd.DataFrame({"activation": activation.spec, "x": x.tolist(), "f": f, "f1": f1, "f2": f2})
+                pd.DataFrame({"activation": activation.name, "x": x.tolist(), "f": f, "f1": f1, "f2": f2})
             )
     return pd.concat(curves, ignore_index=True) if curves else pd.DataFrame()

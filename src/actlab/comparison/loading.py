@@ -142,7 +142,7 @@ def make_training_comparison(
     best = f"{find_restored_column(training.net)}_best"
     last = {} if result.failure else [row for row in result.history if row.get(best, True)][-1]
     run = {
-        "activation": activation.spec,
+        "activation": activation.name,
         "seed": settings.seed,
         "score": last.get("valid_acc", math.nan),
         "loss": last.get("valid_loss", math.nan),

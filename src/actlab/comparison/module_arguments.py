@@ -13,8 +13,7 @@ from torch import nn
 from actlab.data.dataset import Dataset
 from actlab.errors import UsageError, summarize_error
 from actlab.models.activation_arguments import ACTIVATION_NAME
-from actlab.models.networks import new_activation
-from actlab.spec import import_object, inspect_parameters, is_import_path, split_spec
+from actlab.spec import copy_module, import_object, inspect_parameters, is_import_path, split_spec
 
 Parameters = dict[str, inspect.Parameter]
 _EMPTY = inspect.Parameter.empty
@@ -176,7 +175,7 @@ def build_module(module: Any, options: Mapping[str, Any]) -> nn.Module:
     """
     factory, arguments, keywords = find_factory(module)
     if isinstance(factory, nn.Module):
-        return new_activation(factory)  # type: ignore[return-value]  # it copies and resets any module
+        return _copy_untrained(factory)
     values = {**options, **keywords}
     parameters = inspect_parameters(functools.partial(factory, *arguments))
     first = [n for n, p in parameters.items() if p.kind is p.POSITIONAL_ONLY and n in values]
@@ -189,6 +188,15 @@ def build_module(module: Any, options: Mapping[str, Any]) -> nn.Module:
     if not isinstance(built, nn.Module):
         raise UsageError(f"module {name_module(module)} builds a {type(built).__name__}, not an nn.Module")
     return built
+
+
+def _copy_untrained(module: nn.Module) -> nn.Module:
+    """Return a copy, with the parts that have ``reset_parameters`` in their initial state."""
+    module = copy_module(module)
+    for part in module.modules():
+        if callable(reset := getattr(part, "reset_parameters", None)):
+            reset()
+    return module
 
 
 def name_module(module: Any) -> str:

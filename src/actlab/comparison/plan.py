@@ -130,7 +130,7 @@ class ComparisonPlan:
         """Return the complete runs of some activations with all candidates.
 
         Args:
-            names: The specs.
+            names: The names of the activations.
             seeds: The seeds, counted from the first seed of the comparison.
         """
         each = itertools.product(names, seeds, range(self.config.folds), range(len(self.candidates)))
@@ -140,7 +140,7 @@ class ComparisonPlan:
         """Return a run.
 
         Args:
-            name: The spec of the activation.
+            name: The name of the activation.
             seed: The seed, counted from the first seed of the comparison.
             fold: The index of the test fold, from 0.
             candidate: The index of its tuned values.
@@ -199,7 +199,7 @@ class ComparisonPlan:
             net = clone(self.net).set_params(module__activation=activation, **given)
             net.set_params(module=self.net.module)  # the object itself: copies do not train together
             try:
-                nets[activation.spec] = (
+                nets[activation.name] = (
                     net,
                     try_forward(net, activation, self.dataset, any_output=own_loss),
                 )

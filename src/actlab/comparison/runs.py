@@ -17,7 +17,7 @@ class RunLabels:
     """Identify a run of a comparison.
 
     Attributes:
-        activation: The spec.
+        activation: The name of the activation.
         split: The split of the samples; 0 is the one without shuffling.
         fold: The index of the test fold, from 0.
         seed: The seed of its random numbers.
@@ -98,7 +98,7 @@ def select_best(
 
     Args:
         runs: The finished runs; those for screening are not selected.
-        names: The specs of the activations.
+        names: The names of the activations.
         candidates: The combinations of tuned values; of equal runs the first combination is selected.
     """
     best: dict[Any, FinishedRun[Labels]] = {}

@@ -260,6 +260,7 @@ def describe_plan(plan: ComparisonPlan) -> dict[str, Any]:
         "fingerprint": config.dataset.fingerprint,
         "preprocessing": plan.dataset.preprocessing,
         "activations": config.names,
+        "specs": {one.name: one.spec for one in config.resolved if one.name != one.spec},
         "metric": plan.scoring.name,
         "folds": config.folds,
         "tune": config.tune if isinstance(config.tune, str | None) else "grid",

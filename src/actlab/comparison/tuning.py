@@ -35,7 +35,7 @@ def train_planned(
     Args:
         plan: The plan.
         runner: Trains the runs.
-        names: The specs of the activations.
+        names: The names of the activations.
         seeds: The seeds, counted from the first seed of the comparison.
         about: The description of the comparison for the ledger.
         round_number: The round of a sequential comparison, from 1; 0 without rounds.

@@ -31,10 +31,10 @@ from actlab.models.activation_arguments import (
     find_working_forms,
     guess_forms,
 )
-from actlab.models.lazy_layers import copy_module, initialize_lazy_layers
-from actlab.models.networks import ActivationLike
+from actlab.models.lazy_layers import initialize_lazy_layers
 from actlab.models.random_streams import WEIGHTS, seeded_numpy, seeded_torch
 from actlab.models.swapping import find_activations, swap
+from actlab.spec import ActivationLike, copy_module
 
 ModuleLike = str | nn.Module | type[nn.Module] | Callable[..., nn.Module]
 Replaced = str | type[nn.Module]

@@ -26,7 +26,6 @@ from skorch.dataset import ValidSplit
 from skorch.history import History
 from skorch.utils import to_numpy
 from torch import nn
-from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader
 
 from actlab.errors import summarize_error
@@ -44,8 +43,8 @@ from actlab.fleet.losses import find_loss_problem, find_scoring, has_explicit_gr
 from actlab.fleet.optimizers import OPTIMIZERS, make_torch_arguments
 from actlab.fleet.run import EpochScore, Optimizer, Result, Run, Schedule
 from actlab.fleet.stacked_weights import load_module_state
-from actlab.models.networks import new_activation
 from actlab.models.random_streams import WEIGHTS, seeded_torch
+from actlab.spec import copy_module
 
 _CLASSES = (
     skorch.NeuralNet,
@@ -340,7 +339,7 @@ def _read_schedule(callback: LRScheduler, columns: Sequence[str]) -> Schedule:
 
 
 def build_module(module: Any, options: Mapping[str, Any], arguments: Arguments = ()) -> nn.Module:
-    """Build the module as skorch does, but never from a trained instance.
+    """Build the module as skorch does, but from copies of modules.
 
     Args:
         module: The module of the skorch model.
@@ -351,21 +350,15 @@ def build_module(module: Any, options: Mapping[str, Any], arguments: Arguments =
         built = copy.deepcopy(module)
     else:
         factory = type(module) if isinstance(module, nn.Module) else module
-        built = factory(**{**options, **copy_untrained(options)})
+        built = factory(**{**options, **copy_modules(options)})
     if arguments:
         split_inputs(built, arguments)
     return built
 
 
-def copy_untrained(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return copies of the modules among a model's options; activations get their initial state."""
-    modules = {name: value for name, value in options.items() if isinstance(value, nn.Module)}
-    return {name: new_activation(m) if _is_activation(m) else copy.deepcopy(m) for name, m in modules.items()}
-
-
-def _is_activation(module: nn.Module) -> bool:
-    """Return whether a module has no matrices. A module with matrices may be a pretrained encoder."""
-    return all(not is_lazy(p) and p.ndim < 2 for p in module.parameters())
+def copy_modules(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return copies of the modules among a model's options, so that training does not change them."""
+    return {name: copy_module(value) for name, value in options.items() if isinstance(value, nn.Module)}
 
 
 def is_equal(a: Any, b: Any) -> bool:

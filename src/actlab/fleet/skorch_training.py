@@ -18,7 +18,7 @@ from torch import nn
 from actlab.errors import summarize_error
 from actlab.fleet.diagnostics import try_saved_bytes
 from actlab.fleet.run import Epoch, FailureKind, Result, select_init_samples
-from actlab.fleet.skorch_adapter import build_module, copy_untrained
+from actlab.fleet.skorch_adapter import build_module, copy_modules
 from actlab.models.initialization import init_
 from actlab.models.random_streams import HOLDOUT, WEIGHTS, derive_seed, seeded_numpy, seeded_torch
 
@@ -62,7 +62,7 @@ def fit_with_skorch(
     try:
         holdout = seeded_numpy(derive_seed(seed, fold, HOLDOUT))
         with seeded_torch(seed, fold, WEIGHTS, str(net.device)), holdout, _interruptible():
-            modules = copy_untrained(net.get_params_for("module"))
+            modules = copy_modules(net.get_params_for("module"))
             net.set_params(**{f"module__{name}": value for name, value in modules.items()})
             if init == "matched":
                 samples = select_init_samples(X)

@@ -42,10 +42,10 @@ _TEXTS: dict[type, Any] = {
     PurePath: lambda path: path.as_posix(),
     logging.Logger: lambda logger: logger.name,
     RemovableHandle: lambda handle: "",
-    ResolvedActivation: lambda activation: activation.spec,  # its module is described where it is built
 }
 _PARTS: dict[type, tuple[str, ...]] = {
     MethodType: ("__func__", "__self__"),
+    ResolvedActivation: ("source",),  # the module that a spec names is described where it is built
     functools.partial: ("func", "args", "keywords", "__dict__"),
     staticmethod: ("__func__",),
     classmethod: ("__func__",),

@@ -39,7 +39,7 @@ from actlab.introspection.user_code import (
 )
 from actlab.introspection.value_description import Indescribable, ValueDescriber, hash_array, to_json
 from actlab.models.random_streams import WEIGHTS, seeded_numpy, seeded_torch
-from actlab.spec import ResolvedActivation
+from actlab.spec import ResolvedActivation, name_object
 
 __all__ = ["Indescribable", "describe", "hash_description", "list_key_settings"]
 
@@ -302,7 +302,7 @@ def _make_portable(make: Any) -> Any:
 def _remove_folder(value: Any) -> Any:
     if type(value) is dict:
         return {name: _remove_folder(part) for name, part in _sort_by_name(value).items()}
-    value = value.spec if isinstance(value, ResolvedActivation) else value
+    value = value.source if isinstance(value, ResolvedActivation) else value
     return _FOLDER.sub("", value) if type(value) is str else value
 
 
@@ -315,14 +315,14 @@ def _name_activation(make: Any) -> str | None:
     if not (isinstance(make, functools.partial) and make.func is build_module):
         return None
     value = make.args[1].get("activation")
-    value = value.spec if isinstance(value, ResolvedActivation) else value
+    value = value.source if isinstance(value, ResolvedActivation) else value
     if isinstance(value, str):
         return _FOLDER.sub("", value)
     if isinstance(value, nn.Module):
         is_library = all(find_library_name(type(module)) for module in value.modules())
         text = repr(value) if is_library else ""  # another repr may contain an address or a path
         return text if text and " at 0x" not in text else type(value).__qualname__
-    return value.name if isinstance(value, Activation) else getattr(value, "__qualname__", None)
+    return None if value is None else name_object(value)
 
 
 def _shorten(description: Any) -> Any:

@@ -19,10 +19,9 @@ from torch import nn
 
 from actlab.errors import summarize_error
 from actlab.functions import catalogue
-from actlab.models.activation_sites import FunctionModule, identify
-from actlab.models.networks import ActivationLike, new_activation
+from actlab.models.activation_sites import identify
 from actlab.models.random_streams import WEIGHTS, seeded_numpy, seeded_torch
-from actlab.spec import ResolvedActivation, inspect_parameters, resolve
+from actlab.spec import ActivationLike, ResolvedActivation, inspect_parameters, resolve
 
 Forms = Mapping[str, str]  # by the name of the argument: "given" (unchanged), "module" or "class"
 
@@ -56,7 +55,7 @@ def convert_to_form(activation: ActivationLike, form: str) -> Any:
     module are the same for every activation.
 
     Args:
-        activation: As for :func:`actlab.models.networks.new_activation`.
+        activation: As for :func:`actlab.spec.resolve`.
         form: ``"given"``, ``"module"`` for a new ``nn.Module``, or ``"class"`` for :func:`make_constructor`.
     """
     if form == "given":
@@ -67,15 +66,11 @@ def convert_to_form(activation: ActivationLike, form: str) -> Any:
 class _Constructor(type):
     """A class that makes a fresh copy of one activation when it is called."""
 
-    activation: ActivationLike
+    activation: ResolvedActivation
 
     def __call__(cls, *, inplace: bool = False) -> Any:
-        like = cls.activation
         with torch.random.fork_rng(devices=[]):
-            if inplace and isinstance(like, ResolvedActivation):
-                like = like.build(inplace=True)
-            module = new_activation(like)
-        return module if isinstance(module, nn.Module) else FunctionModule(module)
+            return cls.activation.build(**({"inplace": True} if inplace else {}))
 
 
 def make_constructor(activation: ActivationLike) -> Any:
@@ -85,15 +80,14 @@ def make_constructor(activation: ActivationLike) -> Any:
     that takes it and ignored by others, since it does not change the result; there are no other arguments.
 
     Args:
-        activation: As for :func:`actlab.models.networks.new_activation`.
+        activation: As for :func:`actlab.spec.resolve`.
 
     Examples:
         >>> layer = make_constructor("leaky_relu(negative_slope=0.2)")
         >>> layer(), layer(inplace=True), make_constructor("tanh")(inplace=True)
         (LeakyReLU(negative_slope=0.2), LeakyReLU(negative_slope=0.2, inplace=True), Tanh())
     """
-    resolved = resolve(activation) if isinstance(activation, str) else activation
-    return _Constructor("Activation", (nn.Module,), {"activation": resolved})
+    return _Constructor("Activation", (nn.Module,), {"activation": resolve(activation)})
 
 
 # A module may keep the class in an attribute, and is pickled with it.
@@ -171,6 +165,9 @@ class ActivationArguments:
             net: The net, not initialized. Its parameters stay, except for ``module``.
             X: The training samples; the first of them are passed through the module.
             fit_params: The other arguments of ``fit``.
+
+        Raises:
+            UsageError: A spec that the module does not understand itself is wrong.
         """
         factory = type(net.module) if isinstance(net.module, nn.Module) else net.module
         defaults = {name: parameter.default for name, parameter in inspect_parameters(factory).items()}
@@ -202,6 +199,9 @@ class ActivationArguments:
             if working is None:  # for another reason, maybe, which another candidate need not have
                 return
             changed = set(working.values()) != {"given"}
+            for name, form in working.items():
+                if isinstance(value := given[name], str):
+                    convert_to_form(value, form)  # a wrong spec raises
             self.makers[key] = functools.partial(make_module, factory, working) if changed else None
         if (maker := self.makers[key]) is not None:
             net.set_params(module=maker)
@@ -232,8 +232,11 @@ def _run_first_samples(
     )
     trial._initialize_module()  # the criterion and the optimizer may be wrong for another reason
     trial.module_.eval()
-    batch = next(iter(trial.get_iterator(trial.get_dataset(X))))
-    output = trial.infer(unpack_data(batch)[0], **fit_params)
+    samples = unpack_data(next(iter(trial.get_iterator(trial.get_dataset(X)))))[0]
+    if isinstance(samples, torch.Tensor) and samples.is_floating_point():
+        # With another dtype than the weights, the training fails and states this.
+        samples = samples.to(next((p.dtype for p in trial.module_.parameters()), samples.dtype))
+    output = trial.infer(samples, **fit_params)
     if not isinstance(output[0] if isinstance(output, tuple) else output, torch.Tensor):
         raise TypeError("its forward does not return a tensor")  # but a module, if it called a class
 

@@ -7,7 +7,7 @@ import copy
 import functools
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from inspect import Parameter
 from types import FunctionType
@@ -23,6 +23,7 @@ from actlab.activation.definition import Activation
 from actlab.activation.module import ActivationModule
 from actlab.functions import DEFINITIONS
 from actlab.introspection.user_code import read_source
+from actlab.spec import FunctionModule
 
 
 class Kind(NamedTuple):
@@ -203,22 +204,6 @@ def find_sites(model: nn.Module) -> Iterator[Site]:
         for name, value in {**owner._modules, **functions}.items():
             if value is not None:
                 yield Site(owner, name, f"{path}.{name}" if path else name, value)
-
-
-class FunctionModule(nn.Module):
-    """A function as a module."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the function."""
-        return self.function(x)
-
-    def extra_repr(self) -> str:
-        """Name the function."""
-        return getattr(self.function, "__name__", repr(self.function))
 
 
 # -- activations that other packages wrote -------------------------------------------------------------

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.integrate import cubature
-from torch import Tensor, nn
+from torch import Tensor
 
 from actlab.activation.definition import Activation
 from actlab.activation.module import ActivationModule
 from actlab.errors import UsageError, summarize_error
-from actlab.models.networks import ActivationLike, new_activation
+from actlab.spec import ActivationLike, resolve
 
 _LARGEST = 37.0  # the normal density is 1e-298 there
 _TOLERANCE = 1e-10  # relative error of the integrals
@@ -72,15 +72,15 @@ class GaussianMoments:
         return self.slope**-0.5, math.sqrt(bias_variance) if bias_variance > _MAX_ERROR else 0.0
 
 
-def gain(activation: ActivationLike | Activation[...]) -> float:
+def gain(activation: ActivationLike) -> float:
     """Return the factor of the weights that keeps the size of signals, for any element-wise activation.
 
     It is 1 / sqrt(E[f(z)^2]) for z ~ N(0, 1), as in :func:`torch.nn.init.kaiming_normal_`. For ReLU and leaky
     ReLU it equals :func:`torch.nn.init.calculate_gain`; for tanh that function returns a rounded 5/3.
 
     Args:
-        activation: A spec, a definition, a module, its class, or a function from tensor to tensor. Parameters
-            have their initial values.
+        activation: A spec, a definition, a module, its class, or a function from tensor to tensor. A module
+            has the parameters that it has; other parameters have their initial values.
 
     Returns:
         The gain, with a relative error below 1e-7.
@@ -103,7 +103,7 @@ def gain(activation: ActivationLike | Activation[...]) -> float:
     return moments.gain
 
 
-def gaussian_moments(activation: ActivationLike | Activation[...]) -> GaussianMoments:
+def gaussian_moments(activation: ActivationLike) -> GaussianMoments:
     """Return the moments of an activation at standard normal inputs.
 
     The integrals are computed in float64 by adaptive Gauss-Kronrod quadrature, which also handles kinks and
@@ -174,15 +174,13 @@ def _name(activation: Any) -> str:
     return " ".join(repr(getattr(activation, "__name__", activation)).split())
 
 
-def _in_float64(activation: ActivationLike | Activation[...]) -> tuple[Function, bool]:
+def _in_float64(activation: ActivationLike) -> tuple[Function, bool]:
     """Return a function of float64 tensors (n,), and whether it is that of the gate of a gated unit."""
     if isinstance(activation, Activation):
         function: Any = functools.partial(activation, **activation.example)
         definition: Activation[...] | None = activation
     else:
-        function = new_activation(activation)
-        if isinstance(function, nn.Module):
-            function = function.double().eval()
+        function = resolve(activation).build().double().eval()
         definition = function.activation if isinstance(function, ActivationModule) else None
     if definition is None or not definition.facts.gated:
         return function, False

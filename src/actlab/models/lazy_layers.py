@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,6 @@ from actlab.errors import UsageError
 def list_lazy_parameters(module: nn.Module) -> list[str]:
     """Return the names of the parameters and buffers that have no shape yet."""
     return [name for name, t in (*module.named_parameters(), *module.named_buffers()) if is_lazy(t)]
-
-
-def copy_module(module: nn.Module) -> nn.Module:
-    """Return a deep copy, also of a lazy batch normalisation, whose buffers PyTorch cannot copy."""
-    lazy: Any = [buffer for buffer in module.buffers() if is_lazy(buffer)]
-    memo = {id(buffer): type(buffer)(device=buffer.device, dtype=buffer.dtype) for buffer in lazy}
-    return copy.deepcopy(module, memo)
 
 
 def initialize_lazy_layers(module: nn.Module, X: Any) -> nn.Module:

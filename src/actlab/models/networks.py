@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from actlab.errors import UsageError
-from actlab.models.lazy_layers import copy_module
-from actlab.spec import CallableModule, ResolvedActivation, is_autograd_function, resolve
-
-ActivationLike = str | ResolvedActivation | nn.Module | type[nn.Module] | Callable[[Tensor], Tensor]
+from actlab.spec import ActivationLike, resolve
 
 
 class NeuralNet(nn.Module):
     """A perceptron: ``num_features -> num_units -> num_units // 2 -> num_classes``, or other widths.
 
-    Each hidden layer has its own activation. A module passed as the activation is copied and reset to its
-    initial state.
+    Each hidden layer has its own activation. A module passed as the activation is copied with the values of
+    its parameters and buffers.
 
     Args:
         num_units: Width of the first of two hidden layers, the second of which is half as wide; or the widths
             of any number of hidden layers.
-        activation: A spec such as ``"leaky_relu(negative_slope=0.2)"``, an ``nn.Module``, its class,
-            or a function from tensor to tensor.
+        activation: A spec such as ``"leaky_relu(negative_slope=0.2)"``, a definition, an ``nn.Module``, its
+            class, a function from tensor to tensor, or an ``autograd.Function``.
         num_features: Number of features of a sample.
         num_classes: Number of outputs.
         dropout: Probability that dropout zeroes an output of an activation.
@@ -163,30 +160,10 @@ def _require_at_least(least: int, **sizes: int) -> None:
             raise ValueError(f"{name} must be at least {least}, got {value!r}")
 
 
-def new_activation(activation: ActivationLike) -> Callable[[Tensor], Tensor]:
-    """Return a new, untrained activation that shares no parameter with another.
+def new_activation(activation: ActivationLike) -> nn.Module:
+    """Return a new module of an activation, which shares no parameter with another.
 
     Args:
-        activation: A spec, a resolved spec, a module, its class, an ``autograd.Function``, or a function,
-            which is returned as it is.
-
-    Returns:
-        A new module. Its parts with ``reset_parameters`` are in their initial state.
+        activation: As for :func:`actlab.spec.resolve`. The copy of a module has its parameters and buffers.
     """
-    if is_autograd_function(activation):
-        return CallableModule(activation)  # type: ignore[arg-type]
-    if isinstance(activation, type):
-        return new_activation(activation())
-    if isinstance(activation, str):
-        activation = resolve(activation)
-    if isinstance(activation, ResolvedActivation):
-        module = activation.build()
-        module = copy_module(module) if activation.imported else module  # an imported module may be shared
-    elif isinstance(activation, nn.Module):
-        module = copy_module(activation)
-    else:
-        return activation
-    for part in module.modules():
-        if callable(reset := getattr(part, "reset_parameters", None)):
-            reset()
-    return module
+    return resolve(activation).build()

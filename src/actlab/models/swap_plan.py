@@ -13,11 +13,12 @@ from torch import nn
 
 from actlab.errors import UsageError, did_you_mean, raise_problems, summarize_error
 from actlab.functions import catalogue
-from actlab.models.activation_sites import FunctionModule, Kind, Site
+from actlab.models.activation_sites import Kind, Site
 from actlab.models.call_replacement import prepare_call_replacement
 from actlab.models.forward_calls import Call
-from actlab.models.networks import ActivationLike, new_activation
+from actlab.models.networks import new_activation
 from actlab.models.places import Place, Places, find_places, list_parents
+from actlab.spec import ActivationLike
 
 Key = type[nn.Module] | str
 Selector = str | int | type[nn.Module] | Callable[[str, nn.Module], bool]
@@ -114,14 +115,9 @@ def _format_key(key: Key) -> str:
 def _make_module(replacements: Mapping[Key, ActivationLike], key: Key, place: Place) -> nn.Module:
     """Return a new activation for a key, in the mode of the old one, with the device and dtype of weights."""
     try:
-        activation: Any = new_activation(replacements[key])
-    except TypeError as error:
-        raise UsageError(f"swap: the replacement for {_format_key(key)}: {summarize_error(error)}") from error
-    if not callable(activation):
-        raise UsageError(
-            f"swap: the replacement for {_format_key(key)} is {activation!r}; it must be an activation"
-        )
-    module = activation if isinstance(activation, nn.Module) else FunctionModule(activation)
+        module = new_activation(replacements[key])
+    except UsageError as error:
+        raise UsageError(f"swap: the replacement for {_format_key(key)}: {error}") from error
     near = itertools.chain([place.module], reversed(place.parents))
     weights = (p for part in near for p in part.parameters() if p.dtype.is_floating_point)
     if (weight := next(weights, None)) is not None:

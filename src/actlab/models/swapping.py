@@ -10,10 +10,9 @@ from torch import nn
 
 from actlab.errors import UsageError, summarize_error
 from actlab.models.activation_sites import identify_module
-from actlab.models.lazy_layers import copy_module
-from actlab.models.networks import ActivationLike
 from actlab.models.places import Places, find_places
 from actlab.models.swap_plan import ALL, Key, Plan, Selectors, explain, find_excluded, find_matching_keys
+from actlab.spec import ActivationLike, copy_module
 
 
 def swap(
@@ -125,7 +124,7 @@ def find_activations(
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3), nn.Softmax(-1))
         >>> print(find_activations(model, "mish"))
         path  activation  code             depth  replacement  reason
-        1     relu        ReLU()           1      mish
+        1     relu        ReLU()           1      Mish()
         3     softmax     Softmax(dim=-1)  1                   it normalises along a dimension
     """
     if not isinstance(model, nn.Module):

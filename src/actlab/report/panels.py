@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -303,17 +303,20 @@ def _make_line(history: pd.DataFrame, name: str, series: int, metric: str, max_p
 # -- functions ------------------------------------------------------------------------------------
 
 
-def make_function_panels(names: Sequence[str], curves: pd.DataFrame) -> tuple[list[Panel], dict[str, str]]:
+def make_function_panels(
+    specs: Mapping[str, str | None], curves: pd.DataFrame
+) -> tuple[list[Panel], dict[str, str]]:
     """Return panels of f, f' and f'', and for each activation without a curve the reason.
 
     Args:
-        names: Specs, in the order of their colours. User modules are not imported.
+        specs: As :func:`find_specs` returns them, in the order of their colours. User modules are not
+            imported.
         curves: Curves of user modules, as in :attr:`actlab.Comparison.curves`.
     """
     modules, own, missing = {}, {}, {}
-    for name in names:
+    for name, spec in specs.items():
         try:
-            modules[name] = resolve_module_to_draw(name)
+            modules[name] = resolve_module_to_draw(spec)
         except UsageError as error:
             rows = select_curve(name, curves)
             if len(rows):
@@ -330,14 +333,14 @@ def make_function_panels(names: Sequence[str], curves: pd.DataFrame) -> tuple[li
     }
     values |= {name: tuple(rows[column] for column in ("x", "f", "f1", "f2")) for name, rows in own.items()}
     return [
-        _make_function_panel("f(x), the function", names, values, 1, (-reach, reach)),
-        _make_function_panel("f′(x), its derivative", names, values, 2, (-2.0, 3.0)),
-        _make_function_panel("f″(x), its second derivative", names, values, 3, (-2.0, 3.0)),
+        _make_function_panel("f(x), the function", specs, values, 1, (-reach, reach)),
+        _make_function_panel("f′(x), its derivative", specs, values, 2, (-2.0, 3.0)),
+        _make_function_panel("f″(x), its second derivative", specs, values, 3, (-2.0, 3.0)),
     ], missing
 
 
 def _make_function_panel(
-    title: str, names: Sequence[str], values: Mapping[str, Any], column: int, widest: tuple[float, float]
+    title: str, names: Iterable[str], values: Mapping[str, Any], column: int, widest: tuple[float, float]
 ) -> Panel:
     step = math.ceil(241 / choose_point_count(len(values), 241, 10_000))
     lines = []
@@ -356,12 +359,25 @@ def select_curve(name: str, curves: pd.DataFrame) -> pd.DataFrame:
     return curves[curves["activation"] == name] if set(curves) >= _CURVE_COLUMNS else curves[:0]
 
 
-def resolve_module_to_draw(spec: str) -> tuple[torch.nn.Module, float]:
+def find_specs(names: Iterable[str], about: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the spec of each activation by its name; None for a Python object.
+
+    Args:
+        names: The names of the activations.
+        about: As in :attr:`actlab.Comparison.about`. Names that are specs are not in its ``specs``.
+    """
+    specs: Mapping[str, str | None] = about.get("specs") or {}
+    return {name: specs.get(name, name) for name in names}
+
+
+def resolve_module_to_draw(spec: str | None) -> tuple[torch.nn.Module, float]:
     """Return the module of a spec in double precision, and the largest x that is worth drawing.
 
     Raises:
         UsageError: The spec is neither in the catalogue nor a formula, or not a function of one number.
     """
+    if spec is None:
+        raise UsageError("it is a Python object, and its curve was not saved")
     name, _, _ = split_spec(spec)
     if is_import_path(name):
         raise UsageError("it is a user-defined module, and its curve was not saved")

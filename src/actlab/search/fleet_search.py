@@ -29,14 +29,15 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
 
     The random numbers of a run depend on its fold and seed only. All candidates start from the same weights
     and get the same batches, for any order of the grid and any number of processes. An activation that is
-    given as a module instance starts from its initial state.
+    given as a module instance starts from a copy of the instance as it is when ``fit`` is called.
 
     A run fails, and gets ``error_score``, if its loss is infinite or NaN, or if three of its worker processes
     have died.
 
     Args:
         estimator: As for GridSearchCV.
-        param_grid: As for GridSearchCV. An activation may be a spec, a class, a function or a module. The
+        param_grid: As for GridSearchCV. An activation may be a spec or any object that
+            :func:`actlab.compare` takes. The
             network's module receives the value unchanged if it accepts it. Otherwise it receives a module, or
             a class if it calls the argument, as in ``act_layer(inplace=True)``.
         scoring: As for GridSearchCV.
@@ -62,7 +63,8 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
             (why it trained alone), ``failure`` and ``seconds``. After an interruption, the finished runs.
 
     Raises:
-        UsageError: ``seeds`` or ``precision`` is invalid.
+        UsageError: In ``fit``: ``seeds`` or ``precision`` is invalid, or a spec is wrong that the module does
+            not understand itself.
 
     Examples:
         >>> import torch, skorch, actlab

@@ -18,7 +18,7 @@ from sklearn.model_selection import ParameterGrid
 from torch.utils.data import DataLoader
 
 from actlab.data.dataset import compute_fingerprint
-from actlab.errors import summarize_error
+from actlab.errors import UsageError, summarize_error
 from actlab.execution.progress import show_progress
 from actlab.execution.scheduler import choose_executor, iterate_results
 from actlab.fleet.inputs import join_inputs, read_inputs, read_targets
@@ -40,7 +40,7 @@ _COLUMNS = ["candidate", "fold", "seed", "how", "reason_alone", "failure", "seco
 
 
 class FleetsFailed(BaseException):
-    """Raised if no fleet can be trained. scikit-learn must not treat it as the failure of one model."""
+    """Raised if nothing can be trained. scikit-learn must not treat it as the failure of one model."""
 
 
 @dataclass
@@ -120,11 +120,11 @@ class SearchRunner:
     ) -> skorch.NeuralNet:
         """Fit a model to the next split or, after the last, to all samples."""
         self.restore_batching()
-        self.activations.adapt(net, self.splits.X, fit_params)
         if not self.runs:
             self.runs = self._plan(fit_params)
             self._remaining = iter(self.runs)
             self._train(self.runs, self.splits.X, self.splits.y)
+        self.activations.adapt(net, self.splits.X, fit_params)
         if (run := next(self._remaining, None)) is None:
             run = SearchRun(-1, len(self.splits.folds), self.splits.seeds[0])
             self._set_run(run, net, self._read_template(net, X, y, fit_params), slice(None), X, y)
@@ -148,9 +148,14 @@ class SearchRunner:
         X, y = self.splits.X, self.splits.y
         runs: list[SearchRun] = []
         factories: list[Any] = []
+        problems: list[str] = []
         for candidate, parameters in enumerate(self.candidates):
             net = clone(self.search.estimator).set_params(**clone(parameters, safe=False))
-            self.activations.adapt(net, X, fit_params)
+            try:
+                self.activations.adapt(net, X, fit_params)
+            except UsageError as error:
+                problems.append(str(error))
+                continue
             template = self._read_template(net, X, y, fit_params)
             if isinstance(template, Run):
                 template = reuse_equal_factory(template, factories)
@@ -158,6 +163,8 @@ class SearchRunner:
                 for fold, (rows, _) in enumerate(self.splits.folds):
                     runs.append(run := SearchRun(candidate, fold, seed))
                     self._set_run(run, net, template, rows, X, y)
+        if problems:
+            raise FleetsFailed(UsageError("; ".join(dict.fromkeys(problems))))
         for reason in dict.fromkeys(run.reason_alone for run in runs if run.run is None):
             log.warning("trained by skorch, one at a time: %s", reason)
         return runs

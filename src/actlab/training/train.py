@@ -32,8 +32,8 @@ from actlab.fleet.run import Result, Run
 from actlab.fleet.skorch_adapter import build_module, read_run, restore_net
 from actlab.fleet.skorch_training import fit_with_skorch, list_epochs
 from actlab.models.lazy_layers import initialize_lazy_layers, list_lazy_parameters
-from actlab.models.networks import ActivationLike, NeuralNet
-from actlab.spec import ResolvedActivation, resolve
+from actlab.models.networks import NeuralNet
+from actlab.spec import ActivationLike, ResolvedActivation, resolve
 from actlab.training.validation_split import HELD_OUT, find_holdout_problem, split_validation
 
 if TYPE_CHECKING:
@@ -408,7 +408,7 @@ def plan_training(
             raise UsageError(f"{name} must be a {kind.__name__}, got a {type(value).__name__}")
     problems = [find_holdout_problem(dataset.y)]
     try:
-        activation = resolve(activation) if isinstance(activation, str) else activation
+        activation = resolve(activation)
         net = make_net(dataset, activation, settings)
         net.set_params(module=try_forward(net, activation, dataset))
     except UsageError as error:

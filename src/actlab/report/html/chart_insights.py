@@ -7,7 +7,7 @@ A user module is not imported: its saved curve stands for it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -228,8 +228,14 @@ def _describe_run(row: pd.Series[Any], labels: Labels) -> str:
 # -- functions ------------------------------------------------------------------------------------
 
 
-def describe_functions(names: Sequence[str], curves: pd.DataFrame, labels: Labels) -> list[str]:
-    """Return which functions are nowhere or somewhere steep, are flat, or are not monotonic."""
+def describe_functions(specs: Mapping[str, str | None], curves: pd.DataFrame, labels: Labels) -> list[str]:
+    """Return which functions are nowhere or somewhere steep, are flat, or are not monotonic.
+
+    Args:
+        specs: As :func:`~actlab.report.panels.find_specs` returns them.
+        curves: As in :attr:`actlab.Comparison.curves`.
+        labels: The labels of the activations.
+    """
     groups: dict[str, list[str]] = {
         "Slope below 1 everywhere": [],
         "Slope above 1 somewhere": [],
@@ -238,8 +244,8 @@ def describe_functions(names: Sequence[str], curves: pd.DataFrame, labels: Label
         "Evaluated only from −6 to 6, before training": [],
     }
     gentle, steep, flat, turning, sampled = groups.values()
-    for name in names:
-        if (sample := _compute_slopes(name, curves)) is None:
+    for name, spec in specs.items():
+        if (sample := _compute_slopes(name, spec, curves)) is None:
             continue
         x, slope, is_own = sample
         label, largest, before = labels[name], float(slope.max()), sum(map(len, groups.values()))
@@ -247,7 +253,7 @@ def describe_functions(names: Sequence[str], curves: pd.DataFrame, labels: Label
             gentle.append(f"{label} (at most {largest:.3g})")
         elif largest > 1.001 and slope[-1] < largest and slope[0] < largest:  # it does not grow forever
             steep.append(f"{label} (up to {largest:.3g})")
-        if intervals := _find_flat_samples(slope, x) if is_own else _find_flat(name, slope, x):
+        if intervals := _find_flat_samples(slope, x) if is_own else _find_flat(str(spec), slope, x):
             flat.append(f"{label} ({intervals})")
         if slope.min() < -1e-6 and largest > 1e-6:
             turning.append(f"{label} (slope down to −{-slope.min():.2g})")
@@ -256,10 +262,10 @@ def describe_functions(names: Sequence[str], curves: pd.DataFrame, labels: Label
     return [f"{title}: {join_names(members)}." for title, members in groups.items() if members]
 
 
-def _compute_slopes(name: str, curves: pd.DataFrame) -> tuple[Floats, Floats, bool] | None:
+def _compute_slopes(name: str, spec: str | None, curves: pd.DataFrame) -> tuple[Floats, Floats, bool] | None:
     """Return coordinates, slopes and whether they are from a saved curve; None if there are none."""
     try:
-        module, _ = resolve_module_to_draw(name)
+        module, _ = resolve_module_to_draw(spec)
     except UsageError:
         rows = select_curve(name, curves)
         x, slope = to_numeric(rows, "x").to_numpy(float), to_numeric(rows, "f1").to_numpy(float)

@@ -21,6 +21,7 @@ from actlab.report.panels import (
     METRICS,
     Labels,
     Panel,
+    find_specs,
     make_function_panels,
     make_learning_panels,
     make_loss_panels,
@@ -205,9 +206,10 @@ def _make_runs(comparison: Comparison, labels: Labels) -> dict[str, Any]:
 
 
 def _make_functions(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
-    panels, missing = make_function_panels(names, comparison.curves)
+    specs = find_specs(names, comparison.about)
+    panels, missing = make_function_panels(specs, comparison.curves)
     figure = _draw_panels("functions", panels, "one line for each activation", labels)
-    insights = chart_insights.describe_functions(names, comparison.curves, labels)
+    insights = chart_insights.describe_functions(specs, comparison.curves, labels)
     return {"figure": figure, "missing": missing, "insights": insights}
 
 

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from actlab.report.html.tables import format_setting
+from actlab.report.panels import find_specs
 from actlab.training.train import OPTIMIZERS, TrainSettings
 
 # Keys of ``about`` that other parts of the page show.
 _SHOWN_ELSEWHERE = (
     *("settings", "sequential_test", "tune", "tuned", "grid_size", "screening_epochs", "command"),
-    *("points", "region_is", "activations", "diagnostics", "unfinished", "kind"),
+    *("points", "region_is", "activations", "specs", "diagnostics", "unfinished", "kind"),
 )
 _DEFAULT_METRICS = ("accuracy", "r2")
 _DEFAULT_MODULE = "NeuralNet"
@@ -70,8 +71,15 @@ def format_call(names: Sequence[str], about: Mapping[str, Any]) -> str:
         scoring = f"scoring={metric!r}"
     if "budget" in (ended := (about.get("sequential_test") or {}).get("stop_reason") or ""):
         comments.append(f"# the test ended: {_join_lines(ended)}\n")
+    specs = find_specs(names, about)
+    activations = repr(list(names) if list(specs.values()) == list(names) else specs)
+    if objects := [name for name, spec in specs.items() if spec is None]:
+        activations = "activations"
+        others = "".join(f"{spec!r} and " for spec in filter(None, specs.values()))
+        made = f"the comparison was made in Python: activations contains {others}your own objects"
+        comments.insert(0, f"# {made} {', '.join(objects)}\n")
     keywords = _format_keywords({**_list_design(about), **changed})
-    arguments = [repr(list(names)), repr(data), module, keywords, scoring]
+    arguments = [activations, repr(data), module, keywords, scoring]
     return f"{''.join(comments)}actlab.compare({', '.join(filter(None, arguments))})"
 
 

@@ -21,6 +21,7 @@ from actlab.report.panels import (
     Line,
     Panel,
     Values,
+    find_specs,
     make_function_panels,
     make_learning_panels,
     make_loss_panel,
@@ -182,9 +183,10 @@ def write_figures(comparison: Comparison, folder: str | Path) -> list[Path]:
     check_matplotlib()
     names = _list_names(comparison)
     tuning = make_tuning_panels(read_trials(comparison.tuning, comparison.about), names, comparison.about)
-    few = names[:_NAMED]  # curves of more functions would hide each other
+    # Curves of more functions would hide each other.
+    specs = find_specs(names[:_NAMED], comparison.about)
     drawings: dict[str, Callable[[], Figure | None]] = {
-        "functions": lambda: _draw_row(make_function_panels(few, comparison.curves)[0], names),
+        "functions": lambda: _draw_row(make_function_panels(specs, comparison.curves)[0], names),
         "learning": lambda: _draw_row([*make_learning_panels(comparison.history, names).values()], names),
         "comparison": lambda: _make_comparison_figure(comparison),
         "tuning": lambda: _draw_row([*tuning.values()], names),
