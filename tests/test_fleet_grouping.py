@@ -359,6 +359,10 @@ def test_trace_layers_returns_none_for_other_models(name):
 @pytest.mark.parametrize("hook", ["register_forward_hook", "register_forward_pre_hook"])
 def test_trace_layers_returns_none_for_models_with_hooks(hook):
     assert trace_layers(hooked(None, hook)) is None
+    convolution = nn.Sequential(nn.Conv1d(1, 2, 2), nn.Flatten())
+    assert trace_layers(convolution) is not None
+    getattr(convolution, hook)(lambda *arguments: None)
+    assert trace_layers(convolution) is None
 
 
 @pytest.mark.parametrize("training", [True, False])

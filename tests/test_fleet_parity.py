@@ -14,7 +14,8 @@ from skorch.callbacks import EarlyStopping, EpochScoring, GradientNormClipping, 
 from torch import nn
 from torch.optim import lr_scheduler as schedules
 
-from actlab.fleet.skorch_adapter import NeedsSkorch, read_run
+from actlab.fleet.run import NeedsSkorch
+from actlab.fleet.skorch_adapter import read_run
 from actlab.models.networks import new_activation
 from tests.fleets import (
     CLASSES,

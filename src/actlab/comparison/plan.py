@@ -23,8 +23,8 @@ from actlab.comparison.user_model import prepare_net
 from actlab.data.dataset import Dataset
 from actlab.errors import UsageError, raise_problems
 from actlab.fleet.diagnostics import choose_diagnostic_epochs
-from actlab.fleet.run import Rows, Run
-from actlab.fleet.skorch_adapter import NeedsSkorch, find_restored_column, read_run, reuse_equal_factory
+from actlab.fleet.run import NeedsSkorch, Rows, Run
+from actlab.fleet.skorch_adapter import find_restored_column, read_run, reuse_equal_factory
 from actlab.models.random_streams import SPLIT, derive_seed
 from actlab.stats.sequential import ANALYSES
 from actlab.training.train import find_device_problem, find_integer_problem, make_net, try_forward

@@ -31,6 +31,10 @@ class FailureKind(enum.StrEnum):
     PROCESS_DIED = "the training process died"
 
 
+class NeedsSkorch(Exception):
+    """Raised if a model cannot train in a fleet. The message is the reason."""
+
+
 @dataclass(frozen=True)
 class Optimizer:
     """An optimizer of torch.optim with its hyper-parameters.

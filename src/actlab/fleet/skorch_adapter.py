@@ -6,30 +6,18 @@ import copy
 import dataclasses
 import functools
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import skorch
 import torch
-from sklearn.metrics import get_scorer_names
-from skorch.callbacks import (
-    EarlyStopping,
-    EpochScoring,
-    EpochTimer,
-    GradientNormClipping,
-    LRScheduler,
-    PassthroughScoring,
-    PrintLog,
-)
 from skorch.dataset import ValidSplit
 from skorch.history import History
-from skorch.utils import to_numpy
 from torch import nn
 from torch.utils.data import DataLoader
 
 from actlab.errors import summarize_error
-from actlab.fleet import run as fleet_run
 from actlab.fleet.inputs import (
     Arguments,
     join_inputs,
@@ -39,9 +27,10 @@ from actlab.fleet.inputs import (
     slice_inputs,
     split_inputs,
 )
-from actlab.fleet.losses import find_loss_problem, find_scoring, has_explicit_gradient, is_for_classes
+from actlab.fleet.losses import find_loss_problem, has_explicit_gradient, is_for_classes
 from actlab.fleet.optimizers import OPTIMIZERS, make_torch_arguments
-from actlab.fleet.run import EpochScore, Optimizer, Result, Run, Schedule
+from actlab.fleet.run import NeedsSkorch, Optimizer, Result, Run
+from actlab.fleet.skorch_callbacks import read_callbacks, show_value
 from actlab.fleet.stacked_weights import load_module_state
 from actlab.models.random_streams import WEIGHTS, seeded_torch
 from actlab.spec import copy_module
@@ -52,7 +41,6 @@ _CLASSES = (
     skorch.NeuralNetBinaryClassifier,
     skorch.NeuralNetRegressor,
 )
-_CALLBACKS = (EarlyStopping, EpochScoring, GradientNormClipping, LRScheduler)
 _PREDICTION_BATCH = 1024  # samples
 _REQUIRED = {
     "warm_start": False,
@@ -67,10 +55,6 @@ _DTYPES = (np.float16, np.float32, np.float64, np.uint8, np.int8, np.int16, np.i
 _IGNORED_OPTIONS = frozenset(
     {"foreach", "fused", "num_workers", "pin_memory", "persistent_workers", "prefetch_factor"}
 )
-
-
-class NeedsSkorch(Exception):
-    """Raised if a model cannot train in a fleet. The message is the reason."""
 
 
 def read_run(net: skorch.NeuralNet, X: Any, y: Any) -> Run:
@@ -91,7 +75,7 @@ def read_run(net: skorch.NeuralNet, X: Any, y: Any) -> Run:
         raise NeedsSkorch(f"{kind.__name__} overrides {overridden}; a fleet runs skorch's own training loop")
     for name, required in _REQUIRED.items():
         if (value := getattr(net, name, required)) != required:
-            raise NeedsSkorch(f"{name} is {_show(value)}; a fleet needs {_show(required)}")
+            raise NeedsSkorch(f"{name} is {show_value(value)}; a fleet needs {show_value(required)}")
     if net.callbacks == "disable":
         raise NeedsSkorch("callbacks is 'disable'; a fleet always uses skorch's default callbacks")
     if str(net.device).partition(":")[0] not in ("cpu", "cuda"):
@@ -119,7 +103,7 @@ def read_run(net: skorch.NeuralNet, X: Any, y: Any) -> Run:
         epochs=net.max_epochs,
         device=str(net.device),
         **batches,
-        **_read_callbacks(net, loss),
+        **read_callbacks(net, loss, _find_skorch_class(type(net))),
     )
 
 
@@ -181,9 +165,13 @@ def _validation_batch_size(net: skorch.NeuralNet) -> int:
 # -- settings of a model --------------------------------------------------------------------------
 
 
+def _find_skorch_class(kind: type) -> type[skorch.NeuralNet]:
+    return next(base for base in kind.__mro__ if base in _CLASSES)
+
+
 def _overridden_methods(kind: type) -> list[str]:
     """Return the training methods of skorch that a subclass overrides."""
-    base = next(base for base in kind.__mro__ if base in _CLASSES)
+    base = _find_skorch_class(kind)
     own = {name for subclass in kind.__mro__[: kind.__mro__.index(base)] for name in vars(subclass)}
     # scikit-learn adds methods such as ``set_score_request`` to every subclass.
     public = {n for n in dir(base) if not n.startswith("__") and not n.endswith("_request")}
@@ -236,7 +224,7 @@ def _read_batches(net: skorch.NeuralNet, samples: int) -> dict[str, Any]:
     supported = {"iterator_train": {"batch_size", "shuffle", "drop_last"}, "iterator_valid": {"batch_size"}}
     for name, names in supported.items():
         if getattr(net, name) is not DataLoader:
-            raise NeedsSkorch(f"{name} is {_show(getattr(net, name))}; a fleet needs torch's DataLoader")
+            raise NeedsSkorch(f"{name} is {show_value(getattr(net, name))}; a fleet needs torch's DataLoader")
         options = {k: v for k, v in net.get_params_for(name).items() if k not in _IGNORED_OPTIONS}
         if others := sorted(set(options) - names):
             takes = ", ".join(sorted(names))
@@ -248,14 +236,12 @@ def _read_batches(net: skorch.NeuralNet, samples: int) -> dict[str, Any]:
     return settings
 
 
-def _show(value: Any) -> str:
-    return getattr(value, "__name__", None) or repr(value)
-
-
 def _read_optimizer(net: skorch.NeuralNet) -> Optimizer:
     name = getattr(net.optimizer, "__name__", "")
     if name not in OPTIMIZERS or net.optimizer is not getattr(torch.optim, name):
-        raise NeedsSkorch(f"optimizer is {_show(net.optimizer)}; a fleet supports {', '.join(OPTIMIZERS)}")
+        raise NeedsSkorch(
+            f"optimizer is {show_value(net.optimizer)}; a fleet supports {', '.join(OPTIMIZERS)}"
+        )
     kind, defaults = OPTIMIZERS[name], inspect.signature(net.optimizer).parameters
     options = {"lr": net.lr, **net.get_params_for("optimizer")}
     numbers = {"lr": options.pop("lr")}
@@ -271,71 +257,6 @@ def _read_optimizer(net: skorch.NeuralNet) -> Optimizer:
     except ValueError as error:  # torch raises the same error when the model is fitted
         raise NeedsSkorch(f"the optimizer rejects its arguments: {summarize_error(error)}") from error
     return optimizer
-
-
-def _read_callbacks(net: skorch.NeuralNet, loss: nn.Module) -> dict[str, Any]:
-    settings: dict[str, Any] = {"scoring": ""}
-    columns = ["train_loss", "valid_loss"]  # that callbacks may monitor
-    scores: list[EpochScore] = []
-    net.initialize_callbacks()
-    for name, callback in net.callbacks_:
-        kind = type(callback)
-        if kind is EpochScoring and callback.name_ not in columns:
-            score = _read_score(net, callback)
-            columns.append(score.name)
-            is_accuracy = (score.name, score.scoring, score.lower_is_better) == (
-                "valid_acc",
-                "accuracy",
-                False,
-            )
-            if is_accuracy and not score.on_train and find_scoring(loss):
-                settings["scoring"] = find_scoring(loss)
-            else:
-                scores.append(score)
-        elif kind is EarlyStopping and "stopping" not in settings and callback.monitor in columns:
-            fields = dataclasses.fields(fleet_run.EarlyStopping)
-            options = {field.name: getattr(callback, field.name) for field in fields}
-            settings["stopping"] = fleet_run.EarlyStopping(**options)
-        elif kind is LRScheduler and "schedule" not in settings:
-            settings["schedule"] = _read_schedule(callback, columns)
-        elif kind is GradientNormClipping and "clipping" not in settings:
-            if callback.gradient_clip_value is not None:
-                limit = callback.gradient_clip_value, callback.gradient_clip_norm_type
-                settings["clipping"] = tuple(map(float, limit))
-        elif kind is PassthroughScoring and name in ("train_loss", "valid_loss"):
-            pass
-        elif kind not in (EpochTimer, PrintLog):
-            supported = ", ".join(kind.__name__ for kind in _CALLBACKS)
-            how = " with these arguments or a second time" if kind in _CALLBACKS else ""
-            problem = f"a fleet cannot call the callback {name!r} ({kind.__name__}){how}"
-            raise NeedsSkorch(f"{problem}; it supports only {supported} and skorch's default callbacks")
-    return settings | {"scores": tuple(scores)}
-
-
-def _read_score(net: skorch.NeuralNet, callback: EpochScoring) -> EpochScore:
-    is_cached = callback.use_caching if net.use_caching == "auto" else net.use_caching
-    is_plain = callback.scoring in get_scorer_names() and callback.target_extractor is to_numpy
-    if not is_plain or (callback.on_train and not is_cached):
-        problem = f"EpochScoring has scoring={_show(callback.scoring)}, on_train={callback.on_train} and "
-        need = "a fleet needs the name of a scorer of scikit-learn, and caching of training samples"
-        raise NeedsSkorch(f"{problem}use_caching={is_cached}; {need}")
-    model = next(base for base in type(net).__mro__ if base in _CLASSES)
-    classes = getattr(net, "classes", None)
-    values = None if classes is None else tuple(np.asarray(classes).tolist())
-    return EpochScore(
-        callback.name_, callback.scoring, callback.lower_is_better, callback.on_train, model, values
-    )
-
-
-def _read_schedule(callback: LRScheduler, columns: Sequence[str]) -> Schedule:
-    policy, every, monitor = callback.policy_, callback.step_every, callback.monitor
-    if not isinstance(policy, type):
-        raise NeedsSkorch(f"the learning rate policy is {policy!r}; a fleet needs a class of torch.optim")
-    is_plateau = issubclass(policy, torch.optim.lr_scheduler.ReduceLROnPlateau)
-    if is_plateau and (every == "batch" or monitor not in columns):
-        need = f"a fleet needs {', '.join(columns)} and 'epoch'"
-        raise NeedsSkorch(f"ReduceLROnPlateau has monitor={monitor!r} and step_every={every!r}; {need}")
-    return Schedule(policy, callback.kwargs, every, monitor, callback.event_name)
 
 
 def build_module(module: Any, options: Mapping[str, Any], arguments: Arguments = ()) -> nn.Module:

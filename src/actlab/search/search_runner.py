@@ -22,9 +22,8 @@ from actlab.errors import UsageError, summarize_error
 from actlab.execution.progress import show_progress
 from actlab.execution.scheduler import choose_executor, iterate_results
 from actlab.fleet.inputs import join_inputs, read_inputs, read_targets
-from actlab.fleet.run import Result, Rows, Run
+from actlab.fleet.run import NeedsSkorch, Result, Rows, Run
 from actlab.fleet.skorch_adapter import (
-    NeedsSkorch,
     iterate_slices,
     read_run,
     restore_net,
