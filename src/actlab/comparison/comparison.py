@@ -276,7 +276,7 @@ def compare(
             buffers. The module itself does not change.
         data: A dataset, a DataFrame, arrays or tensors as ``(X, y)``, a map-style dataset of PyTorch, a file,
             or a name, as for :func:`~actlab.load_data`.
-        target: For tables: the name of the target column.
+        target: For tables: the name of the target column; for a regression also a list of names.
         regression: For data that are not named: whether the targets are numbers, not classes.
         scale: ``"columns"``, ``"common"`` or ``"none"``, as for :func:`~actlab.load_data`.
         folds: Number of folds, stratified by class.

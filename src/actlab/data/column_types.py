@@ -109,7 +109,8 @@ def _read_objects(values: pd.Series[Any], what: str, name: str) -> Values:
         return _check_numbers(numbers, what, name)
     if (dates := _parse_dates(text.where(~is_missing), what, name)) is not None:
         return _expand_dates(dates)
-    if (separated := no_number & text.fillna("").str.fullmatch(_SEPARATED)).any():
+    separated = no_number & text.fillna("").str.fullmatch(_SEPARATED)
+    if 2 * separated.sum() > no_number.sum():  # otherwise they are codes, such as the lifeboats "A" and "5 9"
         raise _make_error(values, separated, what, name, _SEPARATORS)
     if _is_damaged(text, no_number, numbers):
         raise _make_error(values, no_number, what, name, "correct it, or drop the column")

@@ -368,7 +368,7 @@ def train(
         data: A dataset, or a source for :func:`~actlab.load_data`.
         activation: As for :class:`~actlab.models.networks.NeuralNet`.
         settings: The hyperparameters (default: ``TrainSettings()``).
-        target: For tables: the name of the target column.
+        target: For tables: the name of the target column; for a regression also a list of names.
         regression: For data that are not named: whether the targets are numbers, not classes.
         scale: ``"columns"``, ``"common"`` or ``"none"``, as for :func:`~actlab.load_data`. Columns are scaled
             by the samples that are not held out for validation.
