@@ -245,7 +245,7 @@ def load_part_of_mnist(folder: str) -> actlab.Dataset:
     """Return random samples of MNIST."""
     data = actlab.load_data("mnist", folder)
     kept = np.random.default_rng(0).permutation(len(data.y))[:SAMPLES]
-    return actlab.load_data((data.X[kept], data.y[kept]))
+    return actlab.load_data((data.X[kept], data.y[kept]), scale="common")
 
 
 # -- the page --------------------------------------------------------------------------------------------

@@ -180,7 +180,7 @@ def plan_sides(case: Case, rng: np.random.Generator) -> list[Side]:
     for _ in range(1 if case.shared else _PAIRS):
         config = ComparisonConfig(
             activations=case.activations,
-            dataset=load_data(draw_samples(case.data, rng)),
+            dataset=load_data(draw_samples(case.data, rng), scale="common"),
             settings=settings,
             folds=_FOLDS,
             seeds=2,  # several: the samples are shuffled

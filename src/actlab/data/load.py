@@ -114,6 +114,7 @@ def load_data(
         Dataset('digits', X=float32(1797, 64), num_classes=10, fingerprint='522bf7a8f6d541ce')
         >>> load_data("diabetes").y.shape
         (442, 1)
+        >>> import numpy as np
         >>> load_data((np.eye(6).reshape(6, 2, 3), ["a", "b"] * 3)).shape
         (1, 2, 3)
     """

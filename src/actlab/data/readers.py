@@ -80,16 +80,12 @@ def _convert(values: Any, letter: str, name: str) -> Array:
 def read_torch_dataset(dataset: Any) -> tuple[Array, Array]:
     """Return the samples X (n, ...) and the targets y (n, ...) of a map-style dataset of PyTorch."""
     try:
-        first = _to_array(dataset[0][0])
-        size = len(dataset) * first.nbytes
-        check_memory(size, f"{type(dataset).__name__}: {len(dataset)} samples", "pass a torch Subset")
-        X = np.empty((len(dataset), *first.shape), first.dtype)
-        targets = []
-        for index in range(len(X)):
-            sample = dataset[index]
-            X[index], target = _to_array(sample[0]), sample[1]
-            targets.append(_to_array(target))
-        return X, np.stack(targets)
+        number, first = len(dataset), _to_array(dataset[0][0])
+        what = f"{type(dataset).__name__}: {number} samples"
+        check_memory(2 * number * first.nbytes, what, "pass a torch Subset")  # np.stack copies them
+        samples = [dataset[index] for index in range(number)]  # iteration may have no end
+        X, y = zip(*samples, strict=True)
+        return np.stack([*map(_to_array, X)]), np.stack([*map(_to_array, y)])
     except UsageError:
         raise
     except Exception as error:  # raised by the user's dataset
