@@ -337,5 +337,6 @@ def _find_outcomes(outputs: Tensor, targets: Tensor, scoring: str, loss: nn.Modu
         correct = (outputs.reshape(targets.shape) > threshold) == (targets > 0.5)
         return correct.reshape(*targets.shape[:2], -1).all(2)
     if type(loss) is nn.MSELoss:
-        return (outputs - targets).square().flatten(2).mean(2, dtype=torch.float32)
+        errors = (outputs - targets).square().reshape(*targets.shape[:2], -1)
+        return errors.mean(2, dtype=torch.float32)
     return None
