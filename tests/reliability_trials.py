@@ -220,7 +220,7 @@ def compare_with_killing_activation(
         "relu unchanged": rows[0].drop(columns="seconds").equals(rows[1].drop(columns="seconds")),
         "the second start": (again[0], count_restored_runs(again[2]), again[1] == out),
         "died at the second start": lives - used - len((folder / "lives").read_bytes()),
-        "messages": [line for line in err.splitlines() if "runs trained" not in line],
+        "messages": [line for line in err.splitlines() if "runs done" not in line],
         "output": out,
     }
 
@@ -290,7 +290,7 @@ def interrupt_and_resume(
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
         status, _, err = wait_for_exit(process)
-    lines = [line for line in err.splitlines() if "runs trained" not in line]
+    lines = [line for line in err.splitlines() if "runs done" not in line]
     recorded_runs = recorded(out)
     again, _, output = run_here(*call)
     # Python ends by the signal itself while it is importing; a shell reports 130 in both cases.

@@ -44,7 +44,7 @@ def statuses(comparison):
     return dict(zip(comparison.ranking["activation"], comparison.ranking["status"], strict=True))
 
 
-CHANCE = "chance level in 3 of 3 runs"
+CHANCE = "chance level"
 
 
 @pytest.mark.parametrize(

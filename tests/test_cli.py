@@ -342,7 +342,7 @@ def test_progress_is_printed_to_standard_error_after_a_delay(capsys, monkeypatch
     assert capsys.readouterr().err == ""
     assert main(["compare", "--no-tune", "relu", "--data", tiny_data, "--epochs", "5", "--json"]) == 0
     out, err = capsys.readouterr()
-    assert " of 3 runs trained, 0 s\n" in err
+    assert " of 3 runs done, 0 s\n" in err
     json.loads(out)
     assert main(["train", "--data", tiny_data, "--epochs", "2"]) == 0
     assert "train_loss" in capsys.readouterr().err
@@ -350,7 +350,7 @@ def test_progress_is_printed_to_standard_error_after_a_delay(capsys, monkeypatch
 
 def test_compare_verbose_prints_progress_from_the_start(capsys, tiny_data):
     assert main(["compare", "--no-tune", "relu", "--data", tiny_data, "--epochs", "2", "--verbose"]) == 0
-    assert " of 3 runs trained, 0 s\n" in capsys.readouterr().err
+    assert " of 3 runs done, 0 s\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("signal_sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
@@ -465,3 +465,41 @@ def test_errors_of_activations_are_printed_without_control_characters(verb, targ
 )
 def test_time_and_train_report_too_little_memory_in_one_line(call, capsys):
     refused(capsys, *call.split())
+
+
+NOISY = """
+import os, subprocess
+import torch
+print("imported")
+
+class Noisy(torch.nn.Module):
+    def forward(self, x):
+        print("called")
+        os.write(1, b"from the file descriptor\\n")
+        return torch.relu(x)
+"""
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_compare_json_is_the_only_standard_output_of_noisy_code(tmp_path, tiny_data, jobs):
+    (tmp_path / "noisy.py").write_text(NOISY)
+    options = f"--epochs 1 --folds 2 --no-tune --jobs {jobs} --json --out run".split()
+    process = actlab("compare", "noisy.py:Noisy", "relu", "--data", tiny_data, *options)
+    assert process.returncode == 0
+    assert len(json.loads(process.stdout)["ranking"]) == 2
+    for text in ("imported", "called", "from the file descriptor"):
+        assert text in process.stderr
+
+
+def test_check_json_is_the_only_standard_output_of_noisy_code(tmp_path, tiny_data):
+    (tmp_path / "noisy.py").write_text(NOISY)
+    process = actlab("check", "noisy.py:Noisy", "--only", "values", "--json")
+    assert len(json.loads(process.stdout)["reports"]) == 1
+    assert "called" in process.stderr
+
+
+def test_list_json_reports_a_closed_reader():
+    script = f"{sys.executable} -m actlab list --json | true; echo ${{PIPESTATUS[0]}}"
+    process = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert process.stdout.strip() in ("0", "141")
+    assert "Traceback" not in process.stderr

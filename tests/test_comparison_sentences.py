@@ -113,10 +113,10 @@ def test_sentences_count_failures_and_runs_at_chance_level():
     sentences = result.sentences()
     assert sentences[0] == "Only relu has a rank: mean accuracy 0.9200 over 6 runs."
     assert sentences[1:3] == [
-        "sigmoid is at chance level in 6 of 6 runs; it has no rank.",
+        "sigmoid is at chance level for 2 of 2 seeds; it has no rank.",
         "elu diverged in 2 of 6 runs; it has no rank.",
     ]
-    assert "sigmoid is at chance level in 6 of 6 runs; it has no rank." in sentences
+    assert "sigmoid is at chance level for 2 of 2 seeds; it has no rank." in sentences
     assert "elu diverged in 2 of 6 runs; it has no rank." in sentences
     assert result.ranking["rank"].isna().to_list() == [False, True, True]
     assert sum(" elu" in f" {sentence}" for sentence in sentences) == 1

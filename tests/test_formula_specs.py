@@ -158,4 +158,4 @@ def test_compare_trains_a_formula_in_worker_processes(tmp_path):
     assert "has no curve here" not in page
     again = run("compare", "--no-tune", *specs, *options, cwd=tmp_path)
     assert json.loads(again.stdout)["ranking"] == output["ranking"]
-    assert "0 of 9 runs trained" not in again.stderr  # the ledger has every run
+    assert "0 of 9 runs done" not in again.stderr  # the ledger has every run

@@ -215,7 +215,7 @@ def test_plot_comparison_orders_differences_by_rank(ax):
 def ranked(ranks, **changed):
     """Return the generated comparison with other ranks."""
     whole = comparison(**changed)
-    ranking = whole.ranking.assign(rank=pd.array(ranks, "Int64"), status="chance level in 12 of 12 runs")
+    ranking = whole.ranking.assign(rank=pd.array(ranks, "Int64"), status="chance level for 4 of 4 seeds")
     return dataclasses.replace(whole, ranking=ranking)
 
 

@@ -119,19 +119,19 @@ def test_show_progress_prints_few_plain_lines_without_a_terminal():
         watch(ended(0, [0, 1], result(valid_acc=0.5), result(valid_acc=0.5)))
         for epoch in range(100):
             watch(running(1, [2, 3], epoch, 100))
-    assert re.fullmatch(r"actlab: 2 of 4 runs trained, \d+ s\n", stream.getvalue())
+    assert re.fullmatch(r"actlab: 2 of 4 runs done, \d+ s\n", stream.getvalue())
 
 
 def test_show_progress_prints_to_standard_error(at_once, capsys):
     with show_progress(NAMES, 1) as watch:
         watch(running(0, [0], 1))
-    assert capsys.readouterr() == ("", "actlab: 0 of 4 runs trained, 0 s\n")
+    assert capsys.readouterr() == ("", "actlab: 0 of 4 runs done, 0 s\n")
 
 
 def test_show_progress_line_names_the_round(at_once, capsys):
-    with show_progress(NAMES, 1, round_number=2) as watch:
+    with show_progress(NAMES, 1, stage="round 2") as watch:
         watch(running(0, [0], 1))
-    assert capsys.readouterr() == ("", "actlab: round 2: 0 of 4 runs trained, 0 s\n")
+    assert capsys.readouterr() == ("", "actlab: round 2: 0 of 4 runs done, 0 s\n")
 
 
 # -- pictures -------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ def test_show_progress_has_a_bar_for_every_training_fleet(at_once):
 
 def test_show_progress_bar_names_the_round(at_once):
     screen = Screen()
-    with show_progress(NAMES, 1, screen, round_number=2) as watch:
+    with show_progress(NAMES, 1, screen, stage="round 2") as watch:
         watch(running(0, [0, 1], 5))
     assert screen.last()[0] == "round 2   ━━━━━╺━━━━━━━━━━━━━━ 0 of 4 runs, 0:00:00"
 
@@ -324,7 +324,7 @@ def test_show_progress_prints_lines_on_a_dumb_terminal(at_once, monkeypatch):
     screen = Screen()
     with show_progress(NAMES, 1, screen) as watch:
         watch(running(0, [0], 5))
-    assert screen.getvalue() == "actlab: 0 of 4 runs trained, 0 s\n"
+    assert screen.getvalue() == "actlab: 0 of 4 runs done, 0 s\n"
 
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), BrokenPipeError(32, "Broken pipe")])

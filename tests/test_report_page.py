@@ -178,7 +178,7 @@ def test_render_without_history_shows_the_rest():
 
 def test_render_names_no_first_activation_without_a_rank():
     whole = comparison()
-    status = "chance level in 12 of 12 runs"
+    status = "chance level for 4 of 4 seeds"
     frame = whole.ranking.assign(rank=pd.array([pd.NA] * 3, "Int64"), status=status)
     message = text(render(comparison(ranking=frame)))
     assert "No activation has a rank." in message

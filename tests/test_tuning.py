@@ -385,9 +385,11 @@ def test_describe_comparison_states_what_the_settings_change(before, after, sent
 
 
 def test_describe_comparison_states_what_tuning_does_for_chance_level():
-    given = make_comparison("none", [0.95, 0.1], status=("", "chance level in 4 of 4 runs"))
+    given = make_comparison("none", [0.95, 0.1], status=("", "chance level for 4 of 4 seeds"))
     comparison = make_comparison("worse", [0.96, 0.93], as_given=given)
-    sentence = "sigmoid is at chance level in 4 of 4 runs with the settings as given, and is worse than relu"
+    sentence = (
+        "sigmoid is at chance level for 4 of 4 seeds with the settings as given, and is worse than relu"
+    )
     assert any(sentence in line for line in comparison.sentences())
 
 

@@ -12,7 +12,7 @@ from torch.autograd.gradcheck import GradcheckError
 from actlab.checking.check_report import Failure, NotApplicable
 from actlab.checking.declared_facts import DeclaredFacts
 from actlab.checking.subject import Subject
-from actlab.checking.tensor_comparison import find_worst, format_pair, is_close
+from actlab.checking.tensor_comparison import find_witness, find_worst, format_pair, is_close
 
 _FLAT = 1e-12  # a slope that is 0
 _POLE = 1e6  # a slope within 1e-9 of a pole
@@ -113,10 +113,10 @@ def _require_agreement(what: str, x: Tensor, got: Tensor, expected: Tensor, unce
     error = ((got - expected).abs() - 10 * uncertainty) / scale
     bad = compared & ~(error <= _CLOSE)
     if bad.any():
-        at = int(torch.where(bad, x.abs(), torch.inf).argmin())
+        at = find_witness(x, bad, (got - expected).abs() / scale)
         point, (one, two) = float(x[at]), format_pair(got[at], expected[at])
-        worst = float(x[int(torch.where(bad, error.nan_to_num(torch.inf), 0.0).argmax())])
-        raise Failure(f"{what}({point:.6g}) = {one}, expected {two} (worst at x = {worst:.6g})")
+        count = f"{int(bad.sum())} of {len(x)} points are wrong"
+        raise Failure(f"{what}({point:.6g}) = {one}, expected {two} ({count})")
     return f"{int(compared.sum())} points up to 1e4, compared with finite differences"
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from actlab.checking.check_report import Failure, NotApplicable, Outcome
 from actlab.checking.subject import Function, Subject
-from actlab.checking.tensor_comparison import find_largest_magnitude, format_pair
+from actlab.checking.tensor_comparison import find_largest_magnitude, find_witness, format_pair
 
 # The allowed error in units of eps times the condition of the function. A formula of several operations stays
 # below it; a sum that cancels or a wrong branch does not.
@@ -101,7 +101,7 @@ def _require_float64_result(what: str, x: Tensor, got: Tensor, true: Tensor, sca
     error = torch.where(compared, error, 0.0)
     bad = error > MAX_ERROR
     if bad.any():
-        at = _find_smallest(x, bad)
+        at = find_witness(x, bad, error)
         one, two = format_pair(got[at], true[at], 6)
         raise Failure(
             f"{what}({_format_number(x[at])}) = {one}, expected {two} "
@@ -118,7 +118,7 @@ def check_finite(subject: Subject, dtype: torch.dtype) -> str:
         true, got = function(x.double()), function(x)
         bad = true.isfinite() & (true.abs() < most) & ~got.isfinite()
         if bad.any():
-            at = _find_smallest(x, bad)
+            at = find_witness(x, bad, torch.ones_like(true))
             raise Failure(
                 f"{what}({_format_number(x[at])}) = {float(got[at])}, expected {float(true[at]):.6g}"
             )
@@ -171,16 +171,11 @@ def check_reference(subject: Subject) -> str:
         error = (got - true).abs() / true.abs().clamp_min(max(least, 1e-9))
         bad = true.isfinite() & ~(error <= _EXACT)
         if bad.any():
-            at = _find_smallest(x, bad)
+            at = find_witness(x, bad, error)
             one, two = format_pair(got[at], true[at])
             raise Failure(f"{what}({_format_number(x[at])}) = {one}, expected {two} by {chosen.name}")
     by = f", by {chosen.name}" if subject.reference is None else ""
     return f"{' and '.join(pairs)} at {len(x)} points, in float64{by}"
-
-
-def _find_smallest(x: Tensor, bad: Tensor) -> int:
-    """Return the index of the bad point of the smallest magnitude."""
-    return int(torch.where(bad, x.double().abs(), math.inf).argmin())
 
 
 def _format_number(x: Tensor) -> str:

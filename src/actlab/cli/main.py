@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -12,6 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from actlab.cli.output import reserve_output
 from actlab.cli.parser import create_parser
 from actlab.errors import (
     CatalogueWarning,
@@ -84,7 +86,9 @@ def _run(argv: Sequence[str] | None) -> int:
         for category in _NOTES:
             warnings.simplefilter("always", category)
         warnings.showwarning = functools.partial(_show_warning, warnings.showwarning)
-        status: int = arguments.run(arguments)
+        reserve = reserve_output if getattr(arguments, "json", False) else contextlib.nullcontext
+        with reserve() as arguments.output:
+            status: int = arguments.run(arguments)
         return status
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import re
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from actlab.errors import UsageError, escape_unprintable
 
@@ -37,9 +39,39 @@ def print_result(
     """
     paths = [str(path) for path in files]
     if arguments.json:
-        print(json.dumps({**result, "files": paths}, allow_nan=False))
+        print_json(arguments, {**result, "files": paths})
     elif not arguments.quiet:
         print("\n".join([*lines, "", *wrap_sentences([f"Written: {', '.join(paths)}"])]))
+
+
+def print_json(arguments: argparse.Namespace, result: Any) -> None:
+    """Print a result as strict JSON in one line, on the output that :func:`reserve_output` yielded."""
+    print(json.dumps(result, allow_nan=False), file=arguments.output)
+
+
+@contextlib.contextmanager
+def reserve_output() -> Iterator[TextIO]:
+    """Yield standard output, and send everything else that is printed in the block to standard error.
+
+    This includes output of the user's code, of libraries in other languages, and of worker processes, which
+    inherit the file descriptor.
+    """
+    output, error = sys.stdout, sys.stderr
+    try:
+        is_file = (output.fileno(), error.fileno()) == (1, 2)
+    except OSError:  # streams in memory
+        is_file = False
+    with contextlib.redirect_stdout(error):
+        if not is_file:
+            yield output
+            return
+        output.flush()
+        with open(os.dup(1), "w", encoding="utf-8") as reserved:
+            os.dup2(2, 1)
+            try:
+                yield reserved
+            finally:
+                os.dup2(reserved.fileno(), 1)
 
 
 def wrap_sentences(sentences: list[str]) -> list[str]:

@@ -29,6 +29,7 @@ from actlab.comparison.tables import (
     describe_plan,
     make_diagnostics_table,
     make_history_table,
+    make_parameters_table,
     make_ranking_table,
     make_results_table,
     make_tuning_table,
@@ -99,6 +100,9 @@ class Comparison:
             ``grad_zero``; and a histogram of the decimal logarithms of the other gradients (``gradients``,
             from ``grad_low`` to ``grad_high``). These are gradients of a sample's loss with respect to the
             outputs. Rows of weights have ``gradient``, the root mean square gradient of the mean loss.
+        parameters: For activations with trained parameters, one row per run and parameter after training:
+            ``activation``, ``split``, ``fold``, ``seed``, the ``layer`` (from 1) of the activation, the
+            ``name`` of the parameter, and its ``value`` (the mean over channels).
         curves: For your own activations, one row per ``activation`` and point: ``x``, ``f``, ``f1`` and
             ``f2``, the function and its derivatives before training.
         about: Settings and environment: ``data``, ``fingerprint``, ``preprocessing`` (how a table was
@@ -107,8 +111,8 @@ class Comparison:
             ``sequential_test`` (number of ``interim_analyses``, its ``stop_reason``, and the activations that
             were ``dropped``), ``settings``, ``net``, versions, ``processor``, ``date``, ``command``, and
             ``specs`` (by name, the spec of each activation with another name; None for a Python object).
-        as_given: With tuned values, the comparison with the settings as given, without diagnostics and
-            curves; else None.
+        as_given: With tuned values, the comparison with the settings as given, without diagnostics,
+            parameters and curves; else None.
     """
 
     results: pd.DataFrame
@@ -117,6 +121,7 @@ class Comparison:
     ranking: pd.DataFrame
     tuning: pd.DataFrame = field(default_factory=pd.DataFrame)
     diagnostics: pd.DataFrame = field(default_factory=pd.DataFrame)
+    parameters: pd.DataFrame = field(default_factory=pd.DataFrame)
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     about: Mapping[str, Any] = field(default_factory=dict)
     as_given: Comparison | None = None
@@ -428,7 +433,7 @@ def _train_until_decided(
             break
         counted += more
         seeds = range(test.seeds, test.next_seeds)
-        train_planned(plan, runner, test.remaining, seeds, about, test.analyses + 1)
+        train_planned(plan, runner, test.remaining, seeds, about, f"round {test.analyses + 1}")
         best = select_best(runner.runs, config.names, plan.candidates)
         if test.analyses == 0:
             # The first round has all activations. Every round has the same region.
@@ -483,6 +488,7 @@ def _make_comparison(
     return dataclasses.replace(
         _judge_runs(plan, best, pairs, about, dropped),
         diagnostics=make_diagnostics_table(best),
+        parameters=make_parameters_table(best),
         tuning=make_tuning_table(runner.runs, best, plan),
         curves=sample_curves([one for one in config.resolved if one.name not in runner.died]),
         as_given=as_given,

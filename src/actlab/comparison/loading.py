@@ -22,6 +22,7 @@ from actlab.comparison.tables import (
     list_result_columns,
     make_diagnostics_table,
     make_history_table,
+    make_parameters_table,
 )
 from actlab.data.dataset import Dataset
 from actlab.errors import UsageError
@@ -97,6 +98,7 @@ def _load_unfinished(
         verdicts=pd.DataFrame(columns=VERDICTS),
         ranking=_rank_by_mean(names, rows),
         diagnostics=make_diagnostics_table(best),
+        parameters=make_parameters_table(best),
         about={**about, "points": metric == "accuracy", "seeds": seeds, "unfinished": unfinished},
     )
 

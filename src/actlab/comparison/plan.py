@@ -6,13 +6,15 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import skorch
+import torch
 from sklearn.base import clone
 from sklearn.model_selection import KFold, StratifiedKFold
+from torch import nn
 
 from actlab.comparison.config import ComparisonConfig, parse_budget
 from actlab.comparison.fold_features import FoldFeatures
@@ -26,6 +28,7 @@ from actlab.fleet.diagnostics import choose_diagnostic_epochs
 from actlab.fleet.run import NeedsSkorch, Rows, Run
 from actlab.fleet.skorch_adapter import find_restored_column, read_run, reuse_equal_factory
 from actlab.models.random_streams import SPLIT, derive_seed
+from actlab.models.trained_parameters import find_trained_activations
 from actlab.stats.sequential import ANALYSES
 from actlab.training.train import find_device_problem, find_integer_problem, make_net, try_forward
 from actlab.training.validation_split import split_validation
@@ -84,6 +87,7 @@ class ComparisonPlan:
         self._validation_splits: dict[tuple[int, int, int], tuple[Rows, Rows | None]] = {}
         self._templates: dict[tuple[str, int], tuple[skorch.NeuralNet, Run | str, str]] = {}
         self._diagnostic_epochs: dict[int, tuple[int, ...]] = {}  # by candidate
+        self._activations: dict[str, tuple[str, ...]] = {}  # paths in the network
         self._nets = self._make_nets()
         net, template, _ = self._template(config.names[0], 0)
         if isinstance(template, str) or self.scoring.needs_weights(template):
@@ -126,6 +130,21 @@ class ComparisonPlan:
             self.candidates.append(values)
         return self.candidates.index(values)
 
+    def find_activations(self, name: str, build: Callable[[], nn.Module]) -> tuple[str, ...]:
+        """Return the paths of an activation with trained parameters in a network; none without parameters.
+
+        Args:
+            name: The spec.
+            build: Returns the network.
+        """
+        if name not in self._activations:
+            resolved = self.config.resolved[self.config.names.index(name)]
+            with torch.random.fork_rng(devices=[]):
+                activation = resolved.build()
+                is_trained = any(True for _ in activation.parameters())
+                self._activations[name] = find_trained_activations(build(), activation) if is_trained else ()
+        return self._activations[name]
+
     def runs(self, names: Sequence[str], seeds: range) -> list[PlannedRun]:
         """Return the complete runs of some activations with all candidates.
 
@@ -148,7 +167,7 @@ class ComparisonPlan:
         """
         planned = self._run_without_diagnostics(name, seed, fold, candidate)
         if epochs:
-            run = planned.run and dataclasses.replace(planned.run, epochs=epochs, test=None)
+            run = planned.run and dataclasses.replace(planned.run, epochs=epochs, test=None, activations=())
             net = clone(planned.net).set_params(max_epochs=epochs) if run is None else planned.net
             return dataclasses.replace(planned, run=run, net=net, screening=True)
         if planned.run is None:
@@ -217,16 +236,17 @@ class ComparisonPlan:
             net, maker = self._nets[name]
             net = clone(net).set_params(**_select_parameters(self.candidates[candidate]))
             net.set_params(module=maker)
-            self._templates[name, candidate] = net, self._template_run(net), find_restored_column(net)
+            self._templates[name, candidate] = net, self._template_run(name, net), find_restored_column(net)
         return self._templates[name, candidate]
 
-    def _template_run(self, net: skorch.NeuralNet) -> Run | str:
+    def _template_run(self, name: str, net: skorch.NeuralNet) -> Run | str:
         try:
             run = read_run(net, self.dataset.X, self.features.targets)
         except NeedsSkorch as reason:
             return str(reason)
         run = reuse_equal_factory(run, self._makers)
-        return dataclasses.replace(run, precision=self.config.settings.precision)
+        activations = self.find_activations(name, run.build)
+        return dataclasses.replace(run, precision=self.config.settings.precision, activations=activations)
 
 
 def _choose_input(config: ComparisonConfig) -> Dataset:

@@ -15,11 +15,12 @@ from sklearn.base import clone
 from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.runs import FinishedRun, PlannedRun, RunLabels
 from actlab.errors import summarize_error
-from actlab.execution.progress import name_round, show_progress
+from actlab.execution.progress import format_stage, show_progress
 from actlab.execution.scheduler import choose_executor, iterate_results
 from actlab.fleet.run import Result
 from actlab.fleet.skorch_training import fit_with_skorch, list_epochs
 from actlab.ledger.session import LedgerLike, LedgerSession, open_ledger, open_session
+from actlab.models.trained_parameters import read_trained_parameters
 
 Finished = FinishedRun[PlannedRun]
 
@@ -60,17 +61,17 @@ class Runner:
         """Return the activations that ended their worker processes. This process must not call them."""
         return {run.labels.activation for run in self.runs if run.result.died}
 
-    def train(self, planned: Sequence[PlannedRun], about: Mapping[str, Any], round_number: int = 0) -> None:
+    def train(self, planned: Sequence[PlannedRun], about: Mapping[str, Any], stage: str = "") -> None:
         """Train and score runs.
 
         Args:
             planned: The runs.
             about: The description of the comparison for the ledger.
-            round_number: The round of a sequential comparison, from 1; 0 without rounds.
+            stage: A part of the comparison, such as a round of a sequential test; empty if it has one part.
         """
         self.planned += len(planned)
         alone = [run for run in planned if run.run is None]
-        alone += self._train_fleets([run for run in planned if run.run is not None], about, round_number)
+        alone += self._train_fleets([run for run in planned if run.run is not None], about, stage)
         for run in alone:
             self._train_alone(run)
 
@@ -81,7 +82,7 @@ class Runner:
                 ledger.end_comparison(self._token)
 
     def _train_fleets(
-        self, planned: Sequence[PlannedRun], about: Mapping[str, Any], round_number: int
+        self, planned: Sequence[PlannedRun], about: Mapping[str, Any], stage: str
     ) -> list[PlannedRun]:
         """Train runs in fleets; return those that no fleet can train."""
         runs = [each.run for each in planned if each.run is not None]
@@ -93,9 +94,7 @@ class Runner:
         weights = any(map(self.plan.scoring.needs_weights, complete))
         with (
             open_session(self.ledger, runs, dataset.fingerprint, weights=weights) as session,
-            show_progress(
-                [each.activation for each in planned], self.verbose, round_number=round_number
-            ) as watch,
+            show_progress([each.activation for each in planned], self.verbose, stage=stage) as watch,
         ):
             if not self._has_executor:
                 self._has_executor, apart = True, bool(session and session.abandoned)
@@ -104,7 +103,7 @@ class Runner:
             before = session.count_finished() if session else 0
             if session:
                 self._announce(planned, session, about)
-            self._print_restored(before, len(runs), round_number)
+            self._print_restored(before, len(runs), stage)
             results = iterate_results(
                 runs, data.X, data.y, executor=self.executor, watch=watch, session=session
             )
@@ -115,7 +114,7 @@ class Runner:
                 else:
                     self._score(planned[index], result, session.keys[index] if session else "")
         if session and session.restored > before:  # another process has trained some meanwhile
-            self._print_restored(session.restored, len(runs), round_number)
+            self._print_restored(session.restored, len(runs), stage)
         return alone
 
     def _announce(
@@ -131,9 +130,9 @@ class Runner:
             session.ledger.end_comparison(self._token)
         self._token = session.ledger.start_comparison({**about, "trained": self.planned}, self._recorded)
 
-    def _print_restored(self, restored: int, total: int, round_number: int) -> None:
+    def _print_restored(self, restored: int, total: int, stage: str) -> None:
         if restored and self.verbose:
-            message = f"{name_round(round_number)}{restored} of {total} runs are from the ledger"
+            message = f"{format_stage(stage)}{restored} of {total} runs are from the ledger"
             print(f"actlab: {message}", file=sys.stderr)
 
     def _score(self, planned: PlannedRun, result: Result, key: str) -> None:
@@ -154,6 +153,9 @@ class Runner:
         try:
             X, y = data.X[planned.rows], data.y[planned.rows]
             fit_with_skorch(net, X, y, planned.seed, planned.fold, result, init=planned.init)
+            module = net.module_
+            paths = self.plan.find_activations(planned.activation, lambda: module)
+            result.parameters = read_trained_parameters(module, paths, module.state_dict())
             score = math.nan if planned.screening else scoring.score_net(net, planned.test)
             if scoring.standard == "accuracy":
                 result.test_acc = score

@@ -90,6 +90,11 @@ def make_diagnostics_table(runs: Sequence[FinishedRun[Labels]]) -> pd.DataFrame:
     return pd.DataFrame({**run.labels.to_columns(), **row} for run in runs for row in run.result.diagnostics)
 
 
+def make_parameters_table(runs: Sequence[FinishedRun[Labels]]) -> pd.DataFrame:
+    """Return the rows of :attr:`actlab.Comparison.parameters`."""
+    return pd.DataFrame({**run.labels.to_columns(), **row} for run in runs for row in run.result.parameters)
+
+
 def make_tuning_table(
     runs: Sequence[Finished], best: Sequence[Finished], plan: ComparisonPlan
 ) -> pd.DataFrame:
@@ -244,8 +249,10 @@ def _describe_status(rows: pd.DataFrame) -> tuple[str, bool]:
     lost = rows[rows["score"].isna()]
     if len(lost):
         return describe_failures(lost["failure"].to_list(), len(rows)), False
-    if chance := int(rows["chance"].sum()):
-        return f"chance level in {chance} of {len(rows)} runs", 2 * chance <= len(rows)
+    seeds = rows.groupby("seed")["chance"].first()  # all runs of a seed are tested together
+    if chance := int(seeds.sum()):
+        part = f" for {chance} of {len(seeds)} seeds" if len(seeds) > 1 else ""
+        return f"chance level{part}", 2 * chance <= len(seeds)
     return "", True
 
 

@@ -22,7 +22,7 @@ def train_planned(
     names: Sequence[str],
     seeds: range,
     about: Mapping[str, Any],
-    round_number: int = 0,
+    stage: str = "",
 ) -> None:
     """Train the runs of some activations, and the candidates for their settings.
 
@@ -38,17 +38,17 @@ def train_planned(
         names: The names of the activations.
         seeds: The seeds, counted from the first seed of the comparison.
         about: The description of the comparison for the ledger.
-        round_number: The round of a sequential comparison, from 1; 0 without rounds.
+        stage: The round of a sequential test; empty without rounds.
 
     References:
         K. Jamieson, A. Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization",
         AISTATS (2016).
     """
     if not plan.screening_epochs:
-        runner.train(plan.runs(names, seeds), about, round_number)
+        runner.train(plan.runs(names, seeds), about, stage)
         return
     units = list(itertools.product(names, seeds, range(plan.config.folds)))
-    tuner = _Tuner(plan, runner, about, round_number)
+    tuner = _Tuner(plan, runner, about, stage)
     tuner.screen(units)
     for _ in range(_TRIES):
         tuner.complete(units)
@@ -57,16 +57,14 @@ def train_planned(
 class _Tuner:
     """Screens the candidates of runs."""
 
-    def __init__(
-        self, plan: ComparisonPlan, runner: Runner, about: Mapping[str, Any], round_number: int
-    ) -> None:
-        self.plan, self.runner, self.about, self.round_number = plan, runner, about, round_number
+    def __init__(self, plan: ComparisonPlan, runner: Runner, about: Mapping[str, Any], stage: str) -> None:
+        self.plan, self.runner, self.about, self.stage = plan, runner, about, stage
         self.trials: dict[_Unit, dict[int, Finished]] = {}  # by candidate
 
-    def train(self, planned: Sequence[PlannedRun]) -> None:
-        """Train runs, and add them to the trials."""
+    def train(self, planned: Sequence[PlannedRun], part: str) -> None:
+        """Train runs, and add them to the trials; progress has the name of the part."""
         start = len(self.runner.runs)
-        self.runner.train(planned, self.about, self.round_number)
+        self.runner.train(planned, self.about, ", ".join(filter(None, [self.stage, part])))
         for run in self.runner.runs[start:]:
             labels = run.labels
             unit = labels.activation, labels.seed - self.plan.config.settings.seed, labels.fold
@@ -81,12 +79,14 @@ class _Tuner:
                 self.plan.run(*unit, candidate, epochs if candidate else 0)
                 for unit in units
                 for candidate in range(self.plan.grid_size)
-            ]
+            ],
+            "screening",
         )
         for _ in range(_EXTENSIONS):
             wider = {unit: candidate for unit in units if (candidate := self._find_next(unit))}
             units = list(wider)
-            self.train([self.plan.run(*unit, candidate, epochs) for unit, candidate in wider.items()])
+            runs = [self.plan.run(*unit, candidate, epochs) for unit, candidate in wider.items()]
+            self.train(runs, "more rates")
 
     def complete(self, units: Sequence[_Unit]) -> None:
         """Train the best candidates of each run to the end, unless this has been done."""
@@ -96,7 +96,8 @@ class _Tuner:
                 for unit in units
                 for candidate in self._rank(unit)[:COMPLETED]
                 if (run := self.trials[unit][candidate]).labels.screening and not run.result.failure
-            ]
+            ],
+            "completion",
         )
 
     def _rank(self, unit: _Unit) -> list[int]:

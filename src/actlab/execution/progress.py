@@ -28,7 +28,7 @@ def show_progress(
     stream: TextIO | None = None,
     *,
     what: str = "activation",
-    round_number: int = 0,
+    stage: str = "",
 ) -> Iterator[Watcher]:
     """Yield a function that shows the states of fleets while the block runs.
 
@@ -39,7 +39,7 @@ def show_progress(
         verbose: 0 for nothing, 1 for progress after a second, 2 for progress from the start and often.
         stream: Where to show it (default: standard error).
         what: What the names stand for, such as activations.
-        round_number: The round of a sequential test, from 1; 0 without rounds.
+        stage: The part of the work, such as a round of a sequential test; empty if there is one part.
 
     Yields:
         A function that takes every state.
@@ -48,7 +48,7 @@ def show_progress(
     if not verbose or stream is None:  # Python has no standard error if it was closed
         yield lambda state: None
         return
-    display = _Display(names, verbose, stream, what, round_number)
+    display = _Display(names, verbose, stream, what, stage)
     try:
         yield display.show
     finally:
@@ -57,11 +57,9 @@ def show_progress(
 
 
 class _Display:
-    def __init__(
-        self, names: Sequence[str], verbose: int, stream: TextIO, what: str, round_number: int
-    ) -> None:
+    def __init__(self, names: Sequence[str], verbose: int, stream: TextIO, what: str, stage: str) -> None:
         self.names = [escape_unprintable(" ".join(name.split())) for name in names]
-        self.stream, self.what, self.round_number = stream, what, round_number
+        self.stream, self.what, self.stage = stream, what, stage
         self.paints = stream.isatty() and os.environ.get("TERM", "").lower() not in _DUMB
         self.interval = _OFTEN if self.paints or verbose > 1 else _SELDOM
         self.start = time.monotonic()
@@ -86,24 +84,23 @@ class _Display:
             self.due = math.inf
 
     def _print(self, seconds: float) -> None:
-        done = f"{len(self.ended)} of {len(self.names)} runs trained, {seconds:.0f} s"
-        self.stream.write(f"actlab: {name_round(self.round_number)}{done}\n")
+        done = f"{len(self.ended)} of {len(self.names)} runs done, {seconds:.0f} s"
+        self.stream.write(f"actlab: {format_stage(self.stage)}{done}\n")
         self.stream.flush()
 
     def _paint(self, seconds: float) -> None:
         from actlab.execution.terminal import TerminalProgress
 
         if self.terminal is None:
-            label = f"round {self.round_number}" if self.round_number else "runs"
-            self.terminal = TerminalProgress(self.stream, label, self.names, self.what)
+            self.terminal = TerminalProgress(self.stream, self.stage or "runs", self.names, self.what)
         self.terminal.paint(list(self.running.values()), self.ended, seconds)
 
 
-def name_round(number: int) -> str:
-    """Return the prefix that names a round of a sequential test; empty without rounds.
+def format_stage(stage: str) -> str:
+    """Return the prefix of a message that names a part of the work.
 
     Examples:
-        >>> name_round(2), name_round(0)
+        >>> format_stage("round 2"), format_stage("")
         ('round 2: ', '')
     """
-    return f"round {number}: " if number else ""
+    return f"{stage}: " if stage else ""

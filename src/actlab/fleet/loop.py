@@ -23,6 +23,7 @@ from actlab.fleet.optimizers import OPTIMIZERS
 from actlab.fleet.run import Epoch, FailureKind, Result, Rows, Run
 from actlab.fleet.trace import trace_layers
 from actlab.fleet.training_step import compute_losses, create_step
+from actlab.models.trained_parameters import read_trained_parameters
 
 EpochCallback = Callable[[Sequence[Epoch]], None]
 _LOWER_IS_BETTER = {"train_loss": True, "valid_loss": True, "valid_acc": False}
@@ -294,7 +295,10 @@ class Loop:
         for index in finished:
             state = self.active[index]
             state.result.how = self.step.how
-            state.result.weights = self.step.stack.state_dict(index)
+            state.result.weights = weights = self.step.stack.state_dict(index)
+            if not state.result.failure:
+                network, paths = self.modules[index], state.run.activations
+                state.result.parameters = read_trained_parameters(network, paths, weights)
             state.result.saved_bytes = self._saved_bytes(state.run, self.modules[index])
         self._keep_only([index for index, has_ended in enumerate(ended) if not has_ended])
 

@@ -134,6 +134,7 @@ class Run:
         seed: The seed of the repetition.
         fold: The index of the fold.
         diagnostic_epochs: Epochs with diagnostics. They do not change the training.
+        activations: Paths of the modules whose trained parameters the result has.
     """
 
     net: Callable[[], nn.Module]
@@ -158,6 +159,7 @@ class Run:
     seed: int = 0
     fold: int = 0
     diagnostic_epochs: tuple[int, ...] = ()
+    activations: tuple[str, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -213,6 +215,7 @@ class Result:
         outcomes: For each test sample (m,), whether its class is correct (bool), or its squared error
             (float32) if the loss is that of a regression; None if it has neither.
         diagnostics: One record per epoch and layer.
+        parameters: One record per trained parameter of the run's activations.
         saved_bytes: Bytes that a training step saves for backward; None if unknown.
     """
 
@@ -227,6 +230,7 @@ class Result:
     test_acc: float = float("nan")
     outcomes: Outcomes | None = None
     diagnostics: list[dict[str, Any]] = field(default_factory=list)
+    parameters: list[dict[str, Any]] = field(default_factory=list)
     saved_bytes: int | None = None
 
     @property

@@ -80,9 +80,14 @@ def insert_entry(connection: sqlite3.Connection, entry: StoredRun) -> bool:
             connection.execute(
                 "INSERT INTO outcomes VALUES (?, ?, ?, ?)", (run, *_pack_outcomes(result.outcomes))
             )
-    if result.diagnostics:  # a repeated run may be the first with diagnostics
-        statement = "INSERT OR IGNORE INTO diagnostics SELECT id, ? FROM run WHERE key = ?"
-        connection.execute(statement, [dumps({"records": result.diagnostics}), entry.key])
+    records = {"records": result.diagnostics, "parameters": result.parameters}
+    if records := {name: value for name, value in records.items() if value}:
+        # A repeated run may be the first with diagnostics or parameters.
+        statement = (
+            "INSERT INTO diagnostics SELECT id, ? FROM run WHERE key = ?"
+            " ON CONFLICT (run) DO UPDATE SET records = json_patch(excluded.records, records)"
+        )
+        connection.execute(statement, [dumps(records), entry.key])
     return bool(inserted)
 
 
@@ -98,7 +103,8 @@ def read_entry(connection: sqlite3.Connection, key: str, weights: bool = True) -
         return connection.execute(f"SELECT {columns} FROM {table} WHERE run = ?", [run]).fetchall()
 
     states = select("names, state", "weights") if weights else []
-    diagnostics = select("records", "diagnostics")
+    records = select("records", "diagnostics")
+    diagnostics = loads(records[0][0]) if records else {}
     outcomes = select("samples, dtype, data", "outcomes")
     result = Result(
         weights=_unpack_weights(*states[0]) if states else {},
@@ -111,7 +117,8 @@ def read_entry(connection: sqlite3.Connection, key: str, weights: bool = True) -
         test_loss=to_float(loss),
         test_acc=to_float(acc),
         outcomes=_unpack_outcomes(*outcomes[0]) if outcomes else None,
-        diagnostics=loads(diagnostics[0][0])["records"] if diagnostics else [],
+        diagnostics=diagnostics.get("records", []),
+        parameters=diagnostics.get("parameters", []),
         saved_bytes=saved,
     )
     return StoredRun(key, loads(settings), result, *rest)

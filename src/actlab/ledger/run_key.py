@@ -347,5 +347,6 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("rows", "valid", "test"), _describe_rows),
     "device": lambda device: device.partition(":")[0],
 }
-# A network learns the same whenever diagnostics look at it.
-_KEY_FIELDS = [field.name for field in dataclasses.fields(Run) if field.name != "diagnostic_epochs"]
+# A network learns the same whatever is recorded of it.
+_RECORDED = ("diagnostic_epochs", "activations")
+_KEY_FIELDS = [field.name for field in dataclasses.fields(Run) if field.name not in _RECORDED]

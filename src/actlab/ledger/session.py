@@ -40,7 +40,7 @@ class LedgerSession:
     """
 
     def __init__(self, ledger: Ledger, runs: Sequence[Run], fingerprint: str, weights: bool) -> None:
-        self.ledger, self.weights = ledger, weights
+        self.ledger, self.runs, self.weights = ledger, runs, weights
         try:
             self.settings = list_key_settings(runs, fingerprint)
         except Indescribable as error:
@@ -70,11 +70,19 @@ class LedgerSession:
             return None
         self.claimed |= claimed
         recorded = self.ledger.results([key for key in keys.values() if key not in claimed])
-        results = {index: recorded[key] for index, key in keys.items() if key in recorded}
-        if self.weights:  # a comparison records results without weights
-            results = {index: result for index, result in results.items() if result.weights or result.failure}
+        results = {
+            index: recorded[key]
+            for index, key in keys.items()
+            if key in recorded and self._is_complete(recorded[key], self.runs[index])
+        }
         self.restored += len(results)
         return results
+
+    def _is_complete(self, result: Result, run: Run) -> bool:
+        """Return whether a recorded result has what the session needs."""
+        # A comparison records results without weights, and a search without parameters of activations.
+        has_parts = (result.weights or not self.weights) and (result.parameters or not run.activations)
+        return bool(result.failure or has_parts)
 
     def record(self, indices: Sequence[int], results: Sequence[Result], attempts: int) -> None:
         """Record the results of claimed runs, except those that may succeed when they are retried."""

@@ -21,6 +21,7 @@ _HINTS = {
     ),
 }
 _MAX_PAIRS = 12  # sentences on pairs; the table of verdicts has all
+_MAX_LAYERS = 4  # with a trained parameter each in a sentence
 _JUDGED = {"metric", "points", "region", "region_is", "tuned", "trained"}
 
 
@@ -69,6 +70,7 @@ def describe_comparison(comparison: Comparison) -> list[str]:
         *_describe_region(about, len(ranking)),
         *_describe_runs(comparison),
         *_describe_choices(comparison),
+        *_describe_parameters(comparison.parameters),
         *describe_data(about),
     ]
 
@@ -287,6 +289,22 @@ def _describe_choices(comparison: Comparison) -> list[str]:
         limits = f"of learning rates, {min(rates):g} to {max(rates):g},"
         sentences.append(f"The best rate was beyond the grid {limits} for {', '.join(extended)}.")
     return sentences
+
+
+def _describe_parameters(parameters: pd.DataFrame) -> list[str]:
+    """Return a sentence on the trained parameters of activations."""
+    if parameters.empty:
+        return []
+    texts = []
+    for (activation, name), rows in parameters.groupby(["activation", "name"], sort=False):
+        layers = rows.groupby("layer")["value"]
+        means = [
+            f"{mean:.3g}{f' ± {std:.1g}' if count > 1 else ''}"
+            for mean, std, count in zip(layers.mean(), layers.std(ddof=0), layers.size(), strict=True)
+        ]
+        shown = means if len(means) <= _MAX_LAYERS else [means[0], "…", means[-1]]
+        texts.append(f"{activation} {name} {', '.join(shown)}")
+    return [f"Trained parameters by layer, mean ± standard deviation over the runs: {'; '.join(texts)}."]
 
 
 # -- without verdicts -----------------------------------------------------------------------------

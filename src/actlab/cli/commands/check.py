@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
 from pathlib import Path
 
 from actlab.cli.options import ACTIVATION, DEVICE, JSON, Parser
-from actlab.cli.output import FAILURE, SUCCESS, WIDTH, check_parent_folder
+from actlab.cli.output import FAILURE, SUCCESS, WIDTH, check_parent_folder, print_json
 
 SUMMARY = "verify activations and show the inputs at which they fail"
 EXAMPLES = (
@@ -62,5 +61,5 @@ def run(arguments: argparse.Namespace) -> int:
         with replace_file(arguments.junit) as beside:
             beside.write_text(format_junit(reports), encoding="utf-8")
     if arguments.json:
-        print(json.dumps({"reports": [report.to_json() for report in reports]}))
+        print_json(arguments, {"reports": [report.to_json() for report in reports]})
     return SUCCESS if all(report.passed for report in reports) else FAILURE

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 
 from actlab.cli.options import DEVICE, JSON, Parser
-from actlab.cli.output import SUCCESS
+from actlab.cli.output import SUCCESS, print_json
 
 SUMMARY = "show the fleet settings of this machine"
 EXAMPLES = ("actlab fleet", "ACTLAB_WEIGHTS_PER_FLEET=1000000 actlab fleet", "actlab fleet --json")
@@ -43,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
             weights = sum(p.numel() for p in NeuralNet(128, "relu", features, classes).parameters())
         runs[name] = settings.runs_per_fleet(weights, 1000)
     if arguments.json:
-        print(json.dumps({**values, "runs_per_fleet": runs}))
+        print_json(arguments, {**values, "runs_per_fleet": runs})
         return SUCCESS
     changes = {
         name: f"set with {get_variable_name(name)}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actlab.cli.options import JSON, Parser, add_command
-from actlab.cli.output import FAILURE, SUCCESS, wrap_sentences
+from actlab.cli.output import FAILURE, SUCCESS, print_json, wrap_sentences
 from actlab.errors import UsageError
 from actlab.files import LEDGER
 
@@ -56,7 +56,7 @@ def show(arguments: argparse.Namespace) -> int:
     with _open(arguments.ledger) as ledger:
         runs, claims = ledger.runs(), ledger.claims()
     if arguments.json:
-        print(json.dumps({"runs": to_json_rows(runs), "claims": to_json_rows(claims)}, allow_nan=False))
+        print_json(arguments, {"runs": to_json_rows(runs), "claims": to_json_rows(claims)})
         return SUCCESS
     lines = ["No runs yet"] if runs.empty else _format_runs(runs)
     sentences = _describe_runs(runs)
@@ -103,7 +103,7 @@ def verify(arguments: argparse.Namespace) -> int:
             if not problems:
                 raise
     if arguments.json:
-        print(json.dumps({"runs": runs, "problems": problems}))
+        print_json(arguments, {"runs": runs, "problems": problems})
     else:
         print("\n".join(wrap_sentences(problems) or [f"{_count(runs or 0)}, no problems"]))
     return FAILURE if problems else SUCCESS
@@ -125,7 +125,10 @@ def export(arguments: argparse.Namespace) -> int:
     write_json(settings, out / "settings.json")
     files = [str(out / name) for name in ("runs.csv", "history.csv", "settings.json")]
     result = {"runs": len(runs), "files": files}
-    print(json.dumps(result) if arguments.json else f"Written: {', '.join(files)}")
+    if arguments.json:
+        print_json(arguments, result)
+    else:
+        print(f"Written: {', '.join(files)}")
     return SUCCESS
 
 
@@ -138,7 +141,7 @@ def merge(arguments: argparse.Namespace) -> int:
     discrepancies = [sentence for _, sentences in merged.values() for sentence in sentences]
     if arguments.json:
         copied = {path: count for path, (count, _) in merged.items()}
-        print(json.dumps({"copied": copied, "discrepancies": discrepancies}))
+        print_json(arguments, {"copied": copied, "discrepancies": discrepancies})
         return FAILURE if discrepancies else SUCCESS
     for path, (count, sentences) in merged.items():
         note = f"; discrepancies: {len(sentences)}" if sentences else ""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from actlab.cli.options import JSON, Parser
-from actlab.cli.output import SUCCESS, WIDTH
+from actlab.cli.output import SUCCESS, WIDTH, print_json
 
 SUMMARY = "list the activations in the catalogue"
 EXAMPLES = ("actlab list", "actlab list | grep tanh", "actlab list --json > catalogue.json")
@@ -27,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
             name: {"module": format_module_call(catalogue[name]), "formula": catalogue[name].formula()}
             for name in sorted(catalogue)
         }
-        print(json.dumps(table))
+        print_json(arguments, table)
         return SUCCESS
     for name in sorted(catalogue):
         line = f"{name:<15} {catalogue[name].formula()}"

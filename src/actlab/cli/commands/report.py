@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from actlab.cli.options import FIGURES, JSON, Parser
@@ -12,6 +11,7 @@ from actlab.cli.output import (
     SUCCESS,
     check_figures,
     check_parent_folder,
+    print_json,
     wrap_sentences,
     write_figures,
 )
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     files = [path, *write_figures(arguments, comparison, arguments.folder)]
     insights = describe_report(comparison)
     if arguments.json:
-        print(json.dumps({"insights": insights, "files": [str(file) for file in files]}))
+        print_json(arguments, {"insights": insights, "files": [str(file) for file in files]})
     else:
         unfinished = insights[:1] if "unfinished" in comparison.about else []
         print("\n".join(wrap_sentences([*unfinished, f"Written: {', '.join(map(str, files))}"])))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import textwrap
 from pathlib import Path
 
 from actlab.cli.options import JSON, Parser
-from actlab.cli.output import SUCCESS, WIDTH
+from actlab.cli.output import SUCCESS, WIDTH, print_json
 from actlab.errors import UsageError, summarize_error
 
 SUMMARY = "show the formula, properties and curve of an activation"
@@ -53,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         write_figure(activation, picture)
     if arguments.json:
         about = {"name": activation.name, **dict(facts), "values": values}
-        print(json.dumps({**about, "picture": picture and str(picture)}))
+        print_json(arguments, {**about, "picture": picture and str(picture)})
         return SUCCESS
     print(textwrap.fill(f"{activation.name}: {get_summary(activation)}", WIDTH) + "\n")
     for label, text in facts:

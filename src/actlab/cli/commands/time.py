@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from actlab.cli.options import ACTIVATION, DEVICE, JSON, Parser
-from actlab.cli.output import SUCCESS
+from actlab.cli.output import SUCCESS, print_json
 from actlab.errors import UsageError
 
 SUMMARY = "measure time and memory, compared with torch.nn"
@@ -49,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.targets, shape=shape, dtype=dtype, device=arguments.device, fuse=arguments.fused
     )
     if arguments.json:
-        print(json.dumps(timings.to_json()))
+        print_json(arguments, timings.to_json())
         return SUCCESS
     about = timings.about
     elements = f"{' x '.join(map(str, shape))} elements"
