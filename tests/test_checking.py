@@ -42,7 +42,7 @@ def test_check_compile_and_export_pass_for_the_catalogue(name):
 # Known faults of PyTorch: the rows that fail, with a part of their messages.
 KNOWN_FAULTS = {
     "GELU()": {
-        "value float32": "-0.0161",
+        "value float32": "f(-5.5) = ",
         "infinities float32": "f(inf) = nan",
         "infinities bfloat16": "f(inf) = nan",
     },
@@ -51,7 +51,11 @@ KNOWN_FAULTS = {
         "finite float32": "f'(-1.99526e+19) = nan, expected 0",
         "finite bfloat16": "nan, expected 0",
     },
-    "Tanhshrink()": {"value float32": "= 0, expected", "value float16": "= 0", "value bfloat16": "= 0"},
+    "Tanhshrink()": {
+        "value float32": "= 0, expected",
+        "value float16": "eps, allowed",
+        "value bfloat16": "eps, allowed",
+    },
     "Mish()": {"second derivative": "= nan, expected 0"},
 }
 SOUND = """ReLU() ReLU6() LeakyReLU() PReLU() RReLU() ELU() CELU() SELU() SiLU() Softplus() Softsign()

@@ -66,21 +66,15 @@ def find_worst(wrong: Tensor, got: Tensor, expected: Tensor) -> tuple[int, ...]:
 
 
 def find_witness(x: Tensor, wrong: Tensor, error: Tensor) -> int:
-    """Return the index of a point that shows an error clearly, among the points that are wrong.
+    """Return the index of the point closest to 1 or -1 that has at least half the largest error.
 
     Args:
         x: Points (n,).
         wrong: Which of them are wrong; at least one.
         error: The size of the error at each; NaN counts as the largest.
-
-    Returns:
-        The index of the point closest to 1 or -1 with at least half the largest error. Points whose size is
-        not between 0.01 and 100 count only if there are no others.
     """
+    error = torch.where(wrong, error.double().nan_to_num(torch.inf), -1.0)
     size = x.double().abs()
-    moderate = wrong & (size >= 0.01) & (size <= 100)
-    among = moderate if moderate.any() else wrong
-    error = torch.where(among, error.double().nan_to_num(torch.inf), -1.0)
     distance = size.clamp_min(torch.finfo(size.dtype).tiny).log().abs()
     return int(torch.where(error >= error.max() / 2, distance, torch.inf).argmin())
 

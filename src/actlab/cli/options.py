@@ -30,8 +30,8 @@ JSON: dict[str, Any] = {"action": "store_true", "help": "print one JSON object i
 
 # These options decide where runs are trained and what is printed and written, not which results come out.
 _NOT_REPRODUCED = {
-    *("run", "parser", "activations", "data", "out", "figures", "json", "verbose", "quiet"),
-    *("jobs", "scheduler", "mlflow"),
+    *("run", "parser", "activations", "data", "out", "figures", "json", "output", "verbose"),
+    *("quiet", "jobs", "scheduler", "mlflow"),
 }
 
 
