@@ -493,9 +493,9 @@ def test_compare_json_is_the_only_standard_output_of_noisy_code(tmp_path, tiny_d
 
 def test_check_json_is_the_only_standard_output_of_noisy_code(tmp_path, tiny_data):
     (tmp_path / "noisy.py").write_text(NOISY)
-    process = actlab("check", "noisy.py:Noisy", "--only", "values", "--json")
+    process = actlab("check", "noisy.py:Noisy", "--only", "value", "--json")
     assert len(json.loads(process.stdout)["reports"]) == 1
-    assert "called" in process.stderr
+    assert "imported" in process.stderr
 
 
 def test_list_json_reports_a_closed_reader():
