@@ -139,6 +139,16 @@ class Configured(nn.Module):
         return self.two(self.act(self.one(x)))
 
 
+class Named(Configured):
+    """Takes only the names that it knows, and has an activation of its own."""
+
+    def __init__(self, hidden_act):
+        if not isinstance(hidden_act, str):
+            raise TypeError("hidden_act must be a string")
+        super().__init__(Config(hidden_act=hidden_act))
+        self.two = nn.Sequential(nn.Tanh(), self.two)
+
+
 class Pair(Base):
     def forward(self, x):
         return super().forward(x), x
@@ -240,6 +250,12 @@ def test_compare_replaces_the_activation_that_a_default_name_selects(dataset):
     network, x = build_network(dataset, Looks, "elu"), torch.from_numpy(dataset.X[:5])
     hidden = F.elu(network.one(x))
     torch.testing.assert_close(network(x), network.two(hidden * torch.sigmoid(hidden)))
+
+
+def test_compare_replaces_the_activation_that_a_required_name_selects(dataset):
+    network, x = build_network(dataset, Named, "tanhshrink"), torch.from_numpy(dataset.X[:5])
+    torch.testing.assert_close(network(x), network.two(F.tanhshrink(network.one(x))))
+    assert isinstance(network.two[0], nn.Tanh)
 
 
 def test_compare_trains_on_the_first_output_of_a_tuple(dataset):

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from skorch import NeuralNetClassifier
 from torch import nn
 
 from actlab import FleetSearchCV, compare
@@ -18,7 +19,7 @@ from actlab.fleet.grouping import group_into_fleets
 from actlab.fleet.run import Optimizer, Run
 from actlab.fleet.trial import ReasonAlone, find_fleet_problem
 from actlab.ledger.ledger import Ledger
-from actlab.models.random_streams import WEIGHTS, seeded_torch
+from actlab.models.random_streams import WEIGHTS, derive_seed, seeded_torch
 from actlab.training.train import TrainSettings, history_frame, make_net, train
 from tests.fleets import Packing
 from tests.searches import CLASSES, FEATURES, ROWS, X, Y, classifier, create_network, one_thread, score_matrix
@@ -335,3 +336,28 @@ def test_fleet_search_warns_once_about_runs_trained_by_skorch(caplog):
     assert record.message.startswith(
         "trained by skorch, one at a time: the network changes the attribute 'steps' of activation1 (Late)"
     )
+
+
+@pytest.mark.parametrize(
+    "make_centre", [lambda: lambda h: h - h.mean(0), lambda: nn.BatchNorm1d(8, track_running_stats=False)]
+)
+def test_compare_evaluates_networks_that_depend_on_the_batch_as_skorch_does(make_centre):
+    class Centred(nn.Module):
+        def __init__(self, activation=nn.ReLU):
+            super().__init__()
+            self.one, self.act, self.two = nn.Linear(FEATURES, 8), activation(), nn.Linear(8, CLASSES)
+            self.centre = make_centre()
+
+        def forward(self, x):
+            return self.two(self.act(self.centre(self.one(x))))
+
+    settings = {"criterion": nn.CrossEntropyLoss, "max_epochs": 2, "batch_size": 16, "lr": 0.05, "verbose": 0}
+    net = NeuralNetClassifier(Centred, **settings)
+    results = compare(["relu"], dataset(), module=net, tune=None, jobs=1).results
+    scores = []
+    for fold, (rows, test) in enumerate(StratifiedKFold(3).split(X, Y)):
+        torch.manual_seed(derive_seed(0, fold, WEIGHTS))
+        fitted = NeuralNetClassifier(Centred, **settings).fit(dataset().X[rows], Y[rows])
+        scores.append(fitted.score(dataset().X[test], Y[test]))
+    assert results["score"].to_list() == scores
+    assert results["reason_alone"].str.contains("depends on the other samples of the batch").all()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import skorch
+from sklearn.pipeline import Pipeline
 
 from actlab.comparison.config import ComparisonConfig, parse_budget
 from actlab.comparison.curves import sample_curves
@@ -242,7 +243,7 @@ def compare(
     until_decided: bool = False,
     budget: int | str | None = None,
     tune: str | Mapping[str, Sequence[Any]] | None = "auto",
-    module: ModuleLike | skorch.NeuralNet | None = None,
+    module: ModuleLike | skorch.NeuralNet | Pipeline | None = None,
     replace: Replaced | None = None,
     scoring: str | Scorer | None = None,
     rope: float | None = None,
@@ -298,7 +299,9 @@ def compare(
             settings with the best validation score are scored on the test samples, and validation samples are
             part of the training samples. None trains the settings as given only.
         module: The network: a module, its class, a function that returns it, ``"package.module:Net"``, or a
-            skorch model, whose own epochs, batch size, learning rate and other settings apply. A network
+            skorch model, whose own epochs, batch size, learning rate and other settings apply. A scikit-learn
+            ``Pipeline`` that ends in a skorch model fits its transformers on the training samples of each
+            fold; they replace the scaling of columns. A network
             with an argument such as ``activation`` or ``act_layer`` receives a module, or a class if it
             calls the argument. In any other network, :func:`actlab.swap` replaces the activation. Arguments
             such as ``num_features``, ``in_features`` and ``input_dim``, or ``num_classes``, ``out_features``

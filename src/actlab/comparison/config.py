@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 import skorch
+from sklearn.pipeline import Pipeline
 
+from actlab.comparison.module_arguments import find_model
+from actlab.comparison.pipeline import split_pipeline
 from actlab.comparison.scoring import Scorer
 from actlab.comparison.user_model import ModuleLike, Replaced
 from actlab.data.dataset import Dataset
@@ -102,7 +105,7 @@ class ComparisonConfig:
     until_decided: bool = False
     budget: int | str | None = None
     tune: str | Mapping[str, Sequence[Any]] | None = "auto"
-    module: ModuleLike | skorch.NeuralNet | None = None
+    module: ModuleLike | skorch.NeuralNet | Pipeline | None = None
     replace: Replaced | None = None
     scoring: str | Scorer | None = None
     rope: float | None = None
@@ -132,6 +135,11 @@ class ComparisonConfig:
             problems.append(f"tune must be 'auto', None or {grid}, got {self.tune!r}")
         problems += self._sequential_problems(len(resolved))
         raise_problems(problems)
+        model = find_model(self.module)
+        if isinstance(model, Pipeline):
+            model, dataset = split_pipeline(model, self.dataset)
+            object.__setattr__(self, "dataset", dataset)
+        object.__setattr__(self, "module", model)
 
     def _sequential_problems(self, activations: int) -> list[str]:
         if not self.until_decided:

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import skorch
+from sklearn.pipeline import Pipeline
 from torch import nn
 
 from actlab.data.dataset import Dataset
@@ -56,6 +58,17 @@ def find_factory(module: Any) -> tuple[Any, list[Any], dict[str, Any]]:
             "a function that returns one, 'package.module:Net', or a skorch model"
         )
     return factory, arguments, keywords
+
+
+def find_model(module: Any) -> Any:
+    """Return the skorch model or pipeline that a text names; anything else is returned as it is."""
+    if isinstance(module, str):
+        name, arguments, keywords = split_spec(module)
+        if is_import_path(name) and not (arguments or keywords):
+            value = import_object("module", name)
+            if isinstance(value, skorch.NeuralNet | Pipeline):
+                return value
+    return module
 
 
 def list_arguments(module: Any) -> tuple[Parameters, bool]:

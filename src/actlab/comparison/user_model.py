@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import warnings
@@ -39,6 +40,7 @@ from actlab.spec import ActivationLike, copy_module
 ModuleLike = str | nn.Module | type[nn.Module] | Callable[..., nn.Module]
 Replaced = str | type[nn.Module]
 
+_USUAL_NAMES = ("relu", "gelu", "silu", "tanh")
 _KINDS = (skorch.NeuralNetClassifier, skorch.NeuralNetBinaryClassifier, skorch.NeuralNetRegressor)
 
 
@@ -129,16 +131,16 @@ def build_with_activation(
     Args:
         module: As in :func:`prepare_net`. An instance is copied, and parts with ``reset_parameters`` are
             reset, since every seed has initial weights of its own.
-        forms: The argument that takes the activation, with its form; empty if no argument does.
-        kind: The activation to replace if no argument takes it.
+        forms: The argument that takes the activation, with its form; empty if no argument does. An argument
+            with the form ``"name"`` gets the name ``kind``.
+        kind: The activation to replace; empty if an argument takes the activation.
         activation: The activation. Its initial weights come from random numbers of its own, so the other
             weights are the same for every activation.
         **options: Arguments of the module.
     """
-    network = build_module(
-        module, {**options, **{name: convert_to_form(activation, form) for name, form in forms.items()}}
-    )
-    if forms:
+    given = {n: kind if form == "name" else convert_to_form(activation, form) for n, form in forms.items()}
+    network = build_module(module, {**options, **given})
+    if not kind:
         return network
     with torch.random.fork_rng(devices=[]):
         return swap(network, {kind: activation}, inplace=True)
@@ -180,9 +182,12 @@ def _find_forms(
     forms, reason = find_working_forms(
         candidates, lambda values: build_module(module, {**options, **values}).eval()(x)
     )
-    required = (one for one in candidates if all(defaults[name] is inspect.Parameter.empty for name in one))
-    if forms := forms or next(required, None):
+    if forms:
         return forms, ""
+    if required := [name for name, default in defaults.items() if default is inspect.Parameter.empty]:
+        kind = _find_selected_kind(lambda text: build_module(module, {**options, required[0]: text}))
+        likely = guess_forms(required[0], inspect.Parameter.empty)[0]
+        return {required[0]: "name" if kind else likely}, kind
     network = build_module(module, options)
     try:
         # The default of an argument, such as "relu", names the activation that it selects.
@@ -192,13 +197,33 @@ def _find_forms(
         raise UsageError(f"{error}; {reason}" if reason else str(error)) from error
 
 
+def _list_kinds(module: nn.Module) -> set[str]:
+    return {place.activation for place in find_activations(module) if place.is_elementwise}
+
+
+def _find_selected_kind(build: Callable[[str], nn.Module]) -> str:
+    """Return the name of an activation that a module has only if it is built with this name; empty for none.
+
+    Replacing it changes what the name selects, and no other activation of the module.
+    """
+    found = {}
+    for name in _USUAL_NAMES:
+        with warnings.catch_warnings(), contextlib.suppress(Exception):  # raised by the user's code
+            warnings.simplefilter("ignore")
+            found[name] = _list_kinds(build(name))
+    selected = (
+        name for name in found if all((name in kinds) == (name == other) for other, kinds in found.items())
+    )
+    return next(selected, "") if len(found) > 1 else ""
+
+
 def _find_kind(module: nn.Module, replace: Replaced | None, named: set[str], name: str) -> Replaced:
     """Return the activation to replace in a module."""
     if replace is not None:
         with torch.random.fork_rng(devices=[]):
             swap(module, {replace: "relu"})  # raises if it has no such activation
         return replace
-    kinds = {place.activation for place in find_activations(module) if place.is_elementwise}
+    kinds = _list_kinds(module)
     if len(likely := kinds if len(kinds) == 1 else named & kinds) == 1:
         return next(iter(likely))
     if not kinds:

@@ -186,7 +186,23 @@ def _find_fleet_problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> st
                 return (
                     f"the network changes {name} when it is called in {mode} mode; a fleet keeps it constant"
                 )
+    if _depends_on_batch(module, x):
+        return (
+            "an output of the network in evaluation mode depends on the other samples of the batch; "
+            "a fleet evaluates larger batches"
+        )
     return ""
+
+
+def _depends_on_batch(module: nn.Module, x: Tensor) -> bool:
+    """Whether the output for a sample depends on the other sample, in evaluation mode."""
+    state, outputs = torch.get_rng_state(), []
+    for batch in (x, x[:1].expand_as(x).clone()):
+        torch.set_rng_state(state)
+        with torch.no_grad():
+            outputs.append(module(batch)[0])
+    first, second = outputs
+    return not torch.allclose(first, second, rtol=1e-4, atol=1e-6, equal_nan=True)
 
 
 def _unused_parameter(run: Run, module: nn.Module, outputs: Tensor, y: Tensor) -> str:

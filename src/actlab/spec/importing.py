@@ -14,6 +14,7 @@ from typing import Any
 from actlab.errors import UsageError, did_you_mean, summarize_error
 
 _loading: set[tuple[int, Path]] = set()  # the files that each thread is importing
+_loaded: dict[tuple[Path, int, int], ModuleType] = {}  # by path, time of change and size of the file
 
 
 class _SelfImportError(UsageError):
@@ -38,6 +39,10 @@ def _load_file(path: Path) -> ModuleType:
         advice = "put the activation into another file, or call actlab under `if __name__ == '__main__':`"
         problem = f"{path.name} imports itself, because it calls actlab when it is imported"
         raise _SelfImportError(f"{problem}; {advice}")
+    stat = path.stat()
+    key = path.resolve(), stat.st_mtime_ns, stat.st_size
+    if (loaded := _loaded.get(key)) is not None and sys.modules.get(loaded.__name__) is loaded:
+        return loaded
     name = path.stem
     while name in sys.modules:  # another module has this name
         name += "_"
@@ -54,6 +59,7 @@ def _load_file(path: Path) -> ModuleType:
         raise
     finally:
         _loading.remove(this)
+    _loaded[key] = module
     return module
 
 
