@@ -39,38 +39,28 @@ OPERATIONS = {
     *("_native_multi_head_attention _transformer_encoder_layer_fwd".split()),
 }
 TORCHVISION = (
-    "alexnet convnext_tiny densenet121 efficientnet_b0 efficientnet_v2_s googlenet inception_v3 maxvit_t "
-    "mnasnet0_5 mobilenet_v2 mobilenet_v3_small regnet_y_400mf resnet18 resnext50_32x4d shufflenet_v2_x0_5 "
-    "squeezenet1_1 swin_t swin_v2_t vgg11 vit_b_32 wide_resnet50_2 fcn_resnet50 lraspp_mobilenet_v3_large "
-    "deeplabv3_mobilenet_v3_large r3d_18 swin3d_t raft_small ssdlite320_mobilenet_v3_large "
+    "alexnet convnext_tiny densenet121 efficientnet_b0 googlenet inception_v3 mnasnet0_5 mobilenet_v2 "
+    "mobilenet_v3_small regnet_y_400mf resnet18 resnext50_32x4d shufflenet_v2_x0_5 squeezenet1_1 swin_t "
+    "swin_v2_t vit_b_32 lraspp_mobilenet_v3_large r3d_18 raft_small ssdlite320_mobilenet_v3_large "
     "fasterrcnn_mobilenet_v3_large_320_fpn"
 ).split()
 TIMM = (
-    "beit_base_patch16_224 halonet26t test_byobnet cait_xxs24_224 coat_tiny convit_tiny test_convnext "
-    "cpubone_nano crossvit_tiny_240 csatv2 cs3darknet_s cspnext_tiny davit_tiny deit_tiny_patch16_224 "
-    "densenet121 dla34 dpn68 edgenext_small efficientformer_l1 efficientformerv2_s0 test_efficientnet "
-    "efficientvim_m1 efficientvit_b0 efficientvit_m0 eva02_tiny_patch14_224 fasternet_s fastvit_s12 "
-    "focalnet_tiny_lrf gcvit_xxtiny ghostnet_050 hardcorenas_a hgnet_tiny hiera_tiny_224 hrnet_w18_small "
-    "iformer_s inception_next_atto inception_v3 lcnetv2_small levit_384_s8 lowformer_b0 test_mambaout "
-    "test_maxvit caformer_s18 gmlp_s16_224 tf_mobilenetv3_large_minimal_100 mobilenetv5_base mobilevit_xxs "
-    "mvitv2_tiny nest_tiny nextvit_small test_nfnet pit_xs_224 pvt_v2_b0 rdnet_tiny regnety_040_sgn "
-    "repghostnet_050 repvit_m1 res2net50d resnest14d test_resnet resnetv2_18 rexnet_100 selecsls42 "
-    "sequencer2d_s skresnet18 legacy_seresnet18 shvit_s1 starnet_s050 swiftformer_xs "
-    "swin_tiny_patch4_window7_224 swinv2_cr_tiny_224 tiny_vit_5m_224 tnt_s_patch16_224 tresnet_m "
-    "twins_svt_small visformer_tiny test_vit vit_tiny_r_s16_p8_224 test_vit_relpos vitamin_small_224 "
-    "volo_d1_224 ese_vovnet19b_slim legacy_xception xception41 xcit_nano_12_p8_224"
+    "halonet26t test_byobnet cait_xxs24_224 convit_tiny test_convnext cpubone_nano cs3darknet_s "
+    "cspnext_tiny davit_tiny deit_tiny_patch16_224 efficientformer_l1 test_efficientnet efficientvim_m1 "
+    "efficientvit_b0 efficientvit_m0 eva02_tiny_patch14_224 fastvit_s12 ghostnet_050 hgnet_tiny "
+    "hiera_tiny_224 inception_next_atto lcnetv2_small test_mambaout test_maxvit caformer_s18 "
+    "gmlp_s16_224 tf_mobilenetv3_large_minimal_100 mobilevit_xxs mvitv2_tiny nest_tiny test_nfnet "
+    "pit_xs_224 pvt_v2_b0 repghostnet_050 repvit_m1 resnest14d test_resnet resnetv2_18 rexnet_100 "
+    "selecsls42 sequencer2d_s skresnet18 legacy_seresnet18 shvit_s1 starnet_s050 swiftformer_xs "
+    "tiny_vit_5m_224 test_vit test_vit_relpos ese_vovnet19b_slim xcit_nano_12_p8_224"
 ).split()
 TRANSFORMERS = (
-    "albert audio-spectrogram-transformer bart beit bert big_bird bigbird_pegasus biogpt bitnet blenderbot "
-    "bloom canine clip_text_model clip_vision_model codegen cohere convbert convnextv2 ctrl deberta "
-    "deberta-v2 deepseek_v3 deit diffllama dinov2 distilbert dpt electra ernie esm falcon_mamba flaubert "
-    "fnet gemma gemma2 gemma3_text glm glm4_moe gpt2 gpt_bigcode gpt_neox gpt_oss gptj granite ibert "
-    "imagegpt jamba layoutlm led llama llama4_text longformer longt5 m2m_100 mamba marian mbart "
-    "megatron-bert mistral mixtral mobilebert mobilenet_v2 modernbert moonshine mpnet mpt mt5 nemotron "
-    "nystromformer olmo2 olmoe openai-gpt opt pegasus persimmon phi phi3 plbart qwen2 qwen2_moe "
-    "qwen3 qwen3_next recurrent_gemma rembert roberta roformer rwkv segformer siglip_vision_model speecht5 "
-    "squeezebert stablelm starcoder2 switch_transformers t5 timesformer vilt visual_bert vit vit_mae whisper "
-    "xglm xlm xlm-roberta xlstm yolos yoso"
+    "albert audio-spectrogram-transformer bart beit bert big_bird bitnet bloom canine clip_text_model "
+    "clip_vision_model convnextv2 deberta deberta-v2 deit dinov2 distilbert electra esm falcon_mamba "
+    "fnet gemma gemma2 glm gpt2 gpt_neox gpt_oss gptj granite jamba llama llama4_text longformer mamba "
+    "mistral mixtral mobilebert mobilenet_v2 modernbert moonshine mpnet mpt nemotron olmo2 opt "
+    "persimmon phi phi3 qwen2 qwen3 qwen3_next recurrent_gemma roberta roformer rwkv segformer "
+    "squeezebert switch_transformers t5 vilt vit whisper xlm yolos"
 ).split()
 # The sizes of the configurations of transformers.
 SMALL: dict[str, Any] = {
@@ -144,7 +134,9 @@ def build_torchvision(name: str) -> tuple[nn.Module, Callable[[nn.Module], Any]]
     model = models.get_model(name, weights=None, **arguments)
     if "raft" in name:
         return model, lambda m: m(*random_inputs((1, 3, 128, 128), (1, 3, 128, 128)))
-    if "rcnn" in name or "ssd" in name:
+    if "ssd" in name:  # without the choice of boxes, which depends on the order of nearly equal scores
+        return model, lambda m: m.head([*m.backbone(*random_inputs((1, 3, 128, 128))).values()])
+    if "rcnn" in name:
         return model, lambda m: m([random_inputs((3, 128, 128))[0]])
     shape = (1, 3, 4, 64, 64) if "3d" in name else (1, 3, 224, 224)
     return model, lambda m: m(*random_inputs(shape))
@@ -202,6 +194,12 @@ def random_inputs(*shapes: tuple[int, ...]) -> list[Tensor]:
     """Return normal inputs of the default dtype, the same ones at each call."""
     generator = torch.Generator().manual_seed(1)
     return [torch.randn(*shape, generator=generator) for shape in shapes]
+
+
+def seeded(run: Callable[[nn.Module], Any], model: nn.Module) -> Any:
+    """Run a model with the same random numbers at each call: some choose patches at random."""
+    torch.manual_seed(2)
+    return run(model)
 
 
 def flatten(output: Any) -> Iterator[Tensor]:
@@ -291,16 +289,16 @@ def run_model(package: str, name: str, dtype: torch.dtype = torch.float64) -> Ro
     for weight in model.eval().parameters():
         if not weight.any():  # the outputs would not depend on the activations
             nn.init.normal_(weight, std=0.02)
-    expected = list(flatten(run(model)))
+    expected = list(flatten(seeded(run, model)))
     places = find_activations(model)
     able = [place for place in places if place.is_elementwise and not place.problem]
     equivalents = {p.path: function for p in able if (function := make_equivalent(p))}
-    output = list(flatten(run(actlab.swap(model, equivalents)))) if equivalents else expected
+    output = list(flatten(seeded(run, actlab.swap(model, equivalents)))) if equivalents else expected
     scale = max(float(tensor.abs().max()) for tensor in expected if tensor.numel())
     differences = [float((a - b).abs().max()) for a, b in zip(output, expected, strict=True) if a.numel()]
     swapped = actlab.swap(model, {place.path: torch.sin for place in able}) if able else model
     recorder = Recorder(swapped)
-    other = list(flatten(recorder.run(lambda: run(swapped))))
+    other = list(flatten(recorder.run(lambda: seeded(run, swapped))))
     changed = [a.shape != b.shape or not torch.equal(a, b) for a, b in zip(other, expected, strict=False)]
     reported = [place for place in places if place not in able]
     return Row(
@@ -372,7 +370,7 @@ def main() -> None:
     rows: dict[str, list[Row]] = {package: [] for package in BUILDERS}
     failed = []
     for package, (_, names) in BUILDERS.items():
-        for name in names if not arguments.only else [n for n in names if n == arguments.only]:
+        for name in [name for name in names if arguments.only in (None, name)]:
             try:
                 try:
                     row = run_model(package, name)

@@ -1,5 +1,6 @@
 import contextlib
 import copy
+import functools
 import importlib
 import random
 import sys
@@ -23,6 +24,7 @@ from tests.swaps import (
     Tanhs,
     list_paths,
     one_thread,
+    pickle_and_load,
     residual,
 )
 
@@ -310,6 +312,49 @@ class Mangled(Helped):
         return self.__body(x) * scale
 
 
+class Inherited(Deciding):
+    def forward(self, x):
+        return super().forward(x)
+
+
+def outside(x, scale=SCALE):
+    if scale == 0:
+        return x
+    return outside(F.relu(x), scale - 1) + middle(x)
+
+
+def middle(x, /):
+    return [F.relu(x) if x.ndim else outside(x)][0] * 2
+
+
+class CallingOutside(Helped):
+    first = staticmethod(outside)
+
+    def forward(self, x):
+        choose = {"middle": middle}.get
+        return self.first(self.fc(x), scale=2) + choose("middle")(x)
+
+
+@functools.wraps(outside)
+def decorated(x):
+    return outside(x)
+
+
+class CallingDecorated(Helped):
+    def forward(self, x):
+        return decorated(self.fc(x))
+
+
+class CallingAnother(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.inner = nn.Linear(4, 4), Helped()
+        self.inner.forward = None
+
+    def forward(self, x):
+        return self.inner.body(self.fc(x))
+
+
 class TanhForRelu(TorchFunctionMode):
     """Replace relu by tanh in all calls of a forward."""
 
@@ -339,6 +384,9 @@ FORWARDS = [
     Making,
     Training,
     Mangled,
+    Inherited,
+    CallingOutside,
+    CallingAnother,
 ]
 
 
@@ -372,29 +420,13 @@ def test_swap_applies_to_recomputed_checkpoints():
     torch.testing.assert_close(gradient, model.fc.weight.grad)
 
 
-class Inherited(Deciding):
-    def forward(self, x):
-        return super().forward(x)
-
-
-def outside(x):
-    x = F.relu(x)
-    return x + 1
-
-
-class CallingOutside(Helped):
-    def forward(self, x):
-        return outside(self.fc(x))
-
-
 class Writing(Helped):
     def forward(self, x):
         return torch.relu(self.fc(x), out=x)
 
 
 REFUSED = {
-    Inherited: "it is in Deciding.forward, not in a method of its class; make it a separate module",
-    CallingOutside: "it is in outside, not in a method of its class; make it a separate module",
+    CallingDecorated: "it is in outside, not in a method of its class; make it a separate module",
     Writing: "it has the argument 'out'; remove it",
 }
 
@@ -421,9 +453,34 @@ def test_find_activations_and_swap_name_the_line_of_a_call():
         (f"forward:{line}", f"F.relu, test_swapping_calls.py:{line}"),
         (f"forward:{line + 2}", f"torch.tanh, test_swapping_calls.py:{line + 2}"),
     ]
-    called = rf"calls torch.tanh \(test_swapping_calls.py:{line + 2}\), which cannot"
-    with pytest.raises(UsageError, match=called):
-        swap(Inherited(), {"tanh": "relu"})
+    line = outside.__code__.co_firstlineno + 3
+    with pytest.raises(UsageError, match=rf"calls F.relu \(test_swapping_calls.py:{line}\), which cannot"):
+        swap(CallingDecorated(), {"relu": "tanh"})
+
+
+def test_find_activations_lists_a_method_of_another_module_once():
+    line = Helped.body.__code__.co_firstlineno + 1
+    assert list_paths(CallingAnother()) == {"relu": [f"inner.body:{line}"]}
+
+
+@pytest.mark.parametrize("model_class", [Inherited, CallingOutside])
+def test_swap_in_functions_outside_of_the_class_can_be_repeated_copied_and_pickled(model_class):
+    model, x = model_class(), torch.full((2, 4), 0.3)
+    first = pickle_and_load(copy.deepcopy(swap(model, {"relu": "sine"})))
+    second = swap(first, {"sine": nn.ReLU})
+    assert "sine" in list_paths(first)
+    assert "relu" not in list_paths(first)
+    assert not torch.equal(first(x), model(x))
+    assert torch.equal(second(x), model(x))
+
+
+def test_swap_replaces_one_call_in_a_function_outside_of_the_class():
+    model, x = CallingOutside(), torch.randn(2, 4)
+    path = f"middle:{middle.__code__.co_firstlineno + 1}"
+    swapped, y = swap(model, {path: torch.sin}), model.fc(x)
+    once = F.relu(F.relu(y)) + 2 * torch.sin(F.relu(y)) + 2 * torch.sin(y)
+    torch.testing.assert_close(swapped(x), once + 2 * torch.sin(x))
+    torch.testing.assert_close(middle(x), 2 * F.relu(x))
 
 
 def test_swap_rejects_a_graph_module():
@@ -442,7 +499,7 @@ def test_find_activations_leaves_modes_and_random_state_unchanged():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("model_class", [Functional, Deciding, Dropping, Mangled])
+@pytest.mark.parametrize("model_class", [Functional, Deciding, Dropping, Mangled, CallingOutside])
 def test_swap_result_compiles_and_exports(model_class):
     model, x = swap(model_class(), {"relu": nn.Mish}).eval(), torch.randn(3, 4)
     whole = model_class is not Deciding
@@ -465,8 +522,8 @@ def test_swap_result_compiles_and_exports(model_class):
         ({"mish": "tanh"}, "swap: nothing in the model matches 'mish'; the model has relu (0); elu (1)"),
         ({nn.ReLU: "tanh", nn.Tanh: "relu"}, "nothing in the model matches Tanh; the model has relu (0)"),
         ({"relu": "tanhh"}, "unknown activation 'tanhh' (did you mean 'tanh'?)"),
-        ({"relu": nn.Threshold}, "swap: the replacement for 'relu': TypeError"),
-        ({"relu": 3}, "swap: the replacement for 'relu' is 3; it must be an activation"),
+        ({"relu": nn.Threshold}, "replacement for 'relu': activation 'Threshold': Threshold.__init__()"),
+        ({"relu": 3}, "swap: the replacement for 'relu': 3 is not an activation; pass a name such as"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("inplace", [False, True])

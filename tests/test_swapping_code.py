@@ -1,5 +1,6 @@
 """swap in forwards with all kinds of code: calls that it replaces, and calls that it rejects."""
 
+import copy
 import functools
 import sys
 import threading
@@ -358,10 +359,13 @@ def test_swap_replaces_a_scripted_activation_in_an_eager_model():
     assert torch.equal(swapped(x), actlab.functional.mish(model[0](x)))
 
 
-def test_swap_works_in_a_compiled_model():
-    model = torch.compile(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), backend="eager")
-    x = torch.randn(2, 4)
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("last", [nn.ReLU(), TryBlock()])
+def test_swap_works_in_a_compiled_model(last, inplace):
+    model = torch.compile(nn.Sequential(nn.Linear(4, 4), copy.deepcopy(last)), backend="eager")
+    x, first = torch.randn(2, 4), model._orig_mod[0]
     before = model(x)
-    swapped = swap(model, {"relu": nn.Tanh})
-    assert torch.equal(swapped(x), torch.tanh(model._orig_mod[0](x)))
-    assert torch.equal(model(x), before)
+    expected = torch.tanh(getattr(last, "fc", nn.Identity())(first(x)))
+    swapped = swap(model, {"relu": nn.Tanh}, inplace=inplace)
+    assert torch.equal(swapped(x), expected)
+    assert torch.equal(model(x), expected if inplace else before)

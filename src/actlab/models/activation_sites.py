@@ -155,7 +155,7 @@ def identify_module(module: nn.Module) -> Kind:
     activation, is_one = _recognise(module)
     if activation is None:
         name = module.original_name if isinstance(module, ScriptModule) else cls.__name__
-        return Kind(None, (name, cls) if is_one else (cls,))
+        return Kind(None, (name, cls) if is_one and not module._modules else (cls,))
     equivalent = getattr(nn, activation.facts.torch_equivalent or "", cls)
     keys = (cls,) if issubclass(cls, equivalent) else (cls, equivalent)
     return Kind(activation, (activation.name, *keys))
@@ -215,12 +215,13 @@ _SOME = torch.arange(len(_X) - 1, 0, -7, device="cpu")[:60].reshape(3, 20)
 
 
 def _may_be_activation(module: nn.Module) -> bool:
-    """Whether a module has no parts and, in every parameter and buffer, at most one number."""
+    """Whether a module has at most one number in each parameter and buffer, and no parts but activations."""
     if type(module).__module__.startswith("torch.nn.") or isinstance(module, FunctionModule):
         return False
     try:
         weights = [*module._parameters.values(), *module._buffers.values()]
-        return not len(module._modules) and all(weight is None or weight.numel() <= 1 for weight in weights)
+        small = all(weight is None or weight.numel() <= 1 for weight in weights)
+        return small and all(part and identify_module(part).activation for part in module._modules.values())
     except Exception:  # a lazy parameter has no size yet
         return False
 

@@ -38,13 +38,18 @@ def prepare_call_replacement(module: nn.Module, activations: Mapping[Call, nn.Mo
     """
     numbered = (f"activation{number}" for number in itertools.count(1))
     names = dict(zip(activations, (n for n in numbered if not hasattr(module, n)), strict=False))
-    sources = dict(getattr(module, _SOURCES, ()))
-    for method in {id(call.method): call.method for call in names}.values():
-        assert method is not None
-        _Rewriter(method, {call.node: (call, name) for call, name in names.items()}).visit(method.tree)
-        sources[method.name] = ast.unparse(method.tree)
+    replaced: dict[Any, tuple[Call | None, str]] = {call.node: (call, name) for call, name in names.items()}
+    method_names = _name_methods(module, [call.method for call in names if call.method])
+    for method, name in method_names.items():
+        if method.is_outside:
+            replaced |= {node: (None, name) for _, node in method.callers}
+    sources = {name: (text, function) for name, text, function in getattr(module, _SOURCES, ())}
+    for method, name in method_names.items():
+        _Rewriter(method, replaced).visit(method.tree)
+        function = method.function if method.is_outside else sources.get(name, (None, None))[1]
+        sources[name] = ast.unparse(method.tree), function
     base: Any = getattr(module, _BASE, type(module))
-    cls = _make_subclass(base, tuple(sources.items()))
+    cls = _make_subclass(base, tuple((name, *source) for name, source in sources.items()))
 
     def replace() -> None:
         for call, name in names.items():
@@ -54,14 +59,38 @@ def prepare_call_replacement(module: nn.Module, activations: Mapping[Call, nn.Mo
     return replace
 
 
-class _Rewriter(ast.NodeTransformer):
-    """Replaces activations by attributes of the module."""
+def _name_methods(module: nn.Module, methods: list[Method]) -> dict[Method, str]:
+    """Return the names of methods in the new class, and of those that call the ones outside of the class."""
+    names: dict[Method, str] = {}
+    todo = [*methods]
+    while todo:
+        method = todo.pop()
+        if method in names:
+            continue
+        if method.is_outside:
+            stem = f"swapped_{method.function.__name__}"
+            free = (stem + "_" * count for count in itertools.count())
+            names[method] = next(n for n in free if not hasattr(module, n) and n not in names.values())
+            todo += [caller for caller, _ in method.callers]
+        else:
+            names[method] = method.name
+    return names
 
-    def __init__(self, method: Method, names: Mapping[Any, tuple[Call, str]]) -> None:
+
+class _Rewriter(ast.NodeTransformer):
+    """Replaces activations, and functions that contain some, by attributes of the module."""
+
+    def __init__(self, method: Method, names: Mapping[Any, tuple[Call | None, str]]) -> None:
         self.names, self.tree = names, method.tree
         self.parents = {child: node for node in ast.walk(method.tree) for child in ast.iter_child_nodes(node)}
-        self.own = ast.Name(method.function.__code__.co_varnames[0])
         arguments = next(node for node in ast.walk(method.tree) if isinstance(node, ast.arguments))
+        if method.is_outside:
+            method.tree.body[0].decorator_list = []  # type: ignore[attr-defined]  # they return the function
+        if method.owner is None:  # a function becomes a method
+            self.own = ast.Name("swapped_self")
+            (arguments.posonlyargs or arguments.args).insert(0, ast.arg(self.own.id))
+        else:
+            self.own = ast.Name(method.function.__code__.co_varnames[0])
         arguments.defaults = [ast.Constant(None) for _ in arguments.defaults]  # taken from the function
         arguments.kw_defaults = [value and ast.Constant(None) for value in arguments.kw_defaults]
 
@@ -70,7 +99,7 @@ class _Rewriter(ast.NodeTransformer):
             return self.generic_visit(node)
         call, name = self.names[node]
         activation = ast.Attribute(self.own, name)
-        if call.argument is None:
+        if call is None or call.argument is None:
             return activation
         argument = self.visit(call.argument)
         if not _is_inplace(call) or self._is_temporary(call.argument):
@@ -118,10 +147,10 @@ def _is_inplace(call: Call) -> bool:
 
 
 @functools.lru_cache(maxsize=256)
-def _make_subclass(base: Any, sources: tuple[tuple[str, str], ...]) -> type:
+def _make_subclass(base: Any, sources: tuple[tuple[str, str, FunctionType | None], ...]) -> type:
     """Return a subclass in which methods have other source, and whose instances pickle."""
     members = {name: getattr(base, name) for name in ("__module__", "__qualname__", "__doc__")}
-    members |= {name: _compile(base, name, source) for name, source in sources}
+    members |= {name: _compile(base, name, source, function) for name, source, function in sources}
     members |= {_BASE: base, _SOURCES: sources, "__reduce_ex__": _reduce}
     return type(base.__name__, (base,), members)
 
@@ -132,14 +161,17 @@ def _reduce(module: Any, protocol: Any) -> tuple[Any, ...]:
     return _make_empty, (base, sources), *base.__reduce_ex__(module, max(2, protocol))[2:]
 
 
-def _make_empty(base: Any, sources: tuple[tuple[str, str], ...]) -> Any:
+def _make_empty(base: Any, sources: tuple[tuple[str, str, FunctionType | None], ...]) -> Any:
     cls: Any = _make_subclass(base, sources)
     return cls.__new__(cls)
 
 
-def _compile(base: type, name: str, source: str) -> Any:
-    """Compile the source of a method, with the globals, closure and defaults of the one that a class has."""
-    old: Any = undecorate(inspect.getattr_static(base, name))
+def _compile(base: type, name: str, source: str, function: FunctionType | None) -> Any:
+    """Compile the source of a method, with the globals, closure and defaults of a function.
+
+    Without a function, it is the one that the class has.
+    """
+    old: Any = function or undecorate(inspect.getattr_static(base, name))
     body: list[Any] = ast.parse(source).body
     factory: Any = ast.parse(f"def make({', '.join(old.__code__.co_freevars)}): pass")
     factory.body[0].body = [*body, ast.Return(ast.Name(getattr(body[0], "name", name)))]

@@ -6,7 +6,8 @@ import ast
 import functools
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -20,7 +21,8 @@ from actlab.models.activation_sites import CALLS, Kind, identify, identify_modul
 _UNKNOWN = object()
 
 
-class Method(NamedTuple):
+@dataclass(eq=False)
+class Method:
     """A Python function that runs when a module is called.
 
     Attributes:
@@ -29,6 +31,9 @@ class Method(NamedTuple):
         owner: The object whose method it is; None for a function that is not a method.
         tree: Its parsed source.
         offset: The difference between lines of its file and lines of the tree.
+        callers: The methods that name it, each with the expression in its tree; None for the expression if it
+            has another value, such as the function with a decorator.
+        is_outside: Whether it is a function or an overridden method, which a replacement must copy.
     """
 
     function: FunctionType
@@ -36,6 +41,8 @@ class Method(NamedTuple):
     owner: Any
     tree: ast.Module
     offset: int
+    callers: list[tuple[Method, ast.expr | None]] = field(default_factory=list)
+    is_outside: bool = False
 
 
 class Call(NamedTuple):
@@ -60,30 +67,71 @@ class Call(NamedTuple):
     argument: ast.expr | None = None
 
 
-def find_activation_calls(module: nn.Module) -> list[Call]:
-    """Return the activations that the forward of a module calls, in the order of its source.
+def find_activation_calls(model: nn.Module) -> dict[nn.Module, list[Call]]:
+    """Return the activations that the forward of each module calls, in the order of its source.
 
-    Python functions that the forward names are read too, except those of torch. Code is read, not run. Code
-    without source, such as a function written in C, is skipped.
+    Python functions that the forward names are read too, except those of torch; a method of another module
+    counts as part of that module. Code is read, not run. Code without source, such as a function written in
+    C, is skipped.
+    """
+    entries = {module: ["forward", "__call__"] for module in model.modules()}
+    calls = {}
+    todo = [*entries]
+    while todo:
+        module = todo.pop(0)
+        calls[module], others = _find_calls(module, entries)
+        for owner, name in others:
+            if name not in entries[owner]:
+                entries[owner].append(name)
+                todo.append(owner)
+    return calls
+
+
+def _find_calls(
+    module: nn.Module, entries: Mapping[nn.Module, list[str]]
+) -> tuple[list[Call], list[tuple[nn.Module, str]]]:
+    """Return the calls in a module's methods, and the methods of other modules that these name.
+
+    Args:
+        module: The module.
+        entries: The names of methods from where to read, by module.
     """
     if isinstance(module, fx.GraphModule | torch.jit.ScriptModule):
-        return _find_calls_in_generated_code(module)
+        return _find_calls_in_generated_code(module), []
     if identify_module(module).activation or type(module).__module__.startswith("torch."):
-        return []
-    names = ("forward", "__call__")
+        return [], []
+    names = entries[module]
     own = {name: _try(lambda: undecorate(_get_attribute(module, name))) for name in names}  # noqa: B023
-    todo = [(function, name, module) for name, function in own.items() if isinstance(function, FunctionType)]
+    todo: list[tuple[FunctionType, str, Any, tuple[Method, ast.expr | None] | None]] = [
+        (function, name, module, None) for name, function in own.items() if isinstance(function, FunctionType)
+    ]
     calls: list[Call] = []
-    read = set()
+    others: list[tuple[nn.Module, str]] = []
+    methods: dict[FunctionType, Method | None] = {}
     while todo:
-        function, name, owner = todo.pop(0)
-        if function not in read:
-            read.add(function)
-            if (method := _parse(function, name, owner)) is not None:
-                reader = _Reader(method, _find_problem(module, method))
+        function, name, owner, caller = todo.pop(0)
+        if issubclass(type(owner), nn.Module) and owner is not module and owner in entries:
+            others.append((owner, name))
+            continue
+        if function not in methods:
+            methods[function] = _parse(function, name, owner)
+            if (method := methods[function]) is not None:
+                reader = _Reader(method)
                 calls += reader.calls
                 todo += reader.functions
-    return calls
+        if (method := methods[function]) is not None and caller is not None:
+            method.callers.append(caller)
+    problems = {method: _find_problem(module, method) for method in methods.values() if method}
+    while inherited := {
+        method: problems[caller]
+        for method, problem in problems.items()
+        if method.is_outside and not problem
+        for caller, _ in method.callers
+        if problems[caller]
+    }:
+        problems |= inherited
+    calls = [call._replace(problem=call.problem or problems[call.method]) for call in calls if call.method]
+    return calls, others
 
 
 def _find_calls_in_generated_code(module: Any) -> list[Call]:
@@ -98,17 +146,26 @@ def _find_calls_in_generated_code(module: Any) -> list[Call]:
 
 
 def _find_problem(module: nn.Module, method: Method) -> str:
-    """Return why the source of a function cannot be replaced in a module."""
-    own = inspect.getattr_static(type(module), method.name, None) if method.owner is module else None
-    if method.owner is module and method.name in vars(module):
+    """Return why the source of a function cannot be replaced in a module; mark what is outside its class."""
+    is_method = method.owner is module
+    own = inspect.getattr_static(type(module), method.name, None) if is_method else None
+    is_own = own is not None and undecorate(own) is method.function
+    method.is_outside = not is_own
+    if is_method and method.name in vars(module):
         problem = f"{method.name} is an attribute of the module, not a method of its class"
-    elif own is None or undecorate(own) is not method.function:
-        problem = f"it is in {method.function.__qualname__}, not in a method of its class"
-    elif not method.function.__code__.co_argcount:
+    elif is_method and not method.function.__code__.co_argcount:
         problem = f"{method.name} does not name its first argument"
-    else:
+    elif is_own or ((is_method or method.owner is None) and _can_be_copied(method)):
         return ""
+    else:
+        problem = f"it is in {method.function.__qualname__}, not in a method of its class"
     return f"{problem}; make it a separate module"
+
+
+def _can_be_copied(method: Method) -> bool:
+    """Whether all callers can call a copy of a function instead."""
+    is_definition = isinstance(method.tree.body[0], ast.FunctionDef | ast.AsyncFunctionDef)
+    return is_definition and bool(method.callers) and all(node is not None for _, node in method.callers)
 
 
 def undecorate(value: Any) -> Any:
@@ -179,10 +236,10 @@ def _get_attribute(value: Any, name: str) -> Any:
 class _Reader(ast.NodeVisitor):
     """Collects the activations in the source of one function, and the other functions that it names."""
 
-    def __init__(self, method: Method, problem: str) -> None:
-        self.method, self.problem, self.scope = method, problem, _build_scope(method)
+    def __init__(self, method: Method) -> None:
+        self.method, self.scope = method, _build_scope(method)
         self.calls: list[Call] = []
-        self.functions: list[tuple[FunctionType, str, Any]] = []
+        self.functions: list[tuple[FunctionType, str, Any, tuple[Method, ast.expr | None]]] = []
         definition = method.tree.body[0]
         for node in getattr(definition, "body", [definition]):  # without decorators and defaults
             self.visit(node)
@@ -218,7 +275,9 @@ class _Reader(ast.NodeVisitor):
             return
         function = _try(lambda: undecorate(value))
         if isinstance(function, FunctionType):
-            self.functions.append((function, name, getattr(value, "__self__", None)))
+            is_same = getattr(value, "__func__", value) is function
+            caller = self.method, node if is_same else None
+            self.functions.append((function, name, getattr(value, "__self__", None), caller))
         self.generic_visit(node)
 
     def _add(self, node: ast.expr, kind: Kind, argument: ast.expr | None = None) -> None:
@@ -228,7 +287,7 @@ class _Reader(ast.NodeVisitor):
         keywords = node.keywords if isinstance(node, ast.Call) else []
         problem = "it has the argument 'out'; remove it" if any(k.arg == "out" for k in keywords) else ""
         name = f"{code.co_name}:{line}"
-        self.calls.append(Call(kind, name, where, self.problem or problem, self.method, node, argument))
+        self.calls.append(Call(kind, name, where, problem, self.method, node, argument))
 
     def _is_module_attribute(self, node: ast.expr) -> bool:
         """Whether an expression is an attribute of a module, which is replaced where it is."""

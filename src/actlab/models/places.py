@@ -104,7 +104,7 @@ def find_places(model: nn.Module) -> list[Place]:
         if isinstance(site.value, nn.Module):
             parents[site.path] = (*above, site.value)
             inner |= {site.path} if place.is_elementwise else set()
-    calls = {module: find_activation_calls(module) for module in model.modules()}
+    calls = find_activation_calls(model)
     for path, modules in parents.items():
         is_inner = path in inner or _is_below(path, inner)
         for call in calls[modules[-1]]:

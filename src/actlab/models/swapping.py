@@ -33,10 +33,11 @@ def swap(
     A call in the source of a forward, such as ``F.relu(self.fc(x))``, becomes
     ``self.activation1(self.fc(x))``. The module gets a subclass of its class with this source and keeps its
     methods, hooks and the names of its weights. It can be copied, pickled, compiled and exported like the
-    original. A call in a loop becomes one module. The other arguments of the call are dropped. The code
-    inside layers of torch such as ``nn.LSTM`` is not changed. Functions that a forward receives as arguments
-    or iterates over are not replaced. :func:`actlab.models.find_activations` takes the same arguments and
-    lists what is replaced, what is not, and why.
+    original. Functions that the forward calls become methods of the subclass. A call in a loop becomes one
+    module. The other arguments of the call are dropped. The code inside layers of torch such as ``nn.LSTM``
+    is not changed. Functions that a forward receives as arguments or iterates over are not replaced.
+    :func:`actlab.models.find_activations` takes the same arguments and lists what is replaced, what is not,
+    and why.
 
     Args:
         model: Any module.
@@ -60,9 +61,8 @@ def swap(
 
     Raises:
         UsageError: An argument is wrong, a key, ``only`` or ``except_`` matches nothing, the model cannot be
-            copied, or a call cannot be replaced: it is in a function outside of the module's class, in a
-            method called by ``super()``, or in code that torch generated. In this case the model is not
-            changed.
+            copied, or a call cannot be replaced: it is in a decorated function outside of the module's
+            class, or in code that torch generated. In this case the model is not changed.
 
     Examples:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))

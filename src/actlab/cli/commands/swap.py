@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from actlab.cli.options import ACTIVATION, JSON, MODEL, Parser, load_model
-from actlab.cli.output import SUCCESS
+from actlab.cli.output import SUCCESS, print_json
 from actlab.errors import UsageError
 
 SUMMARY = "list the activations of a model, and what a swap replaces"
@@ -45,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     replaced = sum(bool(place.replacement) for place in places)
     if arguments.json:
-        print(json.dumps({"model": arguments.model, "places": places.to_json()}))
+        print_json(arguments, {"model": arguments.model, "places": places.to_json()})
         return SUCCESS
     summary = f"{len(places)} places" + f", {replaced} replaced" * (not arguments.list)
     print(f"{places}\n\n{summary}" if places else "no activations")
