@@ -181,7 +181,7 @@ def test_make_train_settings_reject_invalid_values(settings, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("digits",), "dataset must be a Dataset, got a str"),
+        (({"X": [1, 2]},), "cannot load data of type dict; pass a name, a file, a DataFrame and its target"),
         ((make_dataset(), "relu", {"epochs": 1}), "settings must be a TrainSettings, got a dict"),
     ],
 )

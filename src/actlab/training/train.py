@@ -403,9 +403,8 @@ def plan_training(
         UsageError: As :func:`train`; the message names all problems.
     """
     settings = settings or TrainSettings()
-    for name, value, kind in (("dataset", dataset, Dataset), ("settings", settings, TrainSettings)):
-        if not isinstance(value, kind):
-            raise UsageError(f"{name} must be a {kind.__name__}, got a {type(value).__name__}")
+    if not isinstance(settings, TrainSettings):
+        raise UsageError(f"settings must be a TrainSettings, got a {type(settings).__name__}")
     problems = [find_holdout_problem(dataset.y)]
     try:
         activation = resolve(activation)
