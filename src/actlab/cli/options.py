@@ -100,8 +100,11 @@ def add_command(
     return parser
 
 
-def add_data_options(parser: Parser, **source: Any) -> None:
-    """Add the options that select the data; ``source`` configures ``--data`` itself."""
+def add_data_options(parser: Parser, **source: Any) -> Callable[..., argparse.Action]:
+    """Add the options that select the data; return the function that adds more options to their group.
+
+    ``source`` configures ``--data`` itself.
+    """
     add = parser.add_argument_group("data").add_argument
     add("--data", metavar="NAME|PATH", **source)
     add("--data-dir", metavar="DIR", help="folder with the dataset files (default: download them)")
@@ -113,6 +116,7 @@ def add_data_options(parser: Parser, **source: Any) -> None:
     add("--channels", choices=("first", "last"), metavar="AXIS", help=axis)
     scale = "scale of the features: columns, common or none (default: columns for tables, common for images)"
     add("--scale", choices=("columns", "common", "none"), metavar="S", help=scale)
+    return add
 
 
 def add_training_options(parser: Parser) -> Callable[..., argparse.Action]:
@@ -176,13 +180,17 @@ def _parse_epochs(text: str) -> int | str:
 def load_dataset(
     arguments: argparse.Namespace,
     source: str,
+    more: Sequence[str] = (),
     *,
     only: Sequence[str] = ("data_dir", "target", "regression", "channels", "scale"),
 ) -> Dataset:
-    """Load a dataset with the data options of ``train`` and ``compare``, or with some of them ``only``."""
+    """Load a dataset with the data options of ``train`` and ``compare``, or with some of them ``only``.
+
+    ``more`` are the data options that only ``compare`` has.
+    """
     from actlab.data.load import load_data
 
-    options = {name: getattr(arguments, name) for name in only}
+    options = {name: getattr(arguments, name) for name in (*only, *more)}
     if len(target := options.get("target") or []) == 1:
         options["target"] = target[0]
     return load_data(source, **options)

@@ -107,11 +107,14 @@ class Comparison:
         curves: For your own activations, one row per ``activation`` and point: ``x``, ``f``, ``f1`` and
             ``f2``, the function and its derivatives before training.
         about: Settings and environment: ``data``, ``fingerprint``, ``preprocessing`` (how a table was
-            encoded), ``metric``, ``region`` (half its width), ``region_is``, ``folds``, ``seeds``, ``level``,
-            ``trained`` (the number of runs),
-            ``sequential_test`` (number of ``interim_analyses``, its ``stop_reason``, and the activations that
-            were ``dropped``), ``settings``, ``net``, versions, ``processor``, ``date``, ``command``, and
-            ``specs`` (by name, the spec of each activation with another name; None for a Python object).
+            encoded), ``metric``, ``region`` (half its width), ``region_is``, ``folds``, ``split`` (the kind
+            of folds, or ``test set``), ``test`` (of a fixed test set: its ``name``, the numbers of
+            ``samples`` and ``training_samples``, its ``missing_labels``, and whether the score
+            ``has_outcomes``, so that intervals include the variance of test samples), ``seeds``, ``level``,
+            ``trained`` (the number of runs), ``sequential_test`` (number of ``interim_analyses``, its
+            ``stop_reason``, and the activations that were ``dropped``), ``settings``, ``net``, versions,
+            ``processor``, ``date``, ``command``, and ``specs`` (by name, the spec of each activation with
+            another name; None for a Python object).
         as_given: With tuned values, the comparison with the settings as given, without diagnostics,
             parameters and curves; else None.
     """
@@ -238,8 +241,11 @@ def compare(
     target: Any = None,
     regression: bool = False,
     scale: str | None = None,
-    folds: int = 3,
-    seeds: int = 1,
+    test: Any = None,
+    groups: Any = None,
+    folds: int | None = None,
+    split: str | None = None,
+    seeds: int | None = None,
     until_decided: bool = False,
     budget: int | str | None = None,
     tune: str | Mapping[str, Sequence[Any]] | None = "auto",
@@ -285,8 +291,15 @@ def compare(
         target: For tables: the name of the target column; for a regression also a list of names.
         regression: For data that are not named: whether the targets are numbers, not classes.
         scale: ``"columns"``, ``"common"`` or ``"none"``, as for :func:`~actlab.load_data`.
-        folds: Number of folds, stratified by class.
-        seeds: Number of seeds; each seed trains all folds.
+        test: A fixed test set instead of folds, as for :func:`~actlab.load_data`. All models are trained on
+            samples of ``data`` and scored on the test set.
+        groups: The group of each sample, or its column, as for :func:`~actlab.load_data`.
+        folds: Number of folds (default: 3).
+        split: How samples are split into folds: ``"stratified"`` by class (default for classes),
+            ``"random"`` (default for a regression), ``"group"`` so that all samples of a group are in one
+            fold (default for data with groups), or ``"time"`` to test on samples that come after the
+            training samples. Validation samples of groups and over time are held out in the same way.
+        seeds: Number of seeds; each seed trains all folds (default: 1, or 3 with a fixed test set).
         until_decided: Whether to add seeds in rounds, up to 32, for activations in an undecided pair; see
             :class:`actlab.stats.SequentialTest`.
         budget: Limit of ``until_decided``: a number of runs, or minutes such as ``"20m"``.
@@ -353,7 +366,7 @@ def compare(
     """
     config = ComparisonConfig(
         activations=activations,
-        dataset=load_data(data, target=target, regression=regression, scale=scale),
+        dataset=load_data(data, target=target, regression=regression, scale=scale, test=test, groups=groups),
         settings=TrainSettings(
             epochs=epochs,
             batch_size=batch_size,
@@ -371,6 +384,7 @@ def compare(
             init=init,
         ),
         folds=folds,
+        split=split,
         seeds=seeds,
         until_decided=until_decided,
         budget=budget,
@@ -409,7 +423,7 @@ def run_comparison(
             if config.until_decided:
                 test, region = _train_until_decided(plan, runner, about, verbose)
             else:
-                train_planned(plan, runner, config.names, range(config.seeds), about)
+                train_planned(plan, runner, config.names, range(config.num_seeds), about)
                 test, region = None, _choose_region(plan, runner.runs)
             comparison = _make_comparison(plan, runner, region, test, about)
             runner.end()
@@ -454,7 +468,7 @@ def _choose_region(plan: ComparisonPlan, runs: Sequence[Finished]) -> tuple[floa
     if plan.config.rope is not None:
         return plan.config.rope, "as given"
     best = select_best(runs, plan.config.names, plan.candidates)
-    return plan.scoring.choose_region([run.score for run in best])
+    return plan.scoring.choose_region([run.score for run in best], plan.count_test_samples())
 
 
 def _make_comparison(
@@ -474,7 +488,7 @@ def _make_comparison(
         "region_is": region[1],
         "points": plan.scoring.are_shares([run.score for run in best]),
         "level": test.level if test else LEVEL,
-        "seeds": test.seeds if test else config.seeds,
+        "seeds": test.seeds if test else config.num_seeds,
     }
     as_given = None
     if len(plan.candidates) > 1:

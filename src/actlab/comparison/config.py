@@ -9,19 +9,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from typing import Any
 
-import numpy as np
 import skorch
 from sklearn.pipeline import Pipeline
 
 from actlab.comparison.module_arguments import find_model
 from actlab.comparison.pipeline import split_pipeline
 from actlab.comparison.scoring import Scorer
+from actlab.comparison.splits import (
+    DEFAULT_FOLDS,
+    DEFAULT_TEST_SEEDS,
+    TEST_SET,
+    choose_split,
+    find_split_problems,
+    has_same_splits,
+)
 from actlab.comparison.user_model import ModuleLike, Replaced
 from actlab.data.dataset import Dataset
 from actlab.errors import UsageError, raise_problems
 from actlab.spec import ActivationLike, ResolvedActivation, resolve_all
 from actlab.training.train import TrainSettings, find_integer_problem
-from actlab.training.validation_split import find_holdout_problem
 
 _MINUTES = re.compile(r"(\d+(?:\.\d+)?)m")
 
@@ -100,8 +106,9 @@ class ComparisonConfig:
     resolved: tuple[ResolvedActivation, ...] = field(init=False)
     dataset: Dataset
     settings: TrainSettings = field(default_factory=TrainSettings)
-    folds: int = 3
-    seeds: int = 1
+    folds: int | None = None
+    seeds: int | None = None
+    split: str | None = None
     until_decided: bool = False
     budget: int | str | None = None
     tune: str | Mapping[str, Sequence[Any]] | None = "auto"
@@ -120,8 +127,9 @@ class ComparisonConfig:
         except UsageError as error:
             problems.append(str(error))
         object.__setattr__(self, "resolved", resolved)
-        problems.append(_find_folds_problem(self.dataset, self.folds))
-        problems.append(find_integer_problem("seeds", self.seeds, 1))
+        problems += find_split_problems(self.dataset, self.split, self.folds)
+        if self.seeds is not None:
+            problems.append(find_integer_problem("seeds", self.seeds, 1))
         if self.jobs is not None:
             problems.append(find_integer_problem("jobs", self.jobs, 1))
         if self.rope is not None and not (
@@ -149,7 +157,7 @@ class ComparisonConfig:
                 f"budget={self.budget!r} needs until_decided; for a fixed number of runs, set seeds instead"
             ]
         problems = []
-        if self.seeds != 1:
+        if self.seeds not in (None, 1):
             problems.append(f"until_decided chooses the number of seeds, got seeds={self.seeds}: omit seeds")
         if activations == 1:
             problems.append("until_decided needs two activations, got 1: there are no pairs to decide")
@@ -165,24 +173,21 @@ class ComparisonConfig:
         return [activation.name for activation in self.resolved]
 
     @functools.cached_property
+    def split_kind(self) -> str:
+        """Return the kind of split, as :func:`~actlab.comparison.splits.choose_split`."""
+        return choose_split(self.dataset, self.split)
+
+    @functools.cached_property
+    def num_folds(self) -> int:
+        """Return the number of folds of a seed; 1 with a fixed test set."""
+        return 1 if self.split_kind == TEST_SET else self.folds or DEFAULT_FOLDS
+
+    @functools.cached_property
+    def num_seeds(self) -> int:
+        """Return the number of seeds without ``until_decided``."""
+        return self.seeds or (DEFAULT_TEST_SEEDS if self.split_kind == TEST_SET else 1)
+
+    @functools.cached_property
     def shuffled(self) -> bool:
-        """Whether the samples are shuffled before they are split, as for several seeds."""
-        return self.until_decided or self.seeds > 1
-
-
-def _find_folds_problem(dataset: Dataset, folds: int) -> str:
-    if problem := find_integer_problem("folds", folds, 2):
-        return f"{problem}: with one fold there is no test set" if folds == 1 else problem
-    if dataset.is_regression:
-        if folds > len(dataset.y):
-            return f"folds must be <= {len(dataset.y)}, the number of samples of {dataset.name}, got {folds}"
-        return find_holdout_problem(dataset.y, folds)
-    counts = np.bincount(dataset.y)
-    smallest = int(counts.argmin())
-    if folds <= counts[smallest]:
-        return find_holdout_problem(dataset.y, folds)
-    samples = f"{counts[smallest]} sample{'s' * bool(counts[smallest] > 1)}"
-    many = len(counts) > len(dataset.y) / 5  # labels of every fifth sample differ: they are hardly classes
-    hint = "; to predict numbers, set regression=True (--regression)" * many
-    smallest_class = f"the smallest class of {dataset.name}, {dataset.classes[smallest]!r}, has {samples}"
-    return f"folds must be <= {counts[smallest]}, got {folds}: {smallest_class}{hint}"
+        """Whether samples or groups are shuffled before they are split, as for several seeds."""
+        return (self.until_decided or self.num_seeds > 1) and not has_same_splits(self.split_kind)

@@ -13,7 +13,6 @@ import numpy as np
 import skorch
 import torch
 from sklearn.base import clone
-from sklearn.model_selection import KFold, StratifiedKFold
 from torch import nn
 
 from actlab.comparison.config import ComparisonConfig, parse_budget
@@ -21,6 +20,7 @@ from actlab.comparison.fold_features import FoldFeatures
 from actlab.comparison.runs import PlannedRun
 from actlab.comparison.scoring import Scoring
 from actlab.comparison.search_space import Candidate, list_auto_candidates, list_grid_candidates
+from actlab.comparison.splits import TEST_SET, Folds, make_folds
 from actlab.comparison.user_model import prepare_net
 from actlab.data.dataset import Dataset
 from actlab.errors import UsageError, raise_problems
@@ -31,7 +31,7 @@ from actlab.models.random_streams import SPLIT, derive_seed
 from actlab.models.trained_parameters import find_trained_activations
 from actlab.stats.sequential import ANALYSES
 from actlab.training.train import find_device_problem, find_integer_problem, make_net, try_forward
-from actlab.training.validation_split import split_validation
+from actlab.training.validation_split import make_given_split, split_validation
 
 SCREENING = 12  # candidates train for a twelfth of the epochs
 COMPLETED = 2  # candidates that each run trains to the end
@@ -73,7 +73,7 @@ class ComparisonPlan:
         first_round = self.count_runs(len(config.names), ANALYSES[0])
         if config.until_decided and first_round > parse_budget(config.budget).runs:
             size = f"{first_round} runs, the size of the first round"
-            cost = self.count_runs(1, 1) // config.folds
+            cost = self.count_runs(1, 1) // config.num_folds
             tuned = f"; a tuned run counts as {cost}" * (cost > 1)
             raise UsageError(f"budget must be >= {size}{tuned}, got {config.budget}")
         y = self.dataset.y
@@ -81,7 +81,10 @@ class ComparisonPlan:
             y = y.astype(np.float32)
         self.features = FoldFeatures(self.dataset, y)
         self.scoring = Scoring(config.scoring, self.features)
-        self._folds: dict[int, list[tuple[Rows, Rows]]] = {}
+        is_alone = config.num_seeds == 1 and not config.until_decided
+        if config.split_kind == TEST_SET and is_alone and len(config.names) > 1:
+            self.scoring.require_outcomes()
+        self._folds: dict[int, Folds] = {}
         self._splits_with_features = 0
         self._makers: list[Any] = []  # runs with one maker train together
         self._validation_splits: dict[tuple[int, int, int], tuple[Rows, Rows | None]] = {}
@@ -93,17 +96,17 @@ class ComparisonPlan:
         if isinstance(template, str) or self.scoring.needs_weights(template):
             self.scoring.check(net, self._locate_fold(int(config.shuffled), 0)[1])
 
-    def make_folds(self, split: int) -> list[tuple[Rows, Rows]]:
+    def make_folds(self, split: int) -> Folds:
         """Return the indices of training samples (n,) and of test samples (m,) of each fold."""
         if split not in self._folds:
-            dataset = self.config.dataset
-            kind = KFold if dataset.is_regression else StratifiedKFold
-            options: dict[str, Any] = {}
-            if split:
-                start = derive_seed(self.config.settings.seed + 2 * (split - 1), 0, SPLIT) % 2**32
-                options = {"shuffle": True, "random_state": start}
-            self._folds[split] = list(kind(self.config.folds, **options).split(dataset.X, dataset.y))
+            config = self.config
+            state = derive_seed(config.settings.seed + 2 * (split - 1), 0, SPLIT) % 2**32 if split else None
+            self._folds[split] = make_folds(config.dataset, config.split_kind, config.num_folds, state)
         return self._folds[split]
+
+    def count_test_samples(self) -> int:
+        """Return the number of test samples of a seed, in all folds."""
+        return sum(len(test) for _, test in self.make_folds(int(self.config.shuffled)))
 
     def _locate_fold(self, split: int, fold: int) -> tuple[Rows, Rows]:
         """Return the training samples and the test samples of a fold, as indices of :attr:`features`."""
@@ -111,7 +114,7 @@ class ComparisonPlan:
         for number in range(first + self._splits_with_features, split + 1):
             self.features.add_folds(self.make_folds(number))
             self._splits_with_features += 1
-        block = (split - first) * self.config.folds + fold
+        block = (split - first) * self.config.num_folds + fold
         rows, test = (self.features.locate(part, block) for part in self.make_folds(split)[fold])
         return rows, test
 
@@ -122,7 +125,7 @@ class ComparisonPlan:
             cost = math.ceil(
                 1 + COMPLETED + (self.grid_size - 1) * self.screening_epochs / self.net.max_epochs
             )
-        return activations * seeds * self.config.folds * cost
+        return activations * seeds * self.config.num_folds * cost
 
     def add_candidate(self, values: Candidate) -> int:
         """Add a combination of values unless it is known; return its index."""
@@ -152,7 +155,7 @@ class ComparisonPlan:
             names: The names of the activations.
             seeds: The seeds, counted from the first seed of the comparison.
         """
-        each = itertools.product(names, seeds, range(self.config.folds), range(len(self.candidates)))
+        each = itertools.product(names, seeds, range(self.config.num_folds), range(len(self.candidates)))
         return [self.run(*labels) for labels in each]
 
     def run(self, name: str, seed: int, fold: int, candidate: int, epochs: int = 0) -> PlannedRun:
@@ -198,6 +201,7 @@ class ComparisonPlan:
         own = self.config.settings.seed + seed
         values = self.candidates[candidate]
         init = values.get("init", self.config.settings.init)
+        net = self._set_split(net, rows, own, fold)
         labels = (name, split, fold, own, values, False, restored_by, net, rows, test)
         if isinstance(template, str):
             return PlannedRun(*labels, None, init, template)
@@ -208,6 +212,15 @@ class ComparisonPlan:
         train, valid = self._validation_splits[key]
         parts: dict[str, Any] = {"rows": train, "valid": valid, "test": test, "seed": own, "fold": fold}
         return PlannedRun(*labels, dataclasses.replace(template, **parts, init=init), init)
+
+    def _set_split(self, net: skorch.NeuralNet, rows: Rows, seed: int, fold: int) -> skorch.NeuralNet:
+        """Return a model that holds out whole groups, or the last samples; unchanged for other splits."""
+        groups, kind = self.config.dataset.groups, self.config.split_kind
+        if groups is None and kind != "time":
+            return net
+        of_rows = None if groups is None else groups[rows % self.features.samples]
+        split = make_given_split(net, self.features.y[rows], of_rows, seed, fold)
+        return clone(net).set_params(train_split=split) if split else net
 
     def _make_nets(self) -> dict[str, tuple[skorch.NeuralNet, Any]]:
         """Return for each activation the model with the settings as given, and what builds its module."""

@@ -17,7 +17,7 @@ from actlab.comparison.runs import FinishedRun, PlannedRun, RunLabels
 from actlab.errors import summarize_error
 from actlab.execution.progress import format_stage, show_progress
 from actlab.execution.scheduler import choose_executor, iterate_results
-from actlab.fleet.run import Result
+from actlab.fleet.run import Outcomes, Result
 from actlab.fleet.skorch_training import fit_with_skorch, list_epochs
 from actlab.ledger.session import LedgerLike, LedgerSession, open_ledger, open_session
 from actlab.models.trained_parameters import read_trained_parameters
@@ -136,37 +136,41 @@ class Runner:
             print(f"actlab: {message}", file=sys.stderr)
 
     def _score(self, planned: PlannedRun, result: Result, key: str) -> None:
-        score = math.nan
+        score, outcomes = math.nan, None
         # A diverged network predicts one class, which is no result of an activation.
         if not (result.failure or planned.screening):
             try:
-                score = self.plan.scoring.score(planned, result)
+                score, outcomes = self.plan.scoring.score(planned, result)
             except Exception as error:  # the user's scorer may raise anything
                 result.failure = f"scoring failed: {summarize_error(error)}"
-        self._add(planned, result, score, key)
+        self._add(planned, result, score, outcomes, key)
 
     def _train_alone(self, planned: PlannedRun) -> None:
         """Train a run with skorch that no fleet can train."""
         data, scoring = self.plan.features, self.plan.scoring
         net, result = clone(planned.net), Result(how="skorch", reason_alone=planned.reason_alone)
-        score = math.nan
+        score, outcomes = math.nan, None
         try:
             X, y = data.X[planned.rows], data.y[planned.rows]
             fit_with_skorch(net, X, y, planned.seed, planned.fold, result, init=planned.init)
             module = net.module_
             paths = self.plan.find_activations(planned.activation, lambda: module)
             result.parameters = read_trained_parameters(module, paths, module.state_dict())
-            score = math.nan if planned.screening else scoring.score_net(net, planned.test)
+            if not planned.screening:
+                score, outcomes = scoring.score_net(net, planned.test)
             if scoring.standard == "accuracy":
                 result.test_acc = score
         except Exception as error:  # raised by the user's callbacks, criterion, module or scorer
             result.failure = result.failure or f"scoring failed: {summarize_error(error)}"
         result.history = list_epochs(net)
-        self._add(planned, result, score, "")
+        self._add(planned, result, score, outcomes, "")
 
-    def _add(self, planned: PlannedRun, result: Result, score: float, key: str) -> None:
+    def _add(
+        self, planned: PlannedRun, result: Result, score: float, outcomes: Outcomes | None, key: str
+    ) -> None:
         """Add a finished run without its weights, which take gigabytes for a thousand runs."""
         if not (result.failure or planned.screening or math.isfinite(score)):
             result.failure = f"the score is {score}"
-        result = dataclasses.replace(result, weights={})
-        self.runs.append(FinishedRun(planned, result, math.nan if result.failure else score, key))
+        result = dataclasses.replace(result, weights={}, outcomes=None)
+        score = math.nan if result.failure else score
+        self.runs.append(FinishedRun(planned, result, score, key, outcomes))

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import skorch
 
-from actlab.fleet.run import Result, Rows, Run
+from actlab.fleet.run import Outcomes, Result, Rows, Run
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,15 @@ class FinishedRun(Generic[Labels]):
         result: The result of its training.
         score: The score on the test samples; NaN if the run has failed.
         key: Its key in the ledger; empty without a ledger.
+        outcomes: What each test sample (m,) of a fixed test set contributes to the score, which is the mean;
+            None if the score is no mean over samples.
     """
 
     labels: Labels
     result: Result
     score: float
     key: str = ""
+    outcomes: Outcomes | None = None
 
     def validate(self, epochs: int = 0) -> tuple[float, float]:
         """Return the score on the validation samples after so many epochs (0: all); greater is better."""

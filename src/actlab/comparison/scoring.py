@@ -16,7 +16,7 @@ from torch import nn
 from actlab.comparison.fold_features import FoldFeatures
 from actlab.comparison.runs import PlannedRun
 from actlab.errors import UsageError, did_you_mean, summarize_error
-from actlab.fleet.run import Result, Rows, Run
+from actlab.fleet.run import Outcomes, Result, Rows, Run
 from actlab.fleet.skorch_adapter import restore_net
 
 Scorer = Callable[[Any, Any, Any], float]
@@ -79,19 +79,59 @@ class Scoring:
                 f"scoring {self.name!r} cannot score the network: {summarize_error(error)}"
             ) from error
 
-    def score(self, planned: PlannedRun, result: Result) -> float:
-        """Return the score of a run that a fleet has trained."""
+    @property
+    def has_outcomes(self) -> bool:
+        """Whether the score is a mean over test samples, so that each has an outcome."""
+        return self.standard in ("accuracy", "r2")
+
+    def require_outcomes(self) -> None:
+        """Raise UsageError unless one seed on a fixed test set has a variance, that of the samples."""
+        if not self.has_outcomes:
+            problem = f"seeds must be >= 2 for {self.name} on a fixed test set, got 1"
+            raise UsageError(f"{problem}: a score that is not a mean over samples varies with the seed only")
+
+    def score(self, planned: PlannedRun, result: Result) -> tuple[float, Outcomes | None]:
+        """Return the score of a run that a fleet has trained, and the outcomes, as :meth:`score_net`."""
         assert planned.run is not None
         if self.needs_weights(planned.run):
             net = restore_net(clone(planned.net), planned.run, result, self.data.X, self.data.y)
             return self.score_net(net, planned.test)
+        outcomes = self._contribute(result.outcomes, planned.test)
         if self.standard == "accuracy":
-            return result.test_acc
-        return 1 - result.test_loss / self.compute_target_variance(planned)
+            return result.test_acc, outcomes
+        return 1 - result.test_loss / self.compute_target_variance(planned), outcomes
 
-    def score_net(self, net: skorch.NeuralNet, test: Rows) -> float:
-        """Return the score of a fitted net on test samples."""
-        return float(self.scorer(net, self.data.X[test], self.data.y[test]))
+    def score_net(self, net: skorch.NeuralNet, test: Rows) -> tuple[float, Outcomes | None]:
+        """Score a fitted net on test samples.
+
+        Args:
+            net: The net.
+            test: Indices (m,) of the test samples.
+
+        Returns:
+            The score; and with a fixed test set the contribution (m,) of each sample to it, if there is one.
+        """
+        X, y = self.data.X[test], self.data.y[test]
+        score, outcomes = float(self.scorer(net, X, y)), None
+        if self.has_outcomes and self.data.dataset.test_rows is not None:
+            predicted = np.asarray(net.predict(X)).reshape(y.shape)
+            outcomes = predicted == y if self.standard == "accuracy" else np.square(predicted - y)
+        return score, self._contribute(outcomes, test)
+
+    def _contribute(self, outcomes: Outcomes | None, test: Rows) -> Outcomes | None:
+        """Return the contribution (m,) of each test sample to the score; None without a fixed test set."""
+        if outcomes is None or not self.has_outcomes or self.data.dataset.test_rows is None:
+            return None
+        if self.standard == "accuracy":
+            return outcomes
+        # R^2 is a ratio of two means. Linearised, each sample also contributes by its effect on the variance.
+        y, errors = (
+            values.astype(np.float64).reshape(len(test), -1) for values in (self.data.y[test], outcomes)
+        )
+        squares = np.square(y - y.mean(0))
+        ratio = errors.mean(0) / squares.mean(0)
+        contributions: Outcomes = (1 - ratio - (errors - ratio * squares) / squares.mean(0)).mean(1)
+        return contributions
 
     def compute_target_variance(self, planned: PlannedRun) -> float:
         """Return the variance of the test targets of a run; NaN if they are equal."""
@@ -106,17 +146,17 @@ class Scoring:
         finite = _select_finite(scores)
         return not self.regression and bool(finite.size and finite.min() >= 0 and finite.max() <= 1)
 
-    def choose_region(self, scores: Sequence[float]) -> tuple[float, str]:
+    def choose_region(self, scores: Sequence[float], samples: int) -> tuple[float, str]:
         """Return half the width of the region of practical equivalence, and a description of it.
 
         Args:
             scores: All scores; NaN does not count.
+            samples: The number of test samples of a seed, in all folds.
         """
         finite = _select_finite(scores)
         if not finite.size:
             return math.nan, "no score"
         if self.are_shares(scores):
-            samples = self.data.samples  # every sample is tested once, so one of them moves a mean over folds
             named = f"one of {samples} samples" if 1 / samples > _ROUND else "the minimum"
             return max(1 / samples, _ROUND), named
         return _RELATIVE * float(np.median(np.abs(finite))), "1 % of the median score"

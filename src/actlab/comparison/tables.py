@@ -269,7 +269,9 @@ def describe_plan(plan: ComparisonPlan) -> dict[str, Any]:
         "activations": config.names,
         "specs": {one.name: one.spec for one in config.resolved if one.name != one.spec},
         "metric": plan.scoring.name,
-        "folds": config.folds,
+        "folds": config.num_folds,
+        "split": config.split_kind,
+        **({} if config.dataset.test_rows is None else {"test": describe_test_set(plan)}),
         "tune": config.tune if isinstance(config.tune, str | None) else "grid",
         "tuned": plan.candidates if len(plan.candidates) > 1 else [],
         "screening_epochs": plan.screening_epochs,
@@ -278,6 +280,21 @@ def describe_plan(plan: ComparisonPlan) -> dict[str, Any]:
         "net": module if isinstance(module, str) else name_module(module),
         "diagnostics": describe_diagnostic_epochs(config.diagnostics, plan.find_diagnostic_epochs()),
         **describe_environment(),
+    }
+
+
+def describe_test_set(plan: ComparisonPlan) -> dict[str, Any]:
+    """Describe the fixed test set: its number of samples, and what the verdicts can say about others."""
+    dataset = plan.config.dataset
+    (training, test) = plan.make_folds(0)[0]
+    present = np.unique(dataset.y[test]) if dataset.classes else ()
+    missing = [label for code, label in enumerate(dataset.classes) if code not in present]
+    return {
+        "name": dataset.test_name,
+        "samples": len(test),
+        "training_samples": len(training),
+        "missing_labels": missing,
+        "has_outcomes": plan.scoring.has_outcomes,
     }
 
 

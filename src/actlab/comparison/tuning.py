@@ -47,7 +47,7 @@ def train_planned(
     if not plan.screening_epochs:
         runner.train(plan.runs(names, seeds), about, stage)
         return
-    units = list(itertools.product(names, seeds, range(plan.config.folds)))
+    units = list(itertools.product(names, seeds, range(plan.config.num_folds)))
     tuner = _Tuner(plan, runner, about, stage)
     tuner.screen(units)
     for _ in range(_TRIES):

@@ -49,6 +49,9 @@ class Dataset:
         encoded: The features before scaling, float64 (n, d), NaN for missing values, if each column has its
             own scale; None for a common scale.
         preprocessing: How a table was encoded, in one line; empty for images.
+        test_rows: Indices (m,) of the samples of a fixed test set; None for cross-validation.
+        test_name: The name of the test set.
+        groups: The group (n,) of each sample, int64 from 0; None without groups.
 
     Raises:
         UsageError: X, y and ``shape`` do not fit together, or ``shape`` looks like (height, width, channels).
@@ -63,6 +66,9 @@ class Dataset:
     channels: InitVar[str | None] = None
     encoded: npt.NDArray[np.float64] | None = None
     preprocessing: str = ""
+    test_rows: npt.NDArray[np.int64] | None = None
+    test_name: str = ""
+    groups: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self, channels: str | None) -> None:
         dtypes = {"X": ("float32", "int64"), "y": ("int64" if self.classes else "float32",)}
@@ -106,6 +112,7 @@ class Dataset:
         scale: str | None = None,
         channels: str | None = None,
         name: str = "arrays",
+        test_samples: int = 0,
     ) -> Dataset:
         """Return the dataset of arrays, tensors, lists or sparse matrices.
 
@@ -116,6 +123,7 @@ class Dataset:
             scale: As for :func:`load_data`.
             channels: As for :func:`load_data`.
             name: The name in tables and reports.
+            test_samples: The number of samples at the end that are a fixed test set.
 
         Raises:
             UsageError: As for :func:`load_data`.
@@ -127,10 +135,13 @@ class Dataset:
         default = "columns" if X.ndim == 2 and X.dtype != np.uint8 else "common"
         features, targets = X.reshape(len(X), -1), encode_targets(y, regression, name)
         if scale == "none" and X.ndim == 2 and X.dtype.kind in "iu":
-            return cls._create(_to_int64(X, name), targets, name, f"{X.shape[1]} integers; not scaled")
+            done = f"{X.shape[1]} integers; not scaled"
+            return cls._create(_to_int64(X, name), targets, name, done, test_samples=test_samples)
         if default == "common" and scale in (None, default):  # without a copy in float64
-            return cls._create(standardise_features(features, name), targets, name, shape=shape)
-        return cls._scale(encode_numbers(features, name), targets, scale or default, name, shape)
+            X = standardise_features(features, name, test_samples)
+            return cls._create(X, targets, name, shape=shape, test_samples=test_samples)
+        table = encode_numbers(features, name)
+        return cls._scale(table, targets, scale or default, name, shape, test_samples)
 
     @classmethod
     def from_frame(
@@ -141,6 +152,7 @@ class Dataset:
         regression: bool = False,
         scale: str | None = None,
         name: str = "DataFrame",
+        test_samples: int = 0,
     ) -> Dataset:
         """Return the dataset of a table, with its columns encoded as numbers.
 
@@ -151,6 +163,7 @@ class Dataset:
             regression: Whether the targets are numbers, not classes.
             scale: As for :func:`load_data`.
             name: The name in tables and reports.
+            test_samples: The number of rows at the end that are a fixed test set.
 
         Raises:
             UsageError: As for :func:`load_data`.
@@ -162,17 +175,20 @@ class Dataset:
         else:
             y = convert_targets(target, regression, name)
         _check_shapes(frame, y, regression, name)
+        options: dict[str, Any] = {"regression": regression, "scale": scale, "name": name}
+        options["test_samples"] = test_samples
         if scale == "none" and all(isinstance(t, np.dtype) and t.kind in "iu" for t in frame.dtypes):
-            return cls.from_arrays(frame.to_numpy(), y, regression=regression, scale=scale, name=name)
+            return cls.from_arrays(frame.to_numpy(), y, **options)
         if has_pixels(columns := [str(column) for column in frame]):
             X = np.stack(
                 [convert_numbers(frame[column], f"column {column!r}", name) for column in columns], 1
             )
             side = math.isqrt(len(columns))
             images = X.reshape(-1, side, side)
-            return cls.from_arrays(images, y, regression=regression, scale=scale, name=name)
+            return cls.from_arrays(images, y, **options)
         targets = encode_targets(y, regression, name)
-        return cls._scale(encode_table(frame, name), targets, scale or "columns", name)
+        table = encode_table(frame, name)
+        return cls._scale(table, targets, scale or "columns", name, test_samples=test_samples)
 
     @classmethod
     def _scale(
@@ -182,24 +198,25 @@ class Dataset:
         scale: str,
         name: str,
         shape: tuple[int, ...] = (),
+        test_samples: int = 0,
     ) -> Dataset:
         """Return the dataset of an encoded table."""
         if scale not in SCALES:
             raise UsageError(f"scale must be one of {', '.join(SCALES)}, got {scale!r}")
         encoded, done = table.values, table.summary
         if scale == "columns":
-            X = standardise_columns(encoded, slice(None))
+            X = standardise_columns(encoded, slice(len(encoded) - test_samples))
             if not X.any():
                 raise UsageError(f"{name}: X is constant in every column; it cannot be standardised")
-            return cls._create(X, targets, name, done, encoded, shape)
+            return cls._create(X, targets, name, done, encoded, shape, test_samples)
         if np.isnan(encoded).any():
             advice = "fill them in, or set scale='columns' (--scale columns)"
             raise UsageError(f"{name}: X has missing values, but scale is {scale!r}; {advice}")
         if scale == "common":
-            X = standardise_features(encoded, name)
-            return cls._create(X, targets, name, f"{done}; one scale for all", shape=shape)
-        X = encoded.astype(np.float32)
-        return cls._create(X, targets, name, f"{done}; not scaled", shape=shape)
+            X, how = standardise_features(encoded, name, test_samples), "one scale for all"
+        else:
+            X, how = encoded.astype(np.float32), "not scaled"
+        return cls._create(X, targets, name, f"{done}; {how}", shape=shape, test_samples=test_samples)
 
     @classmethod
     def _create(
@@ -210,10 +227,12 @@ class Dataset:
         preprocessing: str = "",
         encoded: npt.NDArray[np.float64] | None = None,
         shape: tuple[int, ...] = (),
+        test_samples: int = 0,
     ) -> Dataset:
         y, classes = targets
         fingerprint = compute_fingerprint(X if encoded is None else encoded, y)
-        return cls(X, y, name, fingerprint, classes, shape, "first", encoded, preprocessing)
+        rows = np.arange(len(y) - test_samples, len(y)) if test_samples else None
+        return cls(X, y, name, fingerprint, classes, shape, "first", encoded, preprocessing, rows)
 
     def scale(self, rows: Any) -> npt.NDArray[np.float32 | np.int64]:
         """Return the features of all samples, scaled by some of them.

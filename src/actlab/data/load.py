@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actlab.data.dataset import SCALES, Dataset
+from actlab.data.fixed_test import Content, check_labels, encode_groups, join_contents
 from actlab.data.image_folder import read_image_folder
 from actlab.data.images import IMAGES, read_images
 from actlab.data.named_tables import OPENML, TABLES, download_table, read_bundled_table, read_digits
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     Source = Dataset | Files | pd.DataFrame | Sequence[Any] | torch.utils.data.Dataset[Any]
 
 _REGRESSION = "diabetes"
+TEST_IMAGES = "t10k"  # the test images of a named set
 NAMES = ("digits", *TABLES, *IMAGES)
 _ARGUMENTS = {  # of load_data, for each kind of source
     **dict.fromkeys((*SUFFIXES, "DataFrame", OPENML), ("target", "regression", "scale")),
@@ -43,6 +46,8 @@ def load_data(
     regression: bool = False,
     channels: str | None = None,
     scale: str | None = None,
+    test: Any = None,
+    groups: Any = None,
 ) -> Dataset:
     """Load a named dataset, a file, a table or arrays, scale the features and encode the labels.
 
@@ -94,6 +99,10 @@ def load_data(
             to standardise all features together (default for images and bytes), or ``"none"``. Columns are
             scaled by the training samples of each fold; see :meth:`Dataset.scale`. Without a scale, integers
             (n, d), such as tokens for an embedding, stay integers (int64).
+        test: A fixed test set: a source with the same columns or shapes, or ``"t10k"`` for the test images
+            of a named set. Its samples are the last of the dataset. Scales come from the other samples.
+        groups: Samples of one group, such as a patient, are never split: the group of each sample (n,), or
+            its column, which is then no feature.
 
     Returns:
         The :class:`Dataset`. The channels of its images come first.
@@ -124,26 +133,84 @@ def load_data(
     values = {"data_dir": data_dir, "target": target, "regression": regression or None}
     _check_arguments(kind, name, {**values, "channels": channels, "scale": scale})
     if isinstance(source, Dataset):
+        if test is not None or groups is not None:
+            raise UsageError("test and groups are not used with a Dataset; pass them when you load it")
         return source
-    options: dict[str, Any] = {"regression": regression or kind == _REGRESSION, "scale": scale}
-    if (table := _read_frame(untyped, kind, target, regression)) is not None:
-        name = Path(name).name if kind in SUFFIXES else "DataFrame" if kind == "table and targets" else name
-        return Dataset.from_frame(*table, **options, name=name)
+    content = _read(untyped, kind, data_dir, target, regression)
+    samples = len(content.features)
+    if test is not None:
+        tested = _read_test(test, kind, name, data_dir, target, regression)
+        content = join_contents(content, tested, regression)
+    if content.is_table and isinstance(groups, str):
+        content, groups = _take_groups(content, groups)
+    count = len(content.features)
+    regression = regression or kind == _REGRESSION
+    options: dict[str, Any] = {"regression": regression, "scale": scale, "name": content.name}
+    options["test_samples"] = count - samples
+    if content.is_table:
+        dataset = Dataset.from_frame(content.features, content.targets, **options)
+    else:
+        channels = content.channels or channels
+        dataset = Dataset.from_arrays(content.features, content.targets, **options, channels=channels)
+    if test is not None:
+        dataset = dataclasses.replace(dataset, channels="first", test_name=tested.name)
+        check_labels(dataset)
+    if groups is None:
+        return dataset
+    return dataclasses.replace(
+        dataset, channels="first", groups=encode_groups(groups, count, samples, content.name)
+    )
+
+
+def _read(source: Any, kind: str, data_dir: str | Path | None, target: Any, regression: bool) -> Content:
+    """Return what a source contains."""
+    name = str(source) if isinstance(source, str | os.PathLike) else kind
+    if (table := _read_frame(source, kind, target, regression)) is not None:
+        by_name = kind != "table and targets"
+        name = Path(name).name if kind in SUFFIXES else name if by_name else "DataFrame"
+        return Content(*table, name, is_table=True, by_name=by_name)
     if kind == ".npz":
         path = _find_file(name)
         (X, y), name = read_npz(path), path.name
     elif kind == "arrays":
-        X, y = untyped
+        X, y = source
     elif kind == "torch Dataset":
-        X, y = read_torch_dataset(untyped)
+        X, y = read_torch_dataset(source)
     elif kind == "folder":
-        name = Path(untyped).resolve().name
-        X, y = read_image_folder(Path(untyped))
+        name = Path(source).resolve().name
+        X, y = read_image_folder(Path(source))
     else:
         X, y = read_digits() if kind == "digits" else read_images(name, data_dir)
-    if kind in ("folder", *IMAGES) and X.ndim == 4:
-        channels = "first"
-    return Dataset.from_arrays(X, y, **options, channels=channels, name=name)
+    channels = "first" if kind in ("folder", *IMAGES) and X.ndim == 4 else None
+    return Content(X, y, name, is_table=False, channels=channels)
+
+
+def _read_test(
+    test: Any, kind: str, name: str, data_dir: str | Path | None, target: Any, regression: bool
+) -> Content:
+    """Return what a test set contains."""
+    if isinstance(test, str) and test == TEST_IMAGES:
+        if kind not in IMAGES:
+            raise UsageError(f"test {test!r} needs a named set of images, got {name!r}; pass a file or data")
+        X, y = read_images(name, data_dir, "test")
+        return Content(X, y, test, is_table=False)
+    if isinstance(test, Dataset):
+        raise UsageError("test is a Dataset, which is scaled already; pass what you loaded it from")
+    return _read(test, _classify_source(test), data_dir, target, regression)
+
+
+def _take_groups(content: Content, column: str) -> tuple[Content, Any]:
+    """Take the column of the groups out of a table."""
+    columns = [str(name) for name in content.features]
+    if column not in columns:
+        hint = did_you_mean(column, columns)
+        raise UsageError(
+            f"{content.name}: groups must be a column or one value per sample, got {column!r}{hint}"
+        )
+    place = columns.index(column)
+    groups = content.features.iloc[:, place]
+    features = content.features.drop(columns=content.features.columns[place])
+    return dataclasses.replace(content, features=features), groups
 
 
 def _read_frame(source: Any, kind: str, target: Any, regression: bool) -> tuple[pd.DataFrame, Any] | None:

@@ -73,20 +73,24 @@ def standardise_columns(X: npt.NDArray[np.float64], rows: Any) -> npt.NDArray[np
     return standardised
 
 
-def standardise_features(X: Array, name: str) -> npt.NDArray[np.float32]:
-    """Standardise X (n, d) in float64, block by block, without a float64 copy of all images."""
+def standardise_features(X: Array, name: str, test_samples: int = 0) -> npt.NDArray[np.float32]:
+    """Standardise X (n, d) in float64, block by block, without a float64 copy of all images.
+
+    Mean and standard deviation are those of all samples except the last ``test_samples``.
+    """
     is_bytes = X.dtype == np.uint8
     if not is_bytes:
         X = _to_float64(X)
         _refuse_not_finite(X, name)
-    if (low := X.min()) == X.max():
+    training = X[: len(X) - test_samples]
+    if (low := training.min()) == training.max():
         raise UsageError(f"{name}: X is constant (every value is {low}); it cannot be standardised")
     if not is_bytes:
         _rescale(X)
     check_memory(
         4 * X.size, f"{name}: {len(X)} samples of {X.shape[1]} features", "use fewer or smaller ones"
     )
-    mean, std = _compute_byte_moments(X) if is_bytes else _compute_float_moments(X)
+    mean, std = (_compute_byte_moments if is_bytes else _compute_float_moments)(training)
     standardised = np.empty(X.shape, np.float32)
     for block, out in zip(_split_into_blocks(X), _split_into_blocks(standardised), strict=True):
         out[:] = (block.astype(np.float64) - mean) / std

@@ -20,6 +20,10 @@ _HINTS = {
         "compare without --no-tune (tune=None) to choose them."
     ),
 }
+_SPLITS = {
+    "group": "Folds keep all samples of a group together.",
+    "time": "Folds over time: each model is tested on samples that come after its training samples.",
+}
 _MAX_PAIRS = 12  # sentences on pairs; the table of verdicts has all
 _MAX_LAYERS = 4  # with a trained parameter each in a sentence
 _JUDGED = {"metric", "points", "region", "region_is", "tuned", "trained"}
@@ -68,6 +72,7 @@ def describe_comparison(comparison: Comparison) -> list[str]:
         *_describe_settings(comparison),
         *(without_rank + pairs if only_one_ranked else pairs + without_rank),
         *_describe_region(about, len(ranking)),
+        *_describe_split(about, len(ranking)),
         *_describe_runs(comparison),
         *_describe_choices(comparison),
         *_describe_parameters(comparison.parameters),
@@ -247,6 +252,28 @@ def _describe_region(about: Any, activations: int) -> list[str]:
         return []
     half_width = _format_difference(about["region"], about["points"])
     return [f"Region of practical equivalence: differences of at most {half_width} ({about['region_is']})."]
+
+
+def _describe_split(about: Mapping[str, Any], activations: int) -> list[str]:
+    """Return sentences on a fixed test set, or on folds by group or over time."""
+    if not (test := about.get("test")):
+        return [_SPLITS[about["split"]]] if about.get("split") in _SPLITS else []
+    sentences = [f"Fixed test set: {test['samples']} samples; {test['training_samples']} training samples."]
+    if test["missing_labels"]:
+        labels = ", ".join(map(str, test["missing_labels"]))
+        sentences.append(f"No test sample has the label{'s' * (len(test['missing_labels']) > 1)} {labels}.")
+    if activations > 1:
+        sentences.append(f"The verdicts hold for models trained on these training samples. {_explain(about)}")
+    return sentences
+
+
+def _explain(about: Mapping[str, Any]) -> str:
+    """Return a sentence on what the intervals on a fixed test set include."""
+    if not about["test"]["has_outcomes"]:
+        reason = f"{about['metric']} is not a mean over samples"
+        return f"They hold for exactly these test samples: {reason}, so only the seeds count."
+    sources = "test samples" if about["seeds"] == 1 else "seeds and of test samples"
+    return f"The intervals include the variance of {sources}."
 
 
 def _describe_runs(comparison: Comparison) -> list[str]:

@@ -34,7 +34,12 @@ from actlab.fleet.skorch_training import fit_with_skorch, list_epochs
 from actlab.models.lazy_layers import initialize_lazy_layers, list_lazy_parameters
 from actlab.models.networks import NeuralNet
 from actlab.spec import ActivationLike, ResolvedActivation, resolve
-from actlab.training.validation_split import HELD_OUT, find_holdout_problem, split_validation
+from actlab.training.validation_split import (
+    HELD_OUT,
+    find_holdout_problem,
+    make_given_split,
+    split_validation,
+)
 
 if TYPE_CHECKING:
     from actlab.data.load import Source
@@ -406,6 +411,8 @@ def plan_training(
     if not isinstance(settings, TrainSettings):
         raise UsageError(f"settings must be a TrainSettings, got a {type(settings).__name__}")
     problems = [find_holdout_problem(dataset.y)]
+    if dataset.test_rows is not None:
+        problems.append(f"{dataset.name} has a fixed test set, which only compare uses; load it without test")
     try:
         activation = resolve(activation)
         net = make_net(dataset, activation, settings)
@@ -413,7 +420,11 @@ def plan_training(
     except UsageError as error:
         problems.insert(0, str(error))
     raise_problems(problems)
-    rows, valid = split_validation(net, np.arange(len(dataset.y)), dataset.y, settings.seed, 0)
+    split_net, samples = net, np.arange(len(dataset.y))
+    if dataset.groups is not None:
+        split = make_given_split(net, dataset.y, dataset.groups, settings.seed, 0)
+        split_net = clone(net).set_params(train_split=split)
+    rows, valid = split_validation(split_net, samples, dataset.y, settings.seed, 0)
     X = dataset.scale(rows)
     run = read_run(net, X, dataset.y)
     run = dataclasses.replace(
@@ -425,7 +436,7 @@ def plan_training(
         init=settings.init,
     )
     epochs = choose_diagnostic_epochs(diagnostics, run.epochs, run.steps, run.batch_size)
-    return TrainingPlan(dataset, X, net, dataclasses.replace(run, diagnostic_epochs=epochs))
+    return TrainingPlan(dataset, X, split_net, dataclasses.replace(run, diagnostic_epochs=epochs))
 
 
 def run_training(plan: TrainingPlan, *, sink: Callable[[str], None] | None = None) -> TrainingResult:

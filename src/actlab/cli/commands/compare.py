@@ -50,7 +50,10 @@ def add_options(parser: Parser) -> None:
     activation = 'activation, such as relu, "elu(alpha=0.5)" or "formula:x*tanh(x)"'
     parser.add_argument("activations", nargs="+", metavar="NAME", help=activation)
     data = f"{SOURCES} (default: digits); repeat it for several datasets"
-    add_data_options(parser, action="append", help=data)
+    add = add_data_options(parser, action="append", help=data)
+    test = "fixed test set: a file with the same columns, or t10k for the test images of a named set"
+    add("--test", metavar="FILE", help=test)
+    add("--groups", metavar="COLUMN", help="column of the group of a sample; no group is split")
     add = parser.add_argument_group("model").add_argument
     add("--module", metavar="M:NET", help="network: package.module:Net or file.py:Net(width=64)")
     add("--replace", metavar="NAME", help="activation to replace, if the network has several kinds")
@@ -59,8 +62,10 @@ def add_options(parser: Parser) -> None:
     add("--tune", action="append", default=[], metavar="NAME=A,B", help=tune)
     add("--no-tune", action="store_true", help="train all activations with the settings as given only")
     add = parser.add_argument_group("statistics").add_argument
-    add("--folds", type=int, default=3, metavar="N", help="number of cross-validation folds")
-    add("--seeds", type=int, default=1, metavar="N", help="number of seeds per fold")
+    add("--folds", type=int, metavar="N", help="number of cross-validation folds (default: 3)")
+    split = "folds: stratified, random, group or time (default: stratified for classes, group with --groups)"
+    add("--split", choices=("stratified", "random", "group", "time"), metavar="S", help=split)
+    add("--seeds", type=int, metavar="N", help="number of seeds per fold (default: 1; 3 with --test)")
     add("--until-decided", action="store_true", help="add seeds, up to 32, until every pair is decided")
     add("--budget", metavar="N|Nm", help="limit of --until-decided: N runs, or N minutes (20m)")
     add("--scoring", metavar="NAME", help="scikit-learn scorer (default: accuracy or r2)")
@@ -147,7 +152,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _make_config(arguments: argparse.Namespace, dataset: Dataset) -> ComparisonConfig:
     from actlab.comparison.config import ComparisonConfig
 
-    names = "activations folds seeds until_decided budget module replace scoring rope jobs diagnostics"
+    names = "activations folds split seeds until_decided budget module replace scoring rope jobs diagnostics"
     options = {name: getattr(arguments, name) for name in names.split()}
     if arguments.no_tune and arguments.tune:
         raise UsageError(f"--no-tune contradicts --tune {arguments.tune[0]}; omit one of them")
@@ -157,7 +162,12 @@ def _make_config(arguments: argparse.Namespace, dataset: Dataset) -> ComparisonC
 
 def _load_datasets(arguments: argparse.Namespace, sources: list[str]) -> list[Dataset]:
     if len(sources) == 1:
-        return [load_dataset(arguments, sources[0])]
+        return [load_dataset(arguments, sources[0], ("test", "groups"))]
+    for name in ("test", "groups"):
+        if (value := getattr(arguments, name)) is not None:
+            raise UsageError(
+                f"--{name} {value!r} needs one dataset, got {len(sources)}; compare each by itself"
+            )
     from actlab.data.load import list_accepted_arguments
 
     # An option for one kind of data need not fit the others.

@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
             completer: Any = dict.fromkeys(SHELLS, f"_actlab_{_KINDS[action.dest]}")
         elif action.metavar == "DIR":
             completer = shtab.DIRECTORY
-        elif action.type is Path or action.dest in ("module", "model"):
+        elif action.type is Path or action.dest in ("module", "model", "test"):
             completer = shtab.FILE
         else:
             continue

@@ -14,7 +14,7 @@ from actlab.training.train import OPTIMIZERS, TrainSettings
 # Keys of ``about`` that other parts of the page show.
 _SHOWN_ELSEWHERE = (
     *("settings", "sequential_test", "tune", "tuned", "grid_size", "screening_epochs", "command"),
-    *("points", "region_is", "activations", "specs", "diagnostics", "unfinished", "kind"),
+    *("points", "region_is", "activations", "specs", "diagnostics", "unfinished", "kind", "test"),
 )
 _DEFAULT_METRICS = ("accuracy", "r2")
 _DEFAULT_MODULE = "NeuralNet"
@@ -86,11 +86,16 @@ def format_call(names: Sequence[str], about: Mapping[str, Any]) -> str:
 def _list_design(about: Mapping[str, Any]) -> dict[str, Any]:
     """Return folds, seeds, tuned values and region that are not the default."""
     design: dict[str, Any] = {}
-    if about.get("folds", 3) != 3:
+    test = about.get("test")
+    if test:
+        design["test"] = test["name"]
+    elif about.get("folds", 3) != 3:
         design["folds"] = about["folds"]
+    if about.get("split") in ("random", "time"):
+        design["split"] = about["split"]
     if about.get("sequential_test"):  # it chooses the number of seeds
         design["until_decided"] = True
-    elif about.get("seeds", 1) != 1:
+    elif about.get("seeds", 1) != (3 if test else 1):
         design["seeds"] = about["seeds"]
     if about.get("tune", "auto") != "auto":
         design["tune"] = _list_values(about) or None
