@@ -242,6 +242,43 @@ def test_compare_accepts_modules_of_any_convention(dataset, module):
         torch.testing.assert_close(network.train()(x), expected)
 
 
+class Draws(Base):
+    """Draws numbers for all parameters, or resets all its parts, in its constructor."""
+
+    def __init__(self, reset=False, activation=nn.ReLU()):  # noqa: B008
+        super().__init__(act=activation)
+        for part in self.modules() if reset else ():
+            if hasattr(part, "reset_parameters"):
+                part.reset_parameters()
+        for parameter in () if reset else self.parameters():
+            nn.init.normal_(parameter)
+
+
+class Wave(nn.Module):
+    """An activation that draws its parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.frequency = nn.Parameter(torch.zeros(()))
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        nn.init.normal_(self.frequency, 1.0)
+
+    def forward(self, x):
+        return torch.sin(self.frequency * x)
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_compare_starts_from_the_same_weights_if_a_constructor_draws_for_the_activation(dataset, reset):
+    plan = make_plan(dataset, ["relu", "prelu", Wave], module=functools.partial(Draws, reset))
+    networks = [run.run.build() for run in plan.runs(plan.config.names, range(1))[::3]]
+    weights = [[p for p in network.parameters() if p.numel() > 1] for network in networks]
+    for others in weights[1:]:
+        assert all(torch.equal(*pair) for pair in zip(weights[0], others, strict=True))
+    assert networks[2].act.frequency.item() not in (0.0, 1.0)
+
+
 def test_compare_keeps_a_default_that_looks_like_a_size_if_the_module_works(dataset):
     assert build_network(dataset, OwnWidth, "relu").one.out_features == 16
 

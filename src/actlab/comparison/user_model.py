@@ -13,6 +13,7 @@ import skorch
 import torch
 from sklearn.base import clone
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
 from actlab.comparison.module_arguments import (
@@ -31,6 +32,7 @@ from actlab.models.activation_arguments import (
     convert_to_form,
     find_working_forms,
     guess_forms,
+    make_constructor,
 )
 from actlab.models.lazy_layers import initialize_lazy_layers
 from actlab.models.random_streams import WEIGHTS, seeded_numpy, seeded_torch
@@ -138,12 +140,41 @@ def build_with_activation(
             weights are the same for every activation.
         **options: Arguments of the module.
     """
-    given = {n: kind if form == "name" else convert_to_form(activation, form) for n, form in forms.items()}
-    network = build_module(module, {**options, **given})
+
+    def build(like: ActivationLike) -> nn.Module:
+        given = {n: kind if form == "name" else convert_to_form(like, form) for n, form in forms.items()}
+        return build_module(module, {**options, **given})
+
+    start = torch.get_rng_state()
+    network = build(activation)
+    if forms and not kind and any(True for _ in make_constructor(activation)().parameters()):
+        _remove_draws_of_activation(network, start, lambda: build(nn.Identity()))
     if not kind:
         return network
     with torch.random.fork_rng(devices=[]):
         return swap(network, {kind: activation}, inplace=True)
+
+
+def _remove_draws_of_activation(network: nn.Module, start: Tensor, build: Callable[[], nn.Module]) -> None:
+    """Give a network the weights that it has if its constructor draws no numbers for the activation.
+
+    A constructor that initializes all parameters draws others for what follows the activation.
+
+    Args:
+        network: The network, whose constructor started with the random state ``start``.
+        start: The state.
+        build: Builds the network with an activation that has no parameters.
+    """
+    end = torch.get_rng_state()
+    torch.set_rng_state(start)
+    plain = build()
+    if torch.equal(end, torch.get_rng_state()):
+        return
+    weights = dict(plain.named_parameters())
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if name in weights and not is_lazy(weight) and weight.shape == weights[name].shape:
+                weight.copy_(weights[name])
 
 
 class FirstOutput(nn.Module):
