@@ -16,15 +16,17 @@ from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 import actlab
-from actlab import UsageError, plot_comparison, plot_function, plot_history
+from actlab import UsageError, plot_comparison, plot_figure, plot_function, plot_history
 from actlab.cli import main
-from actlab.report.plots.comparison import write_figures
+from actlab.report.plots.figures import write_figures
 from tests.command_line import in_empty_folder, list_names, refused, tiny_data
-from tests.report_cases import HOSTILE, all_diverged, comparison
+from tests.report_cases import HOSTILE, all_diverged, comparison, diagnostics_frame
 
 __all__ = ["in_empty_folder", "tiny_data"]
 
-FILES = [f"{name}.{kind}" for name in ("functions", "learning", "comparison") for kind in ("png", "svg")]
+NAMES = ["functions", "learning", "losses", "comparison", "cost"]
+FILES = [f"{name}.{kind}" for name in NAMES for kind in ("png", "svg")]
+DIVERGED = [f"{name}.{kind}" for name in ("functions", "cost") for kind in ("png", "svg")]
 NO_MATPLOTLIB = 'figures need matplotlib: pip install "actlab[figures]"'
 LITERAL_NAMES = ["$x^2$", "$unbalanced", "_hidden", "a_b\\input{x}", "\x1b[2J\x00", *HOSTILE]
 
@@ -314,6 +316,55 @@ def test_plot_functions_without_matplotlib_name_the_extra(monkeypatch, tmp_path)
     assert list_names(tmp_path) == []
 
 
+# -- figures --------------------------------------------------------------------------------------
+
+
+def count_axes(figure):
+    return sum(ax.axison for ax in figure.axes)
+
+
+def test_plot_figure_draws_the_panels_of_the_report():
+    whole = comparison(diagnostics=diagnostics_frame(layers=3))
+    panels = {"functions": 3, "learning": 3, "losses": 3, "comparison": 1, "units": 6, "gradients": 2}
+    for name, count in {**panels, "distributions": 6, "cost": 1}.items():
+        assert count_axes(plot_figure(whole, name)) == count, name
+    units = plot_figure(whole, "units").axes
+    assert units[0].get_ylabel() == "dead units, layer 1, %"
+    assert list(units[0].lines[-1].get_xdata()) == [1, 2, 5, 12]
+    assert [line.get_linestyle() for line in plot_figure(whole, "losses").axes[0].lines] == ["--", "-"]
+
+
+def test_plot_figure_of_costs_has_a_bar_per_activation():
+    whole = comparison()
+    results = whole.results.assign(saved_bytes=whole.results["activation"].map({"relu": 2048, "tanh": 1024}))
+    seconds, memory = plot_figure(dataclasses.replace(whole, results=results), "cost").axes
+    means = whole.results.groupby("activation", sort=False)["seconds"].mean()
+    assert [bar.get_width() for bar in seconds.patches] == pytest.approx(means.to_list())
+    assert [label.get_text() for label in memory.get_yticklabels()] == ["relu", "tanh"]
+    assert [bar.get_width() for bar in memory.patches] == [2, 1]
+    assert memory.get_xlabel() == "KiB saved for backward"
+
+
+@pytest.mark.filterwarnings("ignore:Glyph .* missing:UserWarning")
+def test_plot_figure_writes_names_literally():
+    whole = comparison(tuple(LITERAL_NAMES), seeds=1, diagnostics=diagnostics_frame(tuple(LITERAL_NAMES)))
+    for name in ("losses", "cost", "distributions"):
+        plot_figure(whole, name).draw_without_rendering()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("lossses", "name must be one of functions, .*, got 'lossses'.*did you mean 'losses'"),
+        ("units", "the comparison has no data for the figure 'units'"),
+        ("tuning", "the comparison has no data for the figure 'tuning'"),
+    ],
+)
+def test_plot_figure_rejects_missing_figures(name, message):
+    with pytest.raises(UsageError, match=message):
+        plot_figure(comparison(), name)
+
+
 # -- files ----------------------------------------------------------------------------------------
 
 
@@ -336,8 +387,8 @@ def test_write_figures_removes_old_files_without_data(tmp_path):
     write_figures(comparison(("relu", "tanh"), seeds=1), tmp_path)
     assert list_names(tmp_path) == sorted(FILES)
     written = write_figures(all_diverged(), tmp_path)
-    assert [path.name for path in written] == ["functions.png", "functions.svg"]
-    assert list_names(tmp_path) == ["functions.png", "functions.svg"]
+    assert [path.name for path in written] == DIVERGED
+    assert list_names(tmp_path) == sorted(DIVERGED)
     own = write_figures(comparison(tuple(LITERAL_NAMES), seeds=1), tmp_path)
     assert [path.name for path in own] == FILES[2:]
     for path in own[1::2]:
@@ -348,7 +399,7 @@ def test_compare_and_report_figures_option_writes_figures(tmp_path, tiny_data, c
     call = [*"compare --no-tune relu tanh --data".split(), tiny_data, *"--epochs 2 --out a --json".split()]
     assert main([*call, "--figures"]) == 0
     files = [f"a/figures/{name}" for name in FILES]
-    assert json.loads(capsys.readouterr().out)["files"][-6:] == files
+    assert json.loads(capsys.readouterr().out)["files"][-len(files) :] == files
     assert "--figures" not in (tmp_path / "a/report.html").read_text(encoding="utf-8")
     for path in files:
         (tmp_path / path).unlink()

@@ -8,7 +8,8 @@ import re
 import pandas as pd
 import pytest
 
-from actlab.report.html import diagnostic_charts
+from actlab.report import diagnostic_panels
+from actlab.report.html import diagnostic_tables
 from actlab.report.html.page import render
 from tests.report_cases import HOSTILE, comparison, diagnostics_frame
 from tests.test_report_page import body, figures, text
@@ -30,7 +31,7 @@ def one_layer(**changed):
 
 
 def percentiles(rows, kind="values"):
-    return diagnostic_charts.read_percentiles(rows, kind).to_numpy().tolist()
+    return diagnostic_panels.read_percentiles(rows, kind).to_numpy().tolist()
 
 
 def test_read_percentiles_interpolates():
@@ -58,8 +59,8 @@ def test_read_percentiles_of_equal_values_are_equal():
 )
 def test_make_distribution_panels_skips_invalid_histograms(changed):
     rows = one_layer(**changed).drop(columns="gradients")
-    assert diagnostic_charts.make_distribution_panels(rows, ["relu"]) == []
-    assert diagnostic_charts.make_distribution_panels(rows.drop(columns="values"), ["relu"]) == []
+    assert diagnostic_panels.make_distribution_panels(rows, ["relu"]) == []
+    assert diagnostic_panels.make_distribution_panels(rows.drop(columns="values"), ["relu"]) == []
 
 
 def test_make_distribution_panels_shows_means_over_runs():
@@ -67,7 +68,7 @@ def test_make_distribution_panels_shows_means_over_runs():
         {"activation": "relu", "part": "activation", "layer": 1, "epoch": [1, 1, 9], "fold": [1, 2, 1]}
         | {"low": [-1.0, -3.0, 0.0], "high": [1.0, 3.0, 8.0], "values": "1 1 1 1"}
     )
-    (panel,) = diagnostic_charts.make_distribution_panels(outputs, ["relu"])
+    (panel,) = diagnostic_panels.make_distribution_panels(outputs, ["relu"])
     (line,) = panel.lines
     assert (panel.title, line.x, line.y) == ("outputs, layer 1", [1, 9], [0.0, 4.0])
     assert (line.low, line.high) == ([-1.8, 0.4], [1.8, 7.6])
@@ -75,7 +76,7 @@ def test_make_distribution_panels_shows_means_over_runs():
 
 def test_make_distribution_panels_uses_a_logarithmic_axis_for_gradients():
     frame = diagnostics_frame(("relu",), layers=1)
-    outputs, gradients = diagnostic_charts.make_distribution_panels(frame, ["relu"])
+    outputs, gradients = diagnostic_panels.make_distribution_panels(frame, ["relu"])
     assert not outputs.log
     assert gradients.log
     assert gradients.lines[0].y[0] == pytest.approx(1e-4, rel=0.3)
@@ -83,7 +84,7 @@ def test_make_distribution_panels_uses_a_logarithmic_axis_for_gradients():
 
 def test_make_distribution_panels_thins_many_epochs():
     many = pd.concat([one_layer()[:1].assign(epoch=epoch) for epoch in range(1, 301)])
-    outputs, _ = diagnostic_charts.make_distribution_panels(many, ["relu"])
+    outputs, _ = diagnostic_panels.make_distribution_panels(many, ["relu"])
     assert len(outputs.lines[0].x) == 100
 
 
@@ -91,7 +92,7 @@ def test_make_distribution_panels_thins_many_epochs():
 
 
 def test_make_unit_panels_of_deep_networks_shows_four_layers():
-    panels = diagnostic_charts.make_unit_panels(diagnostics_frame(("relu",), layers=30), ["relu"])
+    panels = diagnostic_panels.make_unit_panels(diagnostics_frame(("relu",), layers=30), ["relu"])
     assert [panel.title for panel in panels[:4]] == [
         f"dead units, layer {layer}, %" for layer in (1, 11, 20, 30)
     ]
@@ -101,28 +102,28 @@ def test_make_unit_panels_of_deep_networks_shows_four_layers():
 def test_make_unit_panels_shows_means_and_ranges_over_runs():
     frame = diagnostics_frame(("relu",), epochs=(1, 2), layers=1)
     frame["dead"] = frame["dead"].where(frame["fold"] == 1, 0.5)
-    line = diagnostic_charts.make_unit_panels(frame, ["relu"])[0].lines[0]
+    line = diagnostic_panels.make_unit_panels(frame, ["relu"])[0].lines[0]
     assert [line.x, line.y, line.low, line.high] == [[1, 2], [25, 30], [0, 10], [50, 50]]
 
 
 def test_compute_gradient_ratio_is_computed_per_run():
     frame = diagnostics_frame(("tanh",), epochs=(3,), layers=2)
-    weights = diagnostic_charts.select_rows(
+    weights = diagnostic_panels.select_rows(
         frame.assign(gradient=frame["layer"] * frame["fold"] * 1e-3), "weights"
     )
-    assert diagnostic_charts.compute_gradient_ratio(weights)["ratio"].to_list() == pytest.approx(
+    assert diagnostic_panels.compute_gradient_ratio(weights)["ratio"].to_list() == pytest.approx(
         [1 / 3, 1 / 3]
     )
-    assert diagnostic_charts.compute_gradient_ratio(weights[weights["layer"] == 1]).empty
+    assert diagnostic_panels.compute_gradient_ratio(weights[weights["layer"] == 1]).empty
     missing = weights.assign(gradient=weights["gradient"].where(weights["layer"] > 1))
     # The second layer cannot replace the first.
-    assert diagnostic_charts.compute_gradient_ratio(missing).empty
+    assert diagnostic_panels.compute_gradient_ratio(missing).empty
 
 
 def test_make_gradient_panels_uses_a_logarithmic_scale_without_zeros():
     frame = diagnostics_frame(("a", "b"))
     frame["gradient"] = frame["gradient"].where((frame["activation"] == "a") | (frame["layer"] != 2), 0.0)
-    ratio, layers = diagnostic_charts.make_gradient_panels(frame, ["a", "b"])
+    ratio, layers = diagnostic_panels.make_gradient_panels(frame, ["a", "b"])
     assert ratio.log
     assert layers.log
     assert layers.lines[1].x == [1, 2, 3]
@@ -131,7 +132,7 @@ def test_make_gradient_panels_uses_a_logarithmic_scale_without_zeros():
 
 
 def test_make_units_table_shows_the_last_epoch():
-    table = diagnostic_charts.make_units_table(diagnostics_frame(("relu",), layers=1), ["relu"])
+    table = diagnostic_tables.make_units_table(diagnostics_frame(("relu",), layers=1), ["relu"])
     assert [name for name, _ in table.columns[:6]] == [
         "activation",
         "layer",

@@ -21,6 +21,7 @@ from .models import gain as gain
 from .models import init_ as init_
 from .models import swap as swap
 from .report.plots import plot_comparison as plot_comparison
+from .report.plots import plot_figure as plot_figure
 from .report.plots import plot_function as plot_function
 from .report.plots import plot_history as plot_history
 from .search import FleetSearchCV as FleetSearchCV

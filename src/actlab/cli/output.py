@@ -148,6 +148,6 @@ def write_figures(arguments: argparse.Namespace, comparison: Comparison, out: Pa
     """Write the figures if ``--figures`` is given, and return their files."""
     if not arguments.figures:
         return []
-    from actlab.report.plots.comparison import write_figures
+    from actlab.report.plots.figures import write_figures
 
     return write_figures(comparison, out / "figures")

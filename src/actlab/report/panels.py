@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from actlab.describe import evaluate_derivatives, find_plot_range
-from actlab.errors import UsageError
+from actlab.errors import UsageError, escape_unprintable
 from actlab.functions import catalogue
 from actlab.spec import find_definition, get, is_formula, is_import_path, split_spec
 
@@ -24,6 +24,7 @@ LOSSES = {"train_loss": "training loss", "valid_loss": "validation loss"}
 METRICS = {**LOSSES, "valid_acc": "validation accuracy"}
 _CURVE_COLUMNS = {"activation", "x", "f", "f1", "f2"}
 _RIGHT_TO_LEFT = {"R", "AL", "RLO", "RLE", "RLI", "LRO", "LRE", "LRI", "FSI"}
+_ISOLATES = dict.fromkeys(map(ord, "\u2068\u2069"))
 _MAX_LABEL = 26  # characters
 _MAX_POINTS = 1200  # of all lines in a panel, which keeps the page small
 _LOG_SPAN = 50.0  # a loss that falls by this factor has a logarithmic axis
@@ -62,6 +63,12 @@ def protect_text_direction(name: str) -> str:
         ['relu', '\u2068\u05d0\u2069']
     """
     return f"\u2068{name}\u2069" if {unicodedata.bidirectional(c) for c in name} & _RIGHT_TO_LEFT else name
+
+
+def clean_labels(names: Sequence[str], max_length: int = _MAX_LABEL) -> dict[str, str]:
+    """Return a short label for each name, of characters that fonts and terminals have."""
+    labels = shorten_names(names, max_length).items()
+    return {name: escape_unprintable(" ".join(label.translate(_ISOLATES).split())) for name, label in labels}
 
 
 def round_values(values: Any) -> list[float | None]:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from actlab.errors import escape_unprintable
-from actlab.report.panels import Labels
-from actlab.report.plots.functions import clean_labels
+from actlab.report.panels import Labels, clean_labels
 from actlab.report.sentences import describe_report
 from actlab.report.tables import WIDTH, format_table
 

@@ -56,6 +56,13 @@ def to_json_rows(frame: pd.DataFrame) -> list[Row]:
     ]
 
 
+def to_numeric(rows: pd.DataFrame, column: str) -> pd.Series[Any]:
+    """Return a column as finite numbers, NaN where a cell has none."""
+    if column not in rows:
+        return pd.Series(math.nan, index=rows.index)
+    return pd.to_numeric(rows[column], errors="coerce").replace([math.inf, -math.inf], math.nan)
+
+
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write a frame as CSV without its index; the file is written completely or not at all."""
     with replace_file(path) as temporary:

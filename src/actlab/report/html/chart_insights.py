@@ -17,10 +17,11 @@ import torch
 
 from actlab.describe import evaluate_derivatives
 from actlab.errors import UsageError
-from actlab.report.html.diagnostic_charts import compute_gradient_ratio, select_last_epochs, select_rows
-from actlab.report.html.tables import average_by_activation, choose_memory_unit, to_numeric
+from actlab.report.costs import average_by_activation, choose_memory_unit
+from actlab.report.diagnostic_panels import compute_gradient_ratio, select_last_epochs, select_rows
 from actlab.report.insights import Floats, count_finite_epochs, find_last_improvement, find_overfitting
 from actlab.report.panels import Labels, Panel, resolve_module_to_draw, select_curve
+from actlab.report.tables import to_numeric
 from actlab.report.tuning_panels import Trials
 from actlab.spec import find_definition, split_spec
 

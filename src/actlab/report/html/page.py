@@ -11,12 +11,17 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from actlab.errors import UsageError
 from actlab.files import replace_file
+from actlab.report.costs import Bars, make_cost_bars
+from actlab.report.diagnostic_panels import (
+    has_deep_networks,
+    make_distribution_panels,
+    make_gradient_panels,
+    make_unit_panels,
+)
 from actlab.report.differences import collect_differences, make_forest
-from actlab.report.html import chart_insights, diagnostic_charts, reproduce, svg, tables
+from actlab.report.html import chart_insights, diagnostic_tables, reproduce, svg, tables
 from actlab.report.panels import (
     METRICS,
     Labels,
@@ -172,14 +177,12 @@ def _make_learning(comparison: Comparison, names: Sequence[str], labels: Labels)
 
 def _make_diagnostics(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
     frame, settings = comparison.diagnostics, comparison.about.get("diagnostics") or {}
-    unit_table = diagnostic_charts.make_units_table(frame, names)
-    weight_table = diagnostic_charts.make_weights_table(frame, names)
+    unit_table = diagnostic_tables.make_units_table(frame, names)
+    weight_table = diagnostic_tables.make_weights_table(frame, names)
     present = {row[0] for table in (unit_table, weight_table) if table for row in table.rows}
-    units = _draw_panels("units", diagnostic_charts.make_unit_panels(frame, names), _RANGE, labels)
-    gradients = _draw_panels(
-        "gradients", diagnostic_charts.make_gradient_panels(frame, names), _RANGE, labels
-    )
-    panels = diagnostic_charts.make_distribution_panels(frame, names)
+    units = _draw_panels("units", make_unit_panels(frame, names), _RANGE, labels)
+    gradients = _draw_panels("gradients", make_gradient_panels(frame, names), _RANGE, labels)
+    panels = make_distribution_panels(frame, names)
     distributions = _draw_panels("distributions", panels, "median with 5th to 95th percentile", labels)
     return {
         "units": units,
@@ -189,7 +192,7 @@ def _make_diagnostics(comparison: Comparison, names: Sequence[str], labels: Labe
         "distributions": distributions,
         "unit_table": unit_table,
         "weight_table": weight_table,
-        "some_layers": diagnostic_charts.has_deep_networks(frame),
+        "some_layers": has_deep_networks(frame),
         "samples": settings.get("samples"),
         "off": settings.get("off"),
         "missing": [name for name in names if name not in present] if present else [],
@@ -215,11 +218,9 @@ def _make_functions(comparison: Comparison, names: Sequence[str], labels: Labels
 
 def _make_cost(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:
     results = comparison.results
-    seconds, saved = (tables.average_by_activation(results, column) for column in ("seconds", "saved_bytes"))
-    unit, size = tables.choose_memory_unit(saved)
+    bars = make_cost_bars(results, names)
     return {
-        "seconds": _draw_bars("seconds", "seconds per run", seconds, "s", names, labels),
-        "memory": _draw_bars("memory", f"{unit} saved for backward", saved / size, unit, names, labels),
+        **{name: _draw_bars(name, bars.get(name), labels) for name in ("seconds", "memory")},
         "insights": chart_insights.describe_costs(results, names, labels),
         "table": tables.make_cost_table(results, names),
     }
@@ -293,9 +294,8 @@ def _list_data(panel: Panel) -> dict[str, Any]:
     return {"x": panel.x_label, "range": panel.x_range, "log": panel.log_x, "lines": lines}
 
 
-def _draw_bars(
-    id_: str, title: str, values: pd.Series[Any], unit: str, names: Sequence[str], labels: Labels
-) -> Figure | None:
-    rows = [(name, series, float(values[name])) for series, name in enumerate(names) if name in values]
-    alt = f"{title}: {', '.join(f'{labels[name]} {value:.3g}' for name, _, value in rows)}"
-    return Figure(id_, [svg.draw_bars(rows, unit, labels, alt)]) if rows else None
+def _draw_bars(id_: str, bars: Bars | None, labels: Labels) -> Figure | None:
+    if bars is None:
+        return None
+    alt = f"{bars.title}: {', '.join(f'{labels[name]} {value:.3g}' for name, _, value in bars.rows)}"
+    return Figure(id_, [svg.draw_bars(bars.rows, bars.unit, labels, alt)])

@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 
+from actlab.report.costs import average_by_activation, choose_memory_unit
 from actlab.report.differences import Difference, Pairs, format_difference, name_reference
 from actlab.report.html.svg import get_verdict_symbol
 from actlab.report.panels import Labels
-from actlab.report.tables import to_json_value
+from actlab.report.tables import to_json_value, to_numeric
 from actlab.report.tuning_panels import Trials
 
 CHANGED = "≠"  # marks a verdict that tuning changes
@@ -66,13 +67,6 @@ def format_figures(value: float) -> str:
     if not math.isfinite(value):
         return "–"
     return (f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}").replace("-", "−", 1)
-
-
-def to_numeric(rows: pd.DataFrame, column: str) -> pd.Series[Any]:
-    """Return a column as finite numbers, NaN where a cell has none."""
-    if column not in rows:
-        return pd.Series(math.nan, index=rows.index)
-    return pd.to_numeric(rows[column], errors="coerce").replace([math.inf, -math.inf], math.nan)
 
 
 def make_ranking_table(
@@ -161,18 +155,6 @@ def _make_matrix_cell(one: Difference | None, points: bool) -> dict[str, Any]:
         return {"verdict": "none", "value": "", "reason": "", "given": None}
     value = "" if one.value is None else format_difference(one.value, points)
     return {"verdict": one.verdict, "value": value, "reason": one.reason, "given": None}
-
-
-def average_by_activation(results: pd.DataFrame, column: str) -> pd.Series[Any]:
-    """Return the mean of a column by activation, without activations that have no finite value."""
-    if not {"activation", column} <= set(results):
-        return pd.Series(dtype=float)
-    return to_numeric(results, column).groupby(results["activation"]).mean().dropna()
-
-
-def choose_memory_unit(sizes: pd.Series[Any]) -> tuple[str, int]:
-    """Return the unit in which to show sizes in bytes, and its number of bytes."""
-    return ("MiB", 2**20) if len(sizes) and sizes.max() >= 2**20 else ("KiB", 2**10)
 
 
 def make_cost_table(results: pd.DataFrame, names: Sequence[str]) -> Table:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 import textwrap
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from actlab.errors import UsageError, did_you_mean
-from actlab.files import create_output_folder, replace_file
 from actlab.report.differences import Forest, ForestRow, collect_differences, make_forest
 from actlab.report.panels import (
     LOSSES,
@@ -21,19 +18,15 @@ from actlab.report.panels import (
     Line,
     Panel,
     Values,
-    find_specs,
-    make_function_panels,
+    clean_labels,
     make_learning_panels,
     make_loss_panel,
 )
 from actlab.report.plots.functions import (
     MAX_TITLE,
-    check_matplotlib,
-    clean_labels,
     get_axes,
     set_literal_text,
 )
-from actlab.report.tuning_panels import make_tuning_panels, read_trials
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,10 +38,8 @@ if TYPE_CHECKING:
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b5588f", "#d08a00", "#3a9bd1", "#3b3f45")
 _DASHES = ("-", "--", ":", "-.")
 _GREY, _REGION = "0.8", "0.9"
-_NAMED = 10  # activations with a colour and a name; the others are grey
+NAMED = 10  # activations with a colour and a name; the others are grey
 _INSIDE = 4  # names that a legend inside the axes may have
-_ROW = 0.26  # inches per activation in a forest plot
-_SUFFIXES = ("png", "svg")
 
 
 def plot_history(
@@ -81,14 +72,14 @@ def plot_history(
     if metric not in METRICS:
         options = ", ".join(METRICS)
         raise UsageError(f"metric must be one of {options}, got {metric!r}{did_you_mean(metric, METRICS)}")
-    ranked = None if isinstance(history, pd.DataFrame) else _list_names(history)
+    ranked = None if isinstance(history, pd.DataFrame) else list_names(history)
     history = history if isinstance(history, pd.DataFrame) else history.history
     if history.empty:
         raise UsageError("the history has no epochs, so there is no curve to draw")
     if "activation" not in history:
         history = history.assign(activation="")
     names = ranked or history["activation"].unique().tolist()
-    if len(names) > _NAMED and not ranked:
+    if len(names) > NAMED and not ranked:
         names = _sort_by_end(history, names, metric)
     panels = make_learning_panels(history, names)
     if metric not in panels:
@@ -99,11 +90,11 @@ def plot_history(
         _draw_both_losses(ax, panels)
         set_literal_text(ax.set_title(""), clean_labels(names, MAX_TITLE)[names[0]] if names[0] else "")
         return ax
-    _draw_panel(ax, panels[metric])
+    draw_panel(ax, panels[metric])
     if names != [""]:
         legend = {line.series: labels[line.name] for line in panels[metric].lines}
         outside: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
-        _draw_legend(ax, legend, **(outside if len(legend) > _INSIDE else {}))
+        draw_legend(ax, legend, **(outside if len(legend) > _INSIDE else {}))
     return ax
 
 
@@ -124,7 +115,7 @@ def plot_comparison(comparison: Comparison, ax: Axes | None = None) -> Axes:
     Raises:
         UsageError: matplotlib is missing, or the comparison has no difference.
     """
-    names = _list_names(comparison)
+    names = list_names(comparison)
     if len(names) < 2:
         raise UsageError(f"differences need at least two activations; the comparison has {len(names)}")
     labels, pairs = clean_labels(names), collect_differences(comparison.verdicts)
@@ -161,89 +152,9 @@ def _choose_limits(chart: Forest) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-# -- files ----------------------------------------------------------------------------------------
-
-
-def write_figures(comparison: Comparison, folder: str | Path) -> list[Path]:
-    """Write the figures ``functions``, ``learning``, ``comparison`` and ``tuning`` as PNG and SVG.
-
-    A figure without content is not written, and an old file of that name is removed. An activation has the
-    same colour in all figures.
-
-    Args:
-        comparison: The comparison.
-        folder: Output folder; it is created if necessary. Each file is written completely or not at all.
-
-    Returns:
-        The files.
-
-    Raises:
-        UsageError: matplotlib is missing, or a file cannot be written.
-    """
-    check_matplotlib()
-    names = _list_names(comparison)
-    tuning = make_tuning_panels(read_trials(comparison.tuning, comparison.about), names, comparison.about)
-    # Curves of more functions would hide each other.
-    specs = find_specs(names[:_NAMED], comparison.about)
-    drawings: dict[str, Callable[[], Figure | None]] = {
-        "functions": lambda: _draw_row(make_function_panels(specs, comparison.curves)[0], names),
-        "learning": lambda: _draw_row([*make_learning_panels(comparison.history, names).values()], names),
-        "comparison": lambda: _make_comparison_figure(comparison),
-        "tuning": lambda: _draw_row([*tuning.values()], names),
-    }
-    folder, written = create_output_folder(folder), []
-    for name, draw in drawings.items():
-        figure = draw()
-        for suffix in _SUFFIXES:
-            path = folder / f"{name}.{suffix}"
-            if figure is None:
-                path.unlink(missing_ok=True)
-                continue
-            _save(figure, path)
-            written.append(path)
-    return written
-
-
-def _save(figure: Figure, path: Path) -> None:
-    import matplotlib
-
-    kind = path.suffix.lstrip(".")
-    # The same comparison gives the same file.
-    reproducible = matplotlib.rc_context({"svg.hashsalt": "actlab"})
-    with warnings.catch_warnings(), reproducible, replace_file(path) as temporary:
-        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # matplotlib draws a box
-        figure.savefig(temporary, dpi=120, format=kind, metadata={"Date": None} if kind == "svg" else None)
-
-
-def _list_names(comparison: Comparison) -> list[str]:
+def list_names(comparison: Comparison) -> list[str]:
+    """Return the activations in the order of the ranking, which determines their colours."""
     return [str(name) for name in comparison.ranking["activation"]]
-
-
-def _make_comparison_figure(comparison: Comparison) -> Figure | None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 1.2 + _ROW * len(comparison.ranking)), layout="constrained")
-    try:
-        plot_comparison(comparison, figure.subplots())
-    except UsageError:  # nothing to draw
-        return None
-    return figure
-
-
-def _draw_row(panels: Sequence[Panel], names: Sequence[str]) -> Figure | None:
-    """Return panels next to each other, with one legend."""
-    from matplotlib.figure import Figure
-
-    if not panels:
-        return None
-    labels = clean_labels(list(names))
-    figure = Figure(figsize=(4 * len(panels), 3.6), layout="constrained")
-    for panel, ax in zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True):
-        _draw_panel(ax, panel)
-    legend = {line.series: labels[line.name] for panel in panels for line in panel.lines}
-    style: dict[str, Any] = {"loc": "outside lower center", "ncols": min(len(legend), 4)}
-    _draw_legend(figure, dict(sorted(legend.items())), missing=len(names) - len(legend), **style)
-    return figure
 
 
 def _sort_by_end(history: pd.DataFrame, names: Sequence[str], metric: str) -> list[str]:
@@ -266,12 +177,13 @@ def _draw_both_losses(ax: Axes, panels: Mapping[str, Panel]) -> None:
         replace(panels[metric].lines[0], series=series, dash=dashes[series])
         for series, metric in enumerate(metrics)
     ]
-    _draw_panel(ax, make_loss_panel("loss", "epoch", lines))
-    _draw_legend(ax, titles, dashes=dashes)
+    draw_panel(ax, make_loss_panel("loss", "epoch", lines))
+    draw_legend(ax, titles, dashes=dashes)
     ax.set_ylabel(titles[0] if len(titles) == 1 else "loss")
 
 
-def _draw_panel(ax: Axes, panel: Panel) -> None:
+def draw_panel(ax: Axes, panel: Panel) -> None:
+    """Draw a panel of lines."""
     from matplotlib.ticker import MaxNLocator
 
     alpha = 0.18 if len(panel.lines) <= _INSIDE else 0.08
@@ -288,14 +200,14 @@ def _draw_panel(ax: Axes, panel: Panel) -> None:
     if panel.has_integer_x:
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     ax.set_xlabel(panel.x_label)
-    ax.set_ylabel(textwrap.fill(panel.title, 35))
+    set_literal_text(ax.yaxis.label, textwrap.fill(panel.title, 35))
     ax.grid(color="0.92", linewidth=0.8)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
 
 
 def _draw_line(ax: Axes, line: Line, alpha: float) -> None:
-    style, named = _choose_style(line.series, line.dash), line.series < _NAMED
+    style, named = choose_style(line.series, line.dash), line.series < NAMED
     if line.low and named:
         low, high = _fill_nan(line.low), _fill_nan(line.high)
         ax.fill_between(line.x, low, high, color=style["color"], alpha=alpha, linewidth=0)
@@ -307,26 +219,27 @@ def _fill_nan(values: Values) -> list[float]:
     return [math.nan if value is None else value for value in values]
 
 
-def _choose_style(series: int, dash: int | None = None) -> dict[str, Any]:
-    if series >= _NAMED:
+def choose_style(series: int, dash: int | None = None) -> dict[str, Any]:
+    """Return the colour, dashes and width of a line."""
+    if series >= NAMED:
         return {"color": _GREY, "linewidth": 0.8}
     dash = series // len(_COLOURS) if dash is None else dash
     return {"color": _COLOURS[series % len(_COLOURS)], "linestyle": _DASHES[dash], "linewidth": 1.6}
 
 
-def _draw_legend(
+def draw_legend(
     parent: Axes | Figure, names: Mapping[int, str], *, dashes: Any = None, missing: int = 0, **style: Any
 ) -> None:
     """Draw a legend of names by series; the grey lines share an entry."""
     from matplotlib.lines import Line2D
 
     entries = [
-        (name, _choose_style(series, (dashes or {}).get(series)))
+        (name, choose_style(series, (dashes or {}).get(series)))
         for series, name in names.items()
-        if series < _NAMED
+        if series < NAMED
     ]
     if others := len(names) - len(entries):
-        entries.append((f"{others} more", _choose_style(_NAMED)))
+        entries.append((f"{others} more", choose_style(NAMED)))
     if missing:
         entries.append((f"{missing} not drawn", {"linestyle": ""}))
     handles = [Line2D([], [], **line) for _, line in entries]
@@ -340,7 +253,7 @@ def _draw_interval(ax: Axes, position: int, row: ForestRow, chart: Forest) -> No
     value, low, high = row.difference.value, row.difference.low, row.difference.high
     if value is None:
         return
-    colour = _COLOURS[row.series % len(_COLOURS)] if row.series < _NAMED else "0.45"
+    colour = _COLOURS[row.series % len(_COLOURS)] if row.series < NAMED else "0.45"
     if chart.is_beyond(row):
         marker, x = ("<", -chart.limit) if value < 0 else (">", chart.limit)
         ax.plot([x], [position], marker=marker, color=colour, markersize=7)

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from actlab.activation.definition import Activation
 from actlab.describe import evaluate_derivatives, find_plot_range
-from actlab.errors import UsageError, escape_unprintable, summarize_error
+from actlab.errors import UsageError, summarize_error
 from actlab.files import replace_file
 from actlab.functions import catalogue
-from actlab.report.panels import shorten_names
+from actlab.report.panels import clean_labels
 from actlab.spec import get
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ _STYLES = (("f", "#0072B2", "-"), ("f′", "#D55E00", "--"), ("f″", "#009E73",
 _POINTS = 1201
 _DEFAULT_REACH = 4.0  # of a module that is not a definition
 MAX_TITLE = 60  # characters
-_DIRECTIONS = dict.fromkeys(map(ord, "\u2068\u2069"))  # matplotlib would draw these as boxes
 
 
 def plot_function(activation: Activation[Any] | str, ax: Axes | None = None) -> Axes:
@@ -119,14 +118,6 @@ def check_matplotlib() -> None:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise UsageError('figures need matplotlib: pip install "actlab[figures]"') from error
-
-
-def clean_labels(names: list[str], max_length: int = 26) -> dict[str, str]:
-    """Return a short label for each name, of characters that fonts have."""
-    labels = shorten_names(names, max_length).items()
-    return {
-        name: escape_unprintable(" ".join(label.translate(_DIRECTIONS).split())) for name, label in labels
-    }
 
 
 def set_literal_text(text: Text, content: str) -> None:
