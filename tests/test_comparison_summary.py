@@ -224,6 +224,13 @@ def test_comparison_to_latex_is_in_percent_and_names_the_test():
     assert "Verdicts: mixed model of splits and seeds" in caption
 
 
+@pytest.mark.parametrize(("has_outcomes", "effects"), [(True, "seeds and test samples"), (False, "seeds")])
+def test_comparison_to_latex_names_the_test_of_a_fixed_test_set(has_outcomes, effects):
+    fixed = {"samples": 100, "training_samples": 500, "missing_labels": [], "has_outcomes": has_outcomes}
+    caption, _ = read_latex(comparison(about={**comparison().about, "test": fixed}).to_latex())
+    assert f"Ranks: random effects of {effects} on a fixed test set, Holm" in caption
+
+
 def test_comparison_to_markdown_has_other_scores_in_their_own_unit():
     about = {**comparison().about, "points": False, "metric": "r2"}
     lines = comparison(("a|b", "tanh"), about=about).to_markdown("verdicts").splitlines()

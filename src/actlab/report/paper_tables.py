@@ -149,7 +149,11 @@ def _describe_test(comparison: Comparison, what: str) -> str:
     if not (tested := int(p.notna().sum())):
         return ""
     test = "corrected resampled t-test"
-    if about.get("seeds", 1) > 1:
+    if about.get("test"):
+        test = "random effects of seeds and test samples on a fixed test set"
+        if not about["test"]["has_outcomes"]:
+            test = "random effects of seeds on a fixed test set"
+    elif about.get("seeds", 1) > 1:
         test = "mixed model of splits and seeds, with the variance of the corrected resampled t-test"
     holm = f", Holm's correction for {tested} pairs" if tested > 1 else ""
     return f"{what}: {test}{holm}, level {about.get('level', 0.05):.3g}."
