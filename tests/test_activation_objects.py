@@ -2,9 +2,11 @@
 
 import copy
 import functools
+import pickle
 import re
 import sys
 
+import cloudpickle
 import numpy as np
 import pandas as pd
 import pytest
@@ -485,6 +487,19 @@ print(actlab.compare(*call, **options).about["activations"])
         "write the code into a .py file",
         "['relu', 'lambda']",
     ]
+
+
+def test_resolve_sends_objects_of_a_file_to_processes_that_cannot_import_it(tmp_path):
+    file = tmp_path / "own_layers.py"
+    file.write_text(
+        "import torch\nclass Own(torch.nn.Module):\n    def forward(self, x):\n        return 2 * x\n"
+    )
+    module = actlab.get(f"{file}:Own")
+    sent = [cloudpickle.dumps(resolve(value)) for value in (module, type(module))]
+    del sys.modules[type(module).__module__]
+    for data in sent:
+        received = pickle.loads(data)  # noqa: S301 - from this test
+        assert torch.equal(received.build()(torch.ones(3)), 2 * torch.ones(3))
 
 
 CELLS = """

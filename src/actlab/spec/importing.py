@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from cloudpickle import register_pickle_by_value
+
 from actlab.errors import UsageError, did_you_mean, summarize_error
 
 _loading: set[tuple[int, Path]] = set()  # the files that each thread is importing
@@ -59,6 +61,7 @@ def _load_file(path: Path) -> ModuleType:
         raise
     finally:
         _loading.remove(this)
+    register_pickle_by_value(module)  # worker processes cannot import it by its name
     _loaded[key] = module
     return module
 
