@@ -110,8 +110,10 @@ def test_train_does_not_change_a_prelu_instance():
     model = train(dataset, prelu, SHORT)
     assert model.module_.activation1.weight.item() != 0.25
     assert prelu.weight.item() == 0.25
-    again = train(dataset, model.module_.activation1, SHORT)
+    again = train(dataset, prelu, SHORT)
     assert history_without_times(again).equals(history_without_times(model))
+    trained = train(dataset, model.module_.activation1, SHORT)
+    assert not history_without_times(trained).equals(history_without_times(model))
 
 
 def test_train_returns_a_skorch_network_that_can_continue_training():
