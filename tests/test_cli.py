@@ -87,7 +87,8 @@ def test_train_json_is_the_only_standard_output(tiny_data, capsys):
     assert output["activation"] == "tanh"
     assert output["data"] == "tiny.npz"
     assert len(output["history"]) == 2
-    assert len(output["insights"]) == 3
+    assert len(output["insights"]) == 4
+    assert output["insights"][-1] == "Data: 4 numeric."
     files = ["history.csv", "history.json", "training.json", "report.html", "hiplot.html"]
     assert output["files"] == [f"out/train/{name}" for name in files]
 
