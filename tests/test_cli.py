@@ -254,13 +254,13 @@ def test_out_below_a_file_is_rejected_before_training(tmp_path, capsys, monkeypa
 def test_train_rejects_invalid_arrays(tmp_path, capsys):
     X, y = np.ones((20, 3)), np.arange(20) % 2
     for name, (features, labels) in {
-        "nan.npz": (np.where(np.eye(20, 3) > 0, np.nan, X), y),
+        "inf.npz": (np.where(np.eye(20, 3) > 0, np.inf, X), y),
         "constant.npz": (X, y),
         "counts.npz": (X, y[:10]),
     }.items():
         np.savez(tmp_path / name, X=features, y=labels)
         assert name in refused(capsys, "train", "--data", name)
-    assert list_names(tmp_path) == ["constant.npz", "counts.npz", "nan.npz"]
+    assert list_names(tmp_path) == ["constant.npz", "counts.npz", "inf.npz"]
 
 
 def test_train_rejects_truncated_mnist_files(tmp_path, capsys):

@@ -342,8 +342,9 @@ def test_compare_scores_a_regression_by_r2():
     model = make_net(data, "relu", settings)
     with seeded_torch(0, 0, WEIGHTS, "cpu"):
         model.initialize()
-    model.partial_fit(data.X[first.rows], data.y[first.rows])
-    expected = r2_score(data.y[first.test], model.predict(data.X[first.test]))
+    X = data.scale(first.rows)
+    model.partial_fit(X[first.rows], data.y[first.rows])
+    expected = r2_score(data.y[first.test], model.predict(X[first.test]))
     assert comparison.results["score"][0] == pytest.approx(expected, rel=1e-4)
     other = compare(["relu"], data, epochs=10, scoring="neg_mean_absolute_error", tune=None).results["score"]
     assert (other < 0).all()
@@ -373,10 +374,10 @@ def test_compare_rejects_invalid_settings(dataset, options, message):
 
 
 def test_compare_rejects_invalid_data():
-    with pytest.raises(
-        UsageError, match="data is of type tuple; it must be a Dataset from load_data, a dataset name or"
-    ):
+    with pytest.raises(UsageError, match="arrays: every label is 0; at least two classes are needed$"):
         compare(["relu"], (np.zeros((9, 2)), np.zeros(9)), tune=None)
+    with pytest.raises(UsageError, match="cannot load data of type ndarray; pass a name, a file, a DataFr"):
+        compare(["relu"], np.zeros((9, 2)), tune=None)
 
 
 def test_compare_until_decided_rejects_one_activation(dataset):
