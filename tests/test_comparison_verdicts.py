@@ -374,7 +374,7 @@ def test_compare_rejects_invalid_settings(dataset, options, message):
 
 
 def test_compare_rejects_invalid_data():
-    with pytest.raises(UsageError, match="arrays: every label is 0; at least two classes are needed$"):
+    with pytest.raises(UsageError, match="arrays: every label is 0; at least two classes are needed"):
         compare(["relu"], (np.zeros((9, 2)), np.zeros(9)), tune=None)
     with pytest.raises(UsageError, match="cannot load data of type ndarray; pass a name, a file, a DataFr"):
         compare(["relu"], np.zeros((9, 2)), tune=None)
