@@ -19,7 +19,7 @@ from actlab.cli import main
 from actlab.report.differences import collect_differences, make_forest
 from actlab.report.html import svg
 from actlab.report.html.page import render, write_report
-from actlab.report.panels import make_function_panels, make_learning_panels, shorten_names
+from actlab.report.panels import find_specs, make_function_panels, make_learning_panels, shorten_names
 from tests.command_line import in_empty_folder, list_names, refused, tiny_data  # noqa: F401
 from tests.report_cases import HOSTILE, all_diverged, comparison
 
@@ -218,7 +218,9 @@ def test_render_names_activations_without_curve():
 
 
 def test_make_function_panels_uses_the_arguments_of_a_spec():
-    panels, missing = make_function_panels(["leaky_relu(negative_slope=0.25)"], pd.DataFrame())
+    panels, missing = make_function_panels(
+        find_specs(["leaky_relu(negative_slope=0.25)"], {}), pd.DataFrame()
+    )
     assert missing == {}
     line = panels[0].lines[0]
     assert line.x[0] == -4
