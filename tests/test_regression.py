@@ -257,7 +257,7 @@ class _Mean(nn.Module):
     [
         ("relu", ""),
         ("reluu", "did you mean 'relu'"),
-        (_Mean(), "activation _Mean.. fails on two samples of made up: "),
+        (_Mean(), "the network with activation '_Mean' fails on two samples of made up: "),
     ],
 )
 def test_plan_training_tests_the_activation_with_one_output(activation, message):
