@@ -62,7 +62,14 @@ def texts(notebook):
 
 def test_tutorial_lessons_run_and_draw(executed):
     drawn = {lesson: len(images(notebook)) for lesson, notebook in executed.items()}
-    assert drawn == {"01_why": 4, "02_write_relu": 0, "03_train": 2, "04_compare": 2, "05_invent": 2}
+    assert drawn == {
+        "01_why": 4,
+        "02_write_relu": 0,
+        "03_train": 2,
+        "04_compare": 2,
+        "05_invent": 2,
+        "06_your_own": 0,
+    }
     for notebook in executed.values():
         assert all(output.get("name") != "stderr" for output in outputs(notebook))
         assert all(image.startswith(b"\x89PNG") and len(image) > 5000 for image in images(notebook))
@@ -133,6 +140,22 @@ def test_tutorial_compare_verdicts_match_the_text(executed):
     assert output_text.count("sigmoid is worse than") == 4  # three pairs, and the settings as given
     assert "the difference comes from the settings" in output_text
     assert re.search(r"tanh and relu: undecided|relu and tanh: undecided", output_text)
+
+
+def test_tutorial_your_own_compares_objects_on_a_table(executed):
+    notebook = executed["06_your_own"]
+    output_text = printed_text(notebook)
+    assert output_text.startswith("passed: True")
+    assert output_text.count("Comparison on DataFrame: 3 activations, 18 runs") == 2
+    means = re.findall(r"^ +\d  (?:Snake|ReLU|tanh) +([\d.]+)", output_text, re.MULTILINE)
+    assert len(means) == 6
+    assert min(map(float, means)) > 0.8
+    assert re.search(r"^\| 1 \| (?:Snake|ReLU|tanh) \| \d\d\.\d\d ± ", output_text, re.MULTILINE)
+    shown = [
+        output.data["text/html"] for output in outputs(notebook) if "text/html" in output.get("data", {})
+    ]
+    assert len(shown) == 3  # the table, the comparison and the trained parameters
+    assert "<svg" in shown[1]
 
 
 def test_tutorial_invent_fails_as_code_and_passes_as_a_formula(executed):

@@ -129,6 +129,4 @@ plt.show()
 # If the verdict is *undecided* or *equivalent*, you have learnt something that most tables of results do not
 # show.
 #
-# This is the end of the course. You can write an activation, verify it, train with it, and state what you
-# know about it and what you do not know. Continue with [the guide](../guide/compare.md) and
-# [the function pages](../functions/relu.md).
+# Next: [your own activation, data and network](06_your_own.ipynb).

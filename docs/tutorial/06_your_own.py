@@ -45,7 +45,7 @@ class Snake(nn.Module):
 
 
 # %% [markdown]
-# First check it. The report counts the checks; it lists only those that did not pass.
+# First check it. The full report is `print(report)`.
 
 # %%
 report = actlab.check(Snake(), skip=["compile", "export"])
@@ -95,7 +95,9 @@ print(comparison)
 # The networks have trained the parameter of `Snake`:
 
 # %%
-comparison.parameters.groupby(["layer", "name"])["value"].agg(["mean", "std"]).round(2)
+comparison.parameters.groupby(["layer", "name"])["value"].agg(
+    ["mean", "std"]
+).round(2)
 
 # %% [markdown]
 # ## A network
@@ -108,7 +110,7 @@ comparison.parameters.groupby(["layer", "name"])["value"].agg(["mean", "std"]).r
 class Net(nn.Module):
     """A network with a skip connection."""
 
-    def __init__(self, num_features, num_classes, activation=nn.ReLU()):
+    def __init__(self, num_features, num_classes, activation):
         super().__init__()
         self.first = nn.Linear(num_features, 32)
         self.second = nn.Linear(32, 32)
@@ -134,3 +136,8 @@ print(comparison)
 # %%
 comparison.report("wine.html")
 print(comparison.to_markdown())
+
+# %% [markdown]
+# This is the end of the course. You can write an activation, verify it, train with it, and state what you
+# know about it and what you do not know. Continue with [the guide](../guide/compare.md) and
+# [the function pages](../functions/relu.md).
