@@ -108,3 +108,54 @@ def test_time_verb_prints_80_columns_and_json(capsys):
 )
 def test_time_verb_rejects_invalid_input_in_one_line(call, message, capsys):
     assert message in refused(capsys, "time", *call)
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.last = nn.Linear(8, 8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.fc(x)))
+
+
+def test_measure_compares_a_model_with_its_swaps():
+    model = Net().eval()
+    timings = actlab.measure(["mish", nn.Tanh], model=model, **SMALL)
+    assert [(row.name, row.torch_equivalent) for row in timings] == [
+        ("as given", ""),
+        ("mish", "as given"),
+        ("Tanh", "as given"),
+    ]
+    first, mish, _ = timings
+    ratio = (mish.forward + mish.backward) / (first.forward + first.backward)
+    assert mish.ratio == pytest.approx(ratio)
+    # The first layer saves its input, and the last one its input, the output of relu. mish saves its own too.
+    assert (first.saved_bytes, mish.saved_bytes) == (8.0, 12.0)
+    assert str(timings).splitlines()[1].endswith("as given")
+    assert timings.about["model"] == "Net"
+    assert type(model) is Net
+    assert not model.training
+    assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_measure_rejects_a_model_it_cannot_measure():
+    with pytest.raises(
+        actlab.UsageError, match=r"target 'as given' fails on \(16, 7\), torch.float32: RuntimeError"
+    ):
+        actlab.measure("mish", model=Net(), shape=(16, 7))
+    with pytest.raises(actlab.UsageError, match="nothing in the model matches all activations"):
+        actlab.measure("mish", model=nn.Linear(8, 8), **SMALL)
+    with pytest.raises(actlab.UsageError, match=r"the model must be an nn\.Module, got a type"):
+        actlab.measure("mish", model=Net, **SMALL)
+
+
+def test_time_verb_measures_a_model(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.py").write_text(
+        "from torch import nn\nnet = nn.Sequential(nn.Linear(8, 8), nn.ReLU())\n"
+    )
+    assert main(["time", "mish", "--model", "small.py:net", "--shape", "4,8"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("training steps of small.py:net, 4 x 8 elements, float32, cpu")
+    assert [line.split()[0] for line in lines[4:]] == ["as", "mish"]

@@ -17,25 +17,28 @@ from actlab.activation.module import ActivationModule
 from actlab.checking.target import Target, resolve_target
 from actlab.checking.tensor_comparison import find_saved_storages
 from actlab.errors import UsageError, raise_problems, summarize_error
+from actlab.models.swapping import swap
 from actlab.spec import choose_names, copy_module, find_name_problem
 
 _SAMPLE_SECONDS = 0.02  # the shortest sample
 _SAMPLES = 15
 _HEADS = ("name", "forward", "backward", "both", "saved", "ratio to")
-_UNITS = ("per element", "ns", "ns", "ns", "B", "torch.nn")
+_UNITS = ("per element", "ns", "ns", "ns", "B")
+_AS_GIVEN = "as given"  # the row of a model without a swap
 
 
 @dataclass(frozen=True)
 class Timing:
-    """The time and the memory of one activation.
+    """The time and the memory of one activation, or of a model with it.
 
     Attributes:
         name: The name of the target.
         forward: Nanoseconds per element of the forward pass.
         backward: Nanoseconds per element of the backward pass.
         saved_bytes: Bytes per element saved for backward, including the input.
-        torch_equivalent: The name of the row of its torch equivalent; empty if there is none.
-        ratio: Time of forward and backward divided by that of the torch equivalent; NaN if there is none.
+        torch_equivalent: The name of the row of its torch equivalent, or of the model as given; empty if
+            there is none.
+        ratio: Time of forward and backward divided by that of this row; NaN if there is none.
     """
 
     name: str
@@ -52,7 +55,7 @@ class Timings:
 
     Attributes:
         rows: One for each target and torch equivalent.
-        about: Shape, dtype, device, threads and whether kernels were fused.
+        about: Shape, dtype, device, threads, whether kernels were fused, and the class of the model.
     """
 
     rows: tuple[Timing, ...]
@@ -70,7 +73,10 @@ class Timings:
         return {"about": dict(self.about), "rows": rows}
 
     def __str__(self) -> str:
-        cells: list[tuple[str, ...]] = [_HEADS, _UNITS]
+        cells: list[tuple[str, ...]] = [
+            _HEADS,
+            (*_UNITS, _AS_GIVEN if self.about.get("model") else "torch.nn"),
+        ]
         for row in self.rows:
             times = [_format(value) for value in (row.forward, row.backward, row.forward + row.backward)]
             name = row.name if len(row.name) <= 30 else f"{row.name[:29]}…"
@@ -118,6 +124,7 @@ def interleaved(
 def measure(
     targets: Iterable[Any] | Mapping[str, Any] | str,
     *,
+    model: nn.Module | None = None,
     shape: Sequence[int] = (1000, 1000),
     dtype: torch.dtype = torch.float32,
     device: str | None = None,
@@ -131,13 +138,16 @@ def measure(
     Args:
         targets: Specs, definitions, modules, their classes or functions, as for :func:`actlab.check`, in a
             list, or by name in a dictionary.
+        model: Measure training steps of this model, as given and with each target in it, see
+            :func:`actlab.swap`. The model takes one tensor, returns one, and is not changed.
         shape: The shape of the input, which is normal with a standard deviation of 2.
         dtype: The dtype of the input.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"`` (default: the CPU).
         fuse: Whether to compile actlab's kernels, see :func:`actlab.fused`. Compiling takes seconds.
 
     Returns:
-        A row for each target, followed by that of its torch equivalent.
+        A row for each target, followed by that of its torch equivalent; with a model, a row for the model as
+        given, followed by one for each target.
 
     Raises:
         UsageError: There is no such target, or it fails on this input.
@@ -162,7 +172,9 @@ def measure(
     except (RuntimeError, TypeError, MemoryError) as error:  # too large for this machine, or for any
         problem = summarize_error(error)
         raise UsageError(f"shape {tuple(shape)!r} cannot be allocated on {device}: {problem}") from error
-    functions, equivalents = _resolve(named, device)
+    functions, equivalents = (
+        _resolve(named, device) if model is None else _swap_in(model, named, device, dtype)
+    )
     saved = {name: _saved_per_element(name, function, x) for name, function in functions.items()}
     work = {
         f"{name} forward": _step(function, x, fuse, backward=False) for name, function in functions.items()
@@ -179,6 +191,7 @@ def measure(
         "device": device,
         "threads": torch.get_num_threads(),
         "fused": fuse,
+        "model": model and type(model).__name__,
     }
     return Timings(tuple(_add_ratios(rows, equivalents)), about)
 
@@ -209,6 +222,16 @@ def _resolve(targets: Mapping[str, Any], device: str) -> tuple[dict[str, Target]
             equivalents[name] = f"torch.nn.{type(equivalent).__name__}"
             functions.setdefault(equivalents[name], equivalent.to(device))
     return functions, equivalents
+
+
+def _swap_in(
+    model: nn.Module, targets: Mapping[str, Any], device: str, dtype: torch.dtype
+) -> tuple[dict[str, Target], dict[str, str]]:
+    """Return a model as given and with each target, by name, and the name of the first one for the others."""
+    swapped = {name: swap(model, target) for name, target in targets.items()}
+    models = {_AS_GIVEN: copy_module(model), **swapped}
+    functions: dict[str, Target] = {name: one.to(device, dtype).train() for name, one in models.items()}
+    return functions, dict.fromkeys(swapped, _AS_GIVEN)
 
 
 def _make_torch_equivalent(function: Target) -> nn.Module | None:

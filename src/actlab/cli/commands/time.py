@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from actlab.cli.options import ACTIVATION, DEVICE, JSON, Parser
+from actlab.cli.options import ACTIVATION, DEVICE, JSON, MODEL, Parser, load_model
 from actlab.cli.output import SUCCESS, print_json
 from actlab.errors import UsageError
 
@@ -12,7 +12,7 @@ SUMMARY = "measure time and memory, compared with torch.nn"
 EXAMPLES = (
     "actlab time mish gelu",
     'actlab time mish "formula:x*tanh(softplus(x))" --fused',
-    "actlab time torch.nn:GELU --shape 64,512 --dtype bfloat16",
+    "actlab time mish gelu --model torchvision.models:resnet18 --shape 8,3,64,64",
 )
 
 
@@ -20,6 +20,8 @@ def add_options(parser: Parser) -> None:
     """Add the options to the command's parser."""
     parser.add_argument("targets", nargs="+", metavar="TARGET", help=ACTIVATION)
     add = parser.add_argument_group("measurement").add_argument
+    model = f"measure training steps of a model as given, and with each TARGET in it: {MODEL}"
+    add("--model", metavar="MODEL", help=model)
     add("--shape", default="1000,1000", metavar="N,...", help="shape of the input")
     add("--dtype", default="float32", metavar="D", help="float32, float64, float16 or bfloat16")
     add("--device", **DEVICE)
@@ -45,13 +47,19 @@ def run(arguments: argparse.Namespace) -> int:
         dtypes = "float32, float64, float16 or bfloat16"
         raise UsageError(f"--dtype must be {dtypes}, got {arguments.dtype!r}")
     timings = measure(
-        arguments.targets, shape=shape, dtype=dtype, device=arguments.device, fuse=arguments.fused
+        arguments.targets,
+        model=load_model(arguments.model) if arguments.model else None,
+        shape=shape,
+        dtype=dtype,
+        device=arguments.device,
+        fuse=arguments.fused,
     )
     if arguments.json:
         print_json(arguments, timings.to_json())
         return SUCCESS
     about = timings.about
-    elements = f"{' x '.join(map(str, shape))} elements"
+    elements = f"training steps of {arguments.model}, " * bool(arguments.model)
+    elements += f"{' x '.join(map(str, shape))} elements"
     threads = f"{about['threads']} thread{'s' * (about['threads'] > 1)}"
     print(f"{elements}, {about['dtype']}, {about['device']}, {threads}\n\n{timings}")
     return SUCCESS
