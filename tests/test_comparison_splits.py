@@ -17,6 +17,7 @@ from actlab.comparison.config import ComparisonConfig
 from actlab.comparison.plan import ComparisonPlan
 from actlab.errors import UsageError
 from actlab.stats.fixed_test_set import summarize_fixed_test
+from actlab.training.train import plan_training
 
 NAMES = ["relu", "tanh"]
 QUICK = {"epochs": 3, "tune": None, "jobs": 1, "batch_size": 32}
@@ -310,3 +311,18 @@ def test_compare_refuses_groups_that_leave_one_group_for_training():
     message = "arrays: 2 groups are too few for 2 folds; each needs a group for testing and two for training"
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
         compare(NAMES, data, folds=2)
+
+
+# -- train ----------------------------------------------------------------------------------------------
+
+
+def test_plan_training_holds_out_whole_groups(grouped):
+    run = plan_training(grouped, "relu").run
+    assert not set(grouped.groups[run.rows]) & set(grouped.groups[run.valid])
+    assert sorted([*run.rows, *run.valid]) == list(range(240))
+
+
+def test_plan_training_refuses_a_fixed_test_set(fixed):
+    message = "arrays has a fixed test set, which only compare uses; load it without test"
+    with pytest.raises(UsageError, match=message):
+        plan_training(fixed, "relu")

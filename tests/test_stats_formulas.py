@@ -349,3 +349,18 @@ def test_seeds_to_decide_is_at_most_500():
     for mean, expected in ((falling[3] * (1 + 1e-7), 500), (falling[4] * (1 + 1e-8), None)):
         summary = summarize_equal_cells(between=1e-9, within=0.0, cells=3, mean=mean)
         assert summary.seeds_to_decide(0.05, 0.0, 0.05) == expected
+
+
+def test_seeds_to_decide_with_the_same_splits_adds_seeds_to_each_cell():
+    def with_seeds(seeds):
+        between = 0.0001 + 0.01 / seeds
+        runs = 3 * seeds
+        return DifferenceSummary(
+            0.05, 3, runs, between, 1 / 3, 1 / seeds, 0.01, runs - 3, 0.5, same_splits=True
+        )
+
+    assert with_seeds(4).seeds == 4
+    total = with_seeds(2).seeds_to_decide(0.05, 0.0, 0.05)
+    assert with_seeds(total).posterior.p_value <= 0.05 < with_seeds(total - 1).posterior.p_value
+    hopeless = DifferenceSummary(0.001, 3, 6, 1.0, 1 / 3, 0.5, 0.01, 3, 0.5, same_splits=True)
+    assert hopeless.seeds_to_decide(0.05, 0.0, 0.05) is None
