@@ -74,6 +74,19 @@ def test_compare_gives_transformers_the_features_before_scaling():
         assert plan.features.y[run.test].tolist() == y[test].tolist()
 
 
+def test_compare_fits_the_transformers_of_a_pipeline_on_the_training_samples_of_test_sets_and_groups():
+    X, y = make_table()
+    net = make_pipeline(StandardScaler(), make_net())
+    plan = make_plan(load_data((X[:60], y[:60]), test=(X[60:], y[60:])), ["relu"], module=net)
+    (run,) = plan.runs(["relu"], range(1))
+    expected = StandardScaler().fit(X[:60]).transform(X[60:]).astype(np.float32)
+    np.testing.assert_allclose(plan.features.X[run.test], expected, rtol=1e-5)
+    groups = np.arange(90) // 9
+    plan = make_plan(load_data((X, y), groups=groups), ["relu"], module=net)
+    for run in plan.runs(["relu"], range(1)):
+        assert not set(groups[run.rows % 90]) & set(groups[run.test % 90])
+
+
 def test_compare_keeps_pipelines_with_other_transformers_apart_in_a_ledger(tmp_path):
     X, y = make_table()
     scores = {}

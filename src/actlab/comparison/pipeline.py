@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,16 +87,13 @@ def split_pipeline(pipeline: Pipeline, dataset: Dataset) -> tuple[skorch.NeuralN
     names = ", ".join(
         step if isinstance(step, str) else type(step).__name__ for _, step in transformers.steps
     )
-    made = TransformedDataset(
-        X,
-        dataset.y,
-        dataset.name,
-        compute_fingerprint(np.stack([X, some]) if X.shape == some.shape else X, dataset.y),
-        dataset.classes,
-        shape,
-        "first",
-        np.asarray(before),
-        f"transformed by {names}, fitted on the training samples of each fold",
-        transformers,
-    )
+    kept = {field.name: getattr(dataset, field.name) for field in dataclasses.fields(dataset)}
+    changed = {
+        "X": X,
+        "fingerprint": compute_fingerprint(np.stack([X, some]) if X.shape == some.shape else X, dataset.y),
+        "shape": shape,
+        "encoded": np.asarray(before),
+        "preprocessing": f"transformed by {names}, fitted on the training samples of each fold",
+    }
+    made = TransformedDataset(**{**kept, **changed}, channels="first", transformers=transformers)
     return net, made
