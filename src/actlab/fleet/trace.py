@@ -88,12 +88,11 @@ def _record_autograd_functions() -> Iterator[list[str]]:
 
     A trace records the operations of its forward and loses its backward.
     """
-    apply: Any = autograd.Function.apply
-    applied, profiler, code = list[str](), sys.getprofile(), apply.__func__.__code__
+    applied, profiler, kind = list[str](), sys.getprofile(), type(autograd.Function)
 
-    def record(frame: FrameType, event: str, _: Any) -> None:
-        if event == "call" and frame.f_code is code:
-            applied.append(frame.f_code.co_name)
+    def record(_: FrameType, event: str, called: Any) -> None:
+        if event == "c_call" and called.__name__ == "apply" and isinstance(called.__self__, kind):
+            applied.append(called.__name__)
 
     sys.setprofile(record)
     try:
