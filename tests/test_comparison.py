@@ -191,7 +191,7 @@ def test_compare_accepts_the_name_of_a_dataset():
         (["reluu"], {}, "unknown activation 'reluu' .did you mean 'relu'"),
         ([], {}, "name at least one"),
         ("relu", {}, r"activations is 'relu', not a list"),
-        ([1], {}, r"activations\[0\] is 1, not a spec such as 'relu'$"),
+        ([1], {}, r"activations\[0\]: 1 is not an activation; pass a name such as 'relu', an nn.Module"),
         (["relu", "tanh", "relu"], {}, "activation 'relu' is given twice"),
         (["relu", "relu()"], {}, r"activation 'relu\(\)' is given twice"),
         (["relu"], {"folds": 1}, "folds must be an integer >= 2, got 1: with one fold there is no test set"),
@@ -209,7 +209,11 @@ def test_compare_accepts_the_name_of_a_dataset():
         (["relu"], {"tune": "lr"}, "tune must be 'auto', None or a dictionary such as .* got 'lr'"),
         (["relu"], {"tune": {1: [2]}}, "tune contains 1, which is not a parameter of the skorch net"),
         (["relu"], {"executor": "dask"}, "executor must be a concurrent.futures.Executor, got 'dask'"),
-        (["relu"], {"module": f"{__name__}:SHORT"}, "module is {.*}, not an nn.Module, its class, or"),
+        (
+            ["relu"],
+            {"module": f"{__name__}:SHORT"},
+            "module has the type dict; it must be an nn.Module, its class, a function that returns one",
+        ),
         (["reluu", "tahn"], {"folds": 31}, "'relu'.*'tanh'.*folds must be <= 30, got 31"),
     ],
 )
