@@ -48,10 +48,20 @@ def test_compare_splits_by_group_and_over_time(capsys, options, split):
     assert any(sentence.startswith("Folds ") for sentence in result["insights"])
 
 
-def test_compare_refuses_test_sets_and_groups_of_several_datasets(capsys):
-    for option, value in (("--test", "test.csv"), ("--groups", "who")):
+def test_compare_refuses_test_sets_groups_and_weights_of_several_datasets(capsys):
+    for option, value in (("--test", "test.csv"), ("--groups", "who"), ("--weights", "a")):
         expected = f"{option} {value!r} needs one dataset, got 2; compare each by itself"
         assert expected in refused(capsys, *TABLE, "--data", "digits", option, value)
+
+
+def test_compare_weighs_samples_by_a_column(capsys):
+    pd.read_csv("train.csv").assign(w=np.arange(90) % 4).to_csv("train.csv", index=False)
+    result, about = run_compare(capsys, "--weights", "w")
+    assert "Losses and scores are weighted means over samples." in result["insights"]
+    assert about["weighted"]
+    assert "--weights w" in about["command"]
+    expected = "train.csv: weights must be finite and >= 0, got "
+    assert expected in refused(capsys, *TABLE, "--weights", "a")
 
 
 def test_compare_refuses_folds_beside_a_test_set(capsys):

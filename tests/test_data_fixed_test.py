@@ -99,8 +99,12 @@ def test_load_data_refuses_test_samples_of_another_shape():
 
 def test_load_data_refuses_test_and_groups_for_a_dataset():
     data = load_data((X, LABELS))
-    for options in ({"test": (X, LABELS)}, {"groups": LABELS}):
-        refused("test and groups are not used with a Dataset; pass them when you load it", data, **options)
+    for options in ({"test": (X, LABELS)}, {"groups": LABELS}, {"weights": LABELS}):
+        refused(
+            "test, groups and weights are not used with a Dataset; pass them when you load it",
+            data,
+            **options,
+        )
     refused(
         "test is a Dataset, which is scaled already; pass what you loaded it from", (X, LABELS), test=data
     )

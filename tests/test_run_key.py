@@ -90,6 +90,7 @@ CHANGED_FIELDS = {
         (dataclasses.replace(F1, classes=(0, 1, 2)),),
         (F1, dataclasses.replace(F1, name="other")),
     ],
+    "sample_weights": [np.ones(4), np.arange(1.0, 5)],
     "clipping": [(1.0, 2.0), (2.0, 2.0), (1.0, math.inf)],
     "stopping": [
         EarlyStopping(),

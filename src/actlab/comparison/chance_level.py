@@ -52,8 +52,9 @@ class ChanceTest:
     def is_chance(self, runs: Sequence[FinishedRun[PlannedRun]]) -> bool:
         """Whether models score no better than predictors that ignore the features.
 
-        An accuracy is tested against the most frequent class by a binomial test, an R^2 of a mean squared
-        error against the mean, and any other score against those of :func:`score_chance`.
+        An accuracy without weights of samples is tested against the most frequent class by a binomial test,
+        an R^2 of a mean squared error against the mean, and any other score against those of
+        :func:`score_chance`.
 
         Args:
             runs: Runs with different test samples. They are tested together since a fold may have few.
@@ -62,7 +63,7 @@ class ChanceTest:
             Whether they do; False if the scorer cannot score such predictors.
         """
         scoring, planned = self.scoring, [run.labels for run in runs]
-        if scoring.standard == "accuracy":
+        if scoring.standard == "accuracy" and scoring.data.dataset.weights is None:
             return _is_most_frequent(runs, scoring.data.y)
         if scoring.standard == "r2" and not any(
             p.run is None or scoring.needs_weights(p.run) for p in planned
@@ -78,7 +79,9 @@ class ChanceTest:
         key, scoring = (planned.split, planned.fold), self.scoring
         if key not in self._chance_scores:
             X, y = scoring.data.X[planned.test], scoring.data.y[planned.test]
-            self._chance_scores[key] = score_chance(scoring.scorer, X, y, scoring.regression, planned.fold)
+            self._chance_scores[key] = score_chance(
+                scoring.weigh(planned.test), X, y, scoring.regression, planned.fold
+            )
         return self._chance_scores[key]
 
 

@@ -243,6 +243,7 @@ def compare(
     scale: str | None = None,
     test: Any = None,
     groups: Any = None,
+    weights: Any = None,
     folds: int | None = None,
     split: str | None = None,
     seeds: int | None = None,
@@ -294,6 +295,8 @@ def compare(
         test: A fixed test set instead of folds, as for :func:`~actlab.load_data`. All models are trained on
             samples of ``data`` and scored on the test set.
         groups: The group of each sample, or its column, as for :func:`~actlab.load_data`.
+        weights: The weight of each sample, or its column, as for :func:`~actlab.load_data`. Training and
+            validation losses, accuracies and the test score are weighted.
         folds: Number of folds (default: 3).
         split: How samples are split into folds: ``"stratified"`` by class (default for classes),
             ``"random"`` (default for a regression), ``"group"`` so that all samples of a group are in one
@@ -366,7 +369,15 @@ def compare(
     """
     config = ComparisonConfig(
         activations=activations,
-        dataset=load_data(data, target=target, regression=regression, scale=scale, test=test, groups=groups),
+        dataset=load_data(
+            data,
+            target=target,
+            regression=regression,
+            scale=scale,
+            test=test,
+            groups=groups,
+            weights=weights,
+        ),
         settings=TrainSettings(
             epochs=epochs,
             batch_size=batch_size,

@@ -50,6 +50,11 @@ class FoldFeatures:
         """Return the indices of samples in a block."""
         return rows if self.dataset.encoded is None else rows + block * self.samples
 
+    def select_weights(self, rows: Rows) -> npt.NDArray[np.float64] | None:
+        """Return the weights (m,) of the samples with these indices (m,); None if all are equal."""
+        weights = self.dataset.weights
+        return None if weights is None else weights[rows % self.samples]
+
     @property
     def X(self) -> npt.NDArray[np.float32 | np.int64]:
         """The features (blocks * n, ...)."""

@@ -26,7 +26,12 @@ from actlab.data.dataset import Dataset
 from actlab.errors import UsageError, raise_problems
 from actlab.fleet.diagnostics import choose_diagnostic_epochs
 from actlab.fleet.run import NeedsSkorch, Rows, Run
-from actlab.fleet.skorch_adapter import find_restored_column, read_run, reuse_equal_factory
+from actlab.fleet.skorch_adapter import (
+    find_restored_column,
+    find_weights_problem,
+    read_run,
+    reuse_equal_factory,
+)
 from actlab.models.random_streams import SPLIT, derive_seed
 from actlab.models.trained_parameters import find_trained_activations
 from actlab.stats.sequential import ANALYSES
@@ -249,7 +254,10 @@ class ComparisonPlan:
             net, maker = self._nets[name]
             net = clone(net).set_params(**_select_parameters(self.candidates[candidate]))
             net.set_params(module=maker)
-            self._templates[name, candidate] = net, self._template_run(name, net), find_restored_column(net)
+            template = self._template_run(name, net)
+            if self.dataset.weights is not None and (problem := find_weights_problem(template)):
+                raise UsageError(f"the model cannot be trained with weights: {problem}; omit weights")
+            self._templates[name, candidate] = net, template, find_restored_column(net)
         return self._templates[name, candidate]
 
     def _template_run(self, name: str, net: skorch.NeuralNet) -> Run | str:
@@ -259,7 +267,12 @@ class ComparisonPlan:
             return str(reason)
         run = reuse_equal_factory(run, self._makers)
         activations = self.find_activations(name, run.build)
-        return dataclasses.replace(run, precision=self.config.settings.precision, activations=activations)
+        return dataclasses.replace(
+            run,
+            precision=self.config.settings.precision,
+            activations=activations,
+            sample_weights=self.dataset.weights,
+        )
 
 
 def _choose_input(config: ComparisonConfig) -> Dataset:

@@ -14,7 +14,7 @@ from sklearn.base import clone
 
 from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.runs import FinishedRun, PlannedRun, RunLabels
-from actlab.errors import summarize_error
+from actlab.errors import UsageError, summarize_error
 from actlab.execution.progress import format_stage, show_progress
 from actlab.execution.scheduler import choose_executor, iterate_results
 from actlab.fleet.run import Outcomes, Result
@@ -72,6 +72,9 @@ class Runner:
         self.planned += len(planned)
         alone = [run for run in planned if run.run is None]
         alone += self._train_fleets([run for run in planned if run.run is not None], about, stage)
+        if alone and self.plan.dataset.weights is not None:
+            reason = alone[0].reason_alone
+            raise UsageError(f"the model cannot be trained with weights: {reason}; omit weights")
         for run in alone:
             self._train_alone(run)
 

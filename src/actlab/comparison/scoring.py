@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -112,11 +113,16 @@ class Scoring:
             The score; and with a fixed test set the contribution (m,) of each sample to it, if there is one.
         """
         X, y = self.data.X[test], self.data.y[test]
-        score, outcomes = float(self.scorer(net, X, y)), None
+        score, outcomes = float(self.weigh(test)(net, X, y)), None
         if self.has_outcomes and self.data.dataset.test_rows is not None:
             predicted = np.asarray(net.predict(X)).reshape(y.shape)
             outcomes = predicted == y if self.standard == "accuracy" else np.square(predicted - y)
         return score, self._contribute(outcomes, test)
+
+    def weigh(self, test: Rows) -> Scorer:
+        """Return the scorer, with the weights of test samples if they have any."""
+        weights = self.data.select_weights(test)
+        return self.scorer if weights is None else functools.partial(self.scorer, sample_weight=weights)
 
     def _contribute(self, outcomes: Outcomes | None, test: Rows) -> Outcomes | None:
         """Return the contribution (m,) of each test sample to the score; None without a fixed test set."""
@@ -135,7 +141,10 @@ class Scoring:
 
     def compute_target_variance(self, planned: PlannedRun) -> float:
         """Return the variance of the test targets of a run; NaN if they are equal."""
-        return float(np.var(self.data.y[planned.test], dtype=np.float64)) or math.nan
+        y = self.data.y[planned.test].ravel().astype(np.float64)
+        weights = self.data.select_weights(planned.test)
+        squares = np.square(y - np.average(y, weights=weights))
+        return float(np.average(squares, weights=weights)) or math.nan
 
     def get_score_step(self, samples: int) -> float:
         """Return the smallest change of a score on so many samples; 0 if it is unknown."""

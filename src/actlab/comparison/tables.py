@@ -271,6 +271,7 @@ def describe_plan(plan: ComparisonPlan) -> dict[str, Any]:
         "metric": plan.scoring.name,
         "folds": config.num_folds,
         "split": config.split_kind,
+        "weighted": config.dataset.weights is not None,
         **({} if config.dataset.test_rows is None else {"test": describe_test_set(plan)}),
         "tune": config.tune if isinstance(config.tune, str | None) else "grid",
         "tuned": plan.candidates if len(plan.candidates) > 1 else [],

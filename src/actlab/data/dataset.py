@@ -52,6 +52,7 @@ class Dataset:
         test_rows: Indices (m,) of the samples of a fixed test set; None for cross-validation.
         test_name: The name of the test set.
         groups: The group (n,) of each sample, int64 from 0; None without groups.
+        weights: The weight (n,) of each sample, float64 > 0; None if all are equal.
 
     Raises:
         UsageError: X, y and ``shape`` do not fit together, or ``shape`` looks like (height, width, channels).
@@ -69,6 +70,7 @@ class Dataset:
     test_rows: npt.NDArray[np.int64] | None = None
     test_name: str = ""
     groups: npt.NDArray[np.int64] | None = None
+    weights: npt.NDArray[np.float64] | None = None
 
     def __post_init__(self, channels: str | None) -> None:
         dtypes = {"X": ("float32", "int64"), "y": ("int64" if self.classes else "float32",)}

@@ -1,4 +1,4 @@
-"""Join the samples of a fixed test set to the training samples."""
+"""Join the samples of a fixed test set to the training samples; read groups and weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from actlab.data.readers import Array, convert_features, convert_targets, format_names
-from actlab.errors import UsageError
+from actlab.errors import UsageError, summarize_error
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,3 +134,37 @@ def encode_groups(groups: Any, samples: int, training: int, name: str) -> npt.ND
     codes = np.full(samples, -1, np.int64)  # of test samples, if their groups are unknown
     codes[: len(values)] = pd.factorize(values)[0]
     return codes
+
+
+def read_weights(weights: Any, samples: int, name: str) -> npt.NDArray[np.float64]:
+    """Return the weight (n,) of each sample.
+
+    Raises:
+        UsageError: There is not one for each sample, or they are not finite numbers >= 0 with one above 0.
+    """
+    try:
+        values = np.asarray(weights, np.float64).ravel()
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{name}: weights must be numbers ({summarize_error(error)})") from error
+    if len(values) != samples:
+        counts = f"{len(values)} values for {samples} samples"
+        raise UsageError(f"{name}: weights has {counts}; pass one for each sample, or the name of a column")
+    if (wrong := ~(np.isfinite(values) & (values >= 0))).any():
+        first = int(wrong.argmax())
+        raise UsageError(f"{name}: weights must be finite and >= 0, got {values[first]} for sample {first}")
+    if not values.any():
+        raise UsageError(f"{name}: all weights are 0; at least one must be larger")
+    return values
+
+
+def select_samples(
+    content: Content, groups: npt.NDArray[np.int64] | None, weights: npt.NDArray[np.float64], regression: bool
+) -> tuple[Content, npt.NDArray[np.int64] | None, npt.NDArray[np.float64]]:
+    """Return content, groups and weights without the samples of weight 0."""
+    keep = weights > 0
+    if keep.all():
+        return content, groups, weights
+    X, y, name = content.features, content.targets, content.name
+    X = X.loc[keep].reset_index(drop=True) if content.is_table else convert_features(X, name)[keep]
+    y = y if content.by_name else convert_targets(y, regression, name)[keep]
+    return replace(content, features=X, targets=y), None if groups is None else groups[keep], weights[keep]

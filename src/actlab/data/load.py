@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actlab.data.dataset import SCALES, Dataset
-from actlab.data.fixed_test import Content, check_labels, encode_groups, join_contents
+from actlab.data.fixed_test import (
+    Content,
+    check_labels,
+    encode_groups,
+    join_contents,
+    read_weights,
+    select_samples,
+)
 from actlab.data.image_folder import read_image_folder
 from actlab.data.images import IMAGES, read_images
 from actlab.data.named_tables import OPENML, TABLES, download_table, read_bundled_table, read_digits
@@ -48,6 +55,7 @@ def load_data(
     scale: str | None = None,
     test: Any = None,
     groups: Any = None,
+    weights: Any = None,
 ) -> Dataset:
     """Load a named dataset, a file, a table or arrays, scale the features and encode the labels.
 
@@ -103,6 +111,8 @@ def load_data(
             of a named set. Its samples are the last of the dataset. Scales come from the other samples.
         groups: Samples of one group, such as a patient, are never split: the group of each sample (n,), or
             its column, which is then no feature.
+        weights: The weight of each sample (n,), >= 0, or its column, which is then no feature. Losses and
+            scores are weighted means; a weight of 0 leaves the sample out.
 
     Returns:
         The :class:`Dataset`. The channels of its images come first.
@@ -111,8 +121,8 @@ def load_data(
         UsageError: The name is unknown, an argument does not apply to it, a file is missing, damaged or of
             the wrong kind, images have different sizes, the download failed, X is constant or infinite, y has
             fewer than two classes, the targets of a regression are constant, not finite or not numbers, a
-            column cannot be encoded, both the first and the last axis of images can be the channels, or
-            memory is too small.
+            column cannot be encoded, weights are negative or not finite, both the first and the last axis of
+            images can be the channels, or memory is too small.
 
     Warns:
         DataWarning: The last axis of images was interpreted as the channels, commas as decimal points, or the
@@ -133,17 +143,26 @@ def load_data(
     values = {"data_dir": data_dir, "target": target, "regression": regression or None}
     _check_arguments(kind, name, {**values, "channels": channels, "scale": scale})
     if isinstance(source, Dataset):
-        if test is not None or groups is not None:
-            raise UsageError("test and groups are not used with a Dataset; pass them when you load it")
+        if any(value is not None for value in (test, groups, weights)):
+            raise UsageError(
+                "test, groups and weights are not used with a Dataset; pass them when you load it"
+            )
         return source
     content = _read(untyped, kind, data_dir, target, regression)
     samples = len(content.features)
     if test is not None:
         tested = _read_test(test, kind, name, data_dir, target, regression)
         content = join_contents(content, tested, regression)
-    if content.is_table and isinstance(groups, str):
-        content, groups = _take_groups(content, groups)
+    content, groups = _take_column(content, "groups", groups)
+    content, weights = _take_column(content, "weights", weights)
     count = len(content.features)
+    codes = None if groups is None else encode_groups(groups, count, samples, content.name)
+    if weights is not None:
+        if test is not None:
+            raise UsageError("weights are not supported with a fixed test set; omit weights or test")
+        weights = read_weights(weights, count, content.name)
+        content, codes, weights = select_samples(content, codes, weights, regression)
+        samples = count = len(weights)
     regression = regression or kind == _REGRESSION
     options: dict[str, Any] = {"regression": regression, "scale": scale, "name": content.name}
     options["test_samples"] = count - samples
@@ -155,11 +174,9 @@ def load_data(
     if test is not None:
         dataset = dataclasses.replace(dataset, channels="first", test_name=tested.name)
         check_labels(dataset)
-    if groups is None:
-        return dataset
-    return dataclasses.replace(
-        dataset, channels="first", groups=encode_groups(groups, count, samples, content.name)
-    )
+    if weights is not None and (weights == weights[0]).all():
+        weights = None
+    return dataclasses.replace(dataset, channels="first", groups=codes, weights=weights)
 
 
 def _read(source: Any, kind: str, data_dir: str | Path | None, target: Any, regression: bool) -> Content:
@@ -199,18 +216,20 @@ def _read_test(
     return _read(test, _classify_source(test), data_dir, target, regression)
 
 
-def _take_groups(content: Content, column: str) -> tuple[Content, Any]:
-    """Take the column of the groups out of a table."""
+def _take_column(content: Content, what: str, column: Any) -> tuple[Content, Any]:
+    """Take the column of the groups or of the weights out of a table; values instead stay as they are."""
+    if not (content.is_table and isinstance(column, str)):
+        return content, column
     columns = [str(name) for name in content.features]
     if column not in columns:
         hint = did_you_mean(column, columns)
         raise UsageError(
-            f"{content.name}: groups must be a column or one value per sample, got {column!r}{hint}"
+            f"{content.name}: {what} must be a column or one value per sample, got {column!r}{hint}"
         )
     place = columns.index(column)
-    groups = content.features.iloc[:, place]
+    values = content.features.iloc[:, place]
     features = content.features.drop(columns=content.features.columns[place])
-    return dataclasses.replace(content, features=features), groups
+    return dataclasses.replace(content, features=features), values
 
 
 def _read_frame(source: Any, kind: str, target: Any, regression: bool) -> tuple[pd.DataFrame, Any] | None:

@@ -98,7 +98,7 @@ def _make_fleet_key(run: Run, trial: Trial) -> tuple[Any, ...]:
     loss = (type(run.loss), str({name: value for name, value in options.items() if name != "_buffers"}))
     optimizer = (run.optimizer.name, run.optimizer.flags, tuple(run.optimizer.numbers))
     schedule = run.schedule and run.schedule.every
-    samples = (count(run.rows), count(run.valid), count(run.test))
+    samples = (count(run.rows), count(run.valid), count(run.test), id(run.sample_weights))
     batches = (run.epochs, run.batch_size, run.piece, run.shuffle, run.drop_last)
     others = (run.clipping, run.scoring, run.scores, run.device, run.precision, run.diagnostic_epochs)
     network = (trial.shapes, trial.layers, trial.layer_by_layer)

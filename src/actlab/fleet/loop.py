@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from actlab.errors import summarize_error
 from actlab.fleet.diagnostics import ROWS, measure_layers, try_saved_bytes
 from actlab.fleet.early_stopping import EarlyStopper
 from actlab.fleet.epoch_scores import EpochOutputs, EpochScorer
+from actlab.fleet.losses import WeightedLoss, append_weights
 from actlab.fleet.lr_schedule import ScheduleStepper
 from actlab.fleet.module_state import StateChanged, StateWatch
 from actlab.fleet.optimizers import OPTIMIZERS
@@ -114,6 +116,11 @@ class Loop:
         self.active = list(self.states)  # the runs that are still training, in the order of the stack
         self.modules = [run.build_initialized(data.X) for run in runs]
         self.loss = copy.deepcopy(self.first.loss).to(self.device)
+        if (given := self.first.sample_weights) is not None:
+            self.loss = WeightedLoss(self.loss, data.y)
+            weights = np.resize(given / given.max(), len(data.y))  # their sums do not overflow
+            y = append_weights(data.y, torch.from_numpy(weights).to(self.device))
+            self.data = dataclasses.replace(data, y=y)
         self.bytes_by_factory: dict[Callable[[], nn.Module], int | None] = {}
         self.layers = trace_layers(self.modules[0]) if layer_by_layer else None
         self._set_up()
@@ -181,10 +188,13 @@ class Loop:
         samples = min(order.shape[1], run.steps * run.batch_size)
         self._apply_schedules()
         self.loss_sums.zero_()
+        seen: Tensor | int = 0
         self.outputs = EpochOutputs(run.scores)
         for indices in torch.split(order[:, :samples], run.batch_size, 1):
             x, targets = self.data.batch(indices)
-            self.loss_sums.add_(self.step.compute_gradients(x, targets), alpha=targets.shape[1])
+            count = self._count(targets)
+            seen = seen + count
+            self.loss_sums += self.step.compute_gradients(x, targets).double() * count
             self.outputs.add(self.step.outputs, targets, on_train=True)
             if run.clipping:
                 self.step.stack.clip_grad_norms(*run.clipping)
@@ -194,7 +204,7 @@ class Loop:
                     assert state.learning_rate is not None
                     state.learning_rate.end_batch()
                 self._apply_schedules()
-        metrics = {"train_loss": self.loss_sums / samples}
+        metrics = {"train_loss": self.loss_sums / seen}
         if run.valid is not None:
             metrics |= self._evaluate("valid")
         columns = {name: values.tolist() for name, values in metrics.items()}
@@ -232,16 +242,22 @@ class Loop:
         samples: list[Rows] = [getattr(state.run, part) for state in self.active]
         losses = torch.zeros(len(samples), dtype=torch.float64, device=self.device)
         correct = torch.zeros_like(losses)
+        seen: Tensor | int = 0
         tensors = self.step.stack.weights, *self.step.stack.untrained.values()
         versions = [tensor._version for tensor in tensors]
         for x, targets in self._evaluation_batches(samples):
             outputs = self.step.compute_outputs(x)
             if part == "valid":
                 self.outputs.add(outputs, targets, on_train=False)
-            losses.add_(self._compute_losses(outputs, targets), alpha=targets.shape[1])
-            found = _find_outcomes(outputs, targets, self.first.scoring, self.loss)
+            count = self._count(targets)
+            seen = seen + count
+            losses += self._compute_losses(outputs, targets).double() * count
+            weights: Tensor | int = 1
+            if isinstance(self.loss, WeightedLoss):
+                targets, weights = self.loss.split(targets)
+            found = _find_outcomes(outputs, targets, self.first.scoring, self.first.loss)
             if found is not None and self.first.scoring:
-                correct += found.sum(1)
+                correct += (found * weights).sum(1)
             if found is not None and outcomes is not None:
                 outcomes.append(found)
         if versions != [tensor._version for tensor in tensors]:
@@ -249,8 +265,12 @@ class Loop:
                 "the network changes its parameters or buffers in evaluation mode, "
                 "but a fleet does not call it once per batch in this mode"
             )
-        metrics = {f"{part}_loss": losses / len(samples[0])}
-        return {**metrics, f"{part}_acc": correct / len(samples[0])} if self.first.scoring else metrics
+        metrics = {f"{part}_loss": losses / seen}
+        return {**metrics, f"{part}_acc": correct / seen} if self.first.scoring else metrics
+
+    def _count(self, targets: Tensor) -> Tensor | int:
+        """Return the number of samples of a batch with targets (R, n, ...), or the sums (R,) of weights."""
+        return targets[..., -1].sum(1) if isinstance(self.loss, WeightedLoss) else targets.shape[1]
 
     def _compute_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         if len(outputs) == 1:  # the loss of a network that trains alone may not support vmap

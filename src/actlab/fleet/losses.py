@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import torch
@@ -23,6 +24,36 @@ def find_loss_problem(loss: nn.Module) -> str:
     return ""
 
 
+class WeightedLoss(nn.Module):
+    """A loss that is the weighted mean over samples. The last column of its targets has their weights.
+
+    Args:
+        loss: The criterion, whose mean it replaces.
+        y: Targets (n, ...) without weights, for their shape and dtype.
+    """
+
+    def __init__(self, loss: nn.Module, y: Tensor) -> None:
+        super().__init__()
+        self.loss, self.shape, self.dtype = copy.deepcopy(loss), y.shape[1:], y.dtype
+        self.loss.reduction = "none"  # type: ignore[assignment]
+
+    def split(self, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the targets (..., *shape) and the weights (...) of targets (..., k + 1)."""
+        y = targets[..., :-1].reshape(*targets.shape[:-1], *self.shape).to(self.dtype)
+        return y, targets[..., -1]
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of one network's outputs (n, ...)."""
+        y, weights = self.split(targets)
+        losses = compute_loss(self.loss, outputs, y).reshape(len(weights), -1).mean(1)
+        return (losses * weights).sum() / weights.sum()
+
+
+def append_weights(y: Tensor, weights: Tensor) -> Tensor:
+    """Return targets (n, k + 1), float64, for a :class:`WeightedLoss`."""
+    return torch.cat([y.reshape(len(y), -1).double(), weights.unsqueeze(1)], 1)
+
+
 def compute_loss(loss: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the loss of one network's outputs (n, ...) as skorch computes it."""
     if isinstance(loss, nn.NLLLoss):  # skorch's convention: the network returns probabilities
@@ -38,6 +69,11 @@ def compute_loss(loss: nn.Module, outputs: Tensor, targets: Tensor) -> Tensor:
 def is_for_classes(loss: nn.Module) -> bool:
     """Return whether the targets of a loss are class indices."""
     return isinstance(loss, _CLASSES)
+
+
+def has_class_weights(loss: nn.Module) -> bool:
+    """Return whether a loss weighs its classes, or ignores one."""
+    return is_for_classes(loss) and (loss.weight is not None or loss.ignore_index != _IGNORED)
 
 
 def find_scoring(loss: nn.Module) -> str:

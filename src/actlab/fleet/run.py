@@ -115,6 +115,8 @@ class Run:
         rows: Indices of the samples to train on, in their order.
         valid: Indices of the validation samples, evaluated after every epoch; None for no validation.
         test: Indices of the test samples, evaluated after training; None for none.
+        sample_weights: Weights (m,), float64 > 0; sample i has the weight ``sample_weights[i % m]``. Losses
+            and accuracies are then weighted means. None for equal weights.
         loss: The criterion, which must average over samples.
         optimizer: The optimizer and its hyper-parameters.
         epochs: Passes over the samples.
@@ -141,6 +143,7 @@ class Run:
     rows: Rows
     valid: Rows | None = None
     test: Rows | None = None
+    sample_weights: npt.NDArray[np.float64] | None = None
     loss: nn.Module
     optimizer: Optimizer
     epochs: int

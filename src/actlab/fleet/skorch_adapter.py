@@ -27,7 +27,7 @@ from actlab.fleet.inputs import (
     slice_inputs,
     split_inputs,
 )
-from actlab.fleet.losses import find_loss_problem, has_explicit_gradient, is_for_classes
+from actlab.fleet.losses import find_loss_problem, has_class_weights, has_explicit_gradient, is_for_classes
 from actlab.fleet.optimizers import OPTIMIZERS, make_torch_arguments
 from actlab.fleet.run import NeedsSkorch, Optimizer, Result, Run
 from actlab.fleet.skorch_callbacks import read_callbacks, show_value
@@ -141,6 +141,19 @@ def find_restored_column(net: skorch.NeuralNet) -> str:
     entries = net.callbacks if isinstance(net.callbacks, list) else []
     callbacks = [entry[1] if isinstance(entry, tuple) else entry for entry in entries]
     return next((str(one.monitor) for one in callbacks if getattr(one, "load_best", False)), "")
+
+
+def find_weights_problem(run: Run | str) -> str:
+    """Return why a run, or what no fleet can train, cannot have weights of samples; an empty text if it can.
+
+    Args:
+        run: A run from :func:`read_run`, or the reason why there is none.
+    """
+    if isinstance(run, str):
+        return run
+    if has_class_weights(run.loss):
+        return "the criterion has class weights or an ignored class; multiply the weights of samples instead"
+    return "EpochScoring ignores them" if run.scores else ""
 
 
 def iterate_slices(dataset: Any, batch_size: int, **options: Any) -> Iterable[Any]:

@@ -345,6 +345,7 @@ _FIELDS: dict[str, Callable[[Any], Any]] = {
     "scores": lambda scores: describe(tuple(map(vars, scores)), "scores"),
     "clipping": lambda limit: limit and describe(limit, "clipping"),
     **dict.fromkeys(("rows", "valid", "test"), _describe_rows),
+    "sample_weights": lambda weights: None if weights is None else hash_array(weights),
     "device": lambda device: device.partition(":")[0],
 }
 # A network learns the same whatever is recorded of it.

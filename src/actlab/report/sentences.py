@@ -255,9 +255,12 @@ def _describe_region(about: Any, activations: int) -> list[str]:
 
 
 def _describe_split(about: Mapping[str, Any], activations: int) -> list[str]:
-    """Return sentences on a fixed test set, or on folds by group or over time."""
+    """Return sentences on a fixed test set, folds by group or over time, and weights."""
     if not (test := about.get("test")):
-        return [_SPLITS[about["split"]]] if about.get("split") in _SPLITS else []
+        sentences = [_SPLITS[about["split"]]] if about.get("split") in _SPLITS else []
+        return sentences + ["Losses and scores are weighted means over samples."] * about.get(
+            "weighted", False
+        )
     sentences = [f"Fixed test set: {test['samples']} samples; {test['training_samples']} training samples."]
     if test["missing_labels"]:
         labels = ", ".join(map(str, test["missing_labels"]))

@@ -431,6 +431,7 @@ def plan_training(
         run,
         rows=rows,
         valid=valid,
+        sample_weights=dataset.weights,
         seed=settings.seed,
         precision=settings.precision,
         init=settings.init,
@@ -452,6 +453,9 @@ def run_training(plan: TrainingPlan, *, sink: Callable[[str], None] | None = Non
     net, run, X, y = plan.net, plan.run, plan.X, plan.dataset.y
     (result,) = train_runs([run], X, y, watch=_make_live_table(sink) if sink else None)
     if needs_skorch := result.needs_skorch:
+        if run.sample_weights is not None:
+            reason = result.reason_alone
+            raise UsageError(f"the model cannot be trained with weights: {reason}; omit weights")
         if sink:
             net.set_params(verbose=1, callbacks__print_log=PrintLog(sink=sink))
         result = Result(how="skorch", reason_alone=result.reason_alone)

@@ -54,6 +54,7 @@ def add_options(parser: Parser) -> None:
     test = "fixed test set: a file with the same columns, or t10k for the test images of a named set"
     add("--test", metavar="FILE", help=test)
     add("--groups", metavar="COLUMN", help="column of the group of a sample; no group is split")
+    add("--weights", metavar="COLUMN", help="column of the weight of a sample in losses and scores")
     add = parser.add_argument_group("model").add_argument
     add("--module", metavar="M:NET", help="network: package.module:Net or file.py:Net(width=64)")
     add("--replace", metavar="NAME", help="activation to replace, if the network has several kinds")
@@ -162,8 +163,8 @@ def _make_config(arguments: argparse.Namespace, dataset: Dataset) -> ComparisonC
 
 def _load_datasets(arguments: argparse.Namespace, sources: list[str]) -> list[Dataset]:
     if len(sources) == 1:
-        return [load_dataset(arguments, sources[0], ("test", "groups"))]
-    for name in ("test", "groups"):
+        return [load_dataset(arguments, sources[0], ("test", "groups", "weights"))]
+    for name in ("test", "groups", "weights"):
         if (value := getattr(arguments, name)) is not None:
             raise UsageError(
                 f"--{name} {value!r} needs one dataset, got {len(sources)}; compare each by itself"
