@@ -73,13 +73,9 @@ def test_load_data_refuses_invalid_targets_of_several_outputs(change, message):
             r"y \(60, 3\); .*; convert one-hot labels with y.argmax\(1\)$",
         ),
         (
-            (Y > 0).astype(int),
-            r"y \(60, 3\); .*; several labels per sample are not supported: pass one column of y$",
-        ),
-        ((Y > 0), r"several labels per sample are not supported: pass one column of y$"),
-        (
             np.arange(180).reshape(60, 3),
-            r"; to predict several numbers, set regression=True \(--regression\)$",
+            r"; several labels must be 0 or 1; to predict several numbers, set regression=True "
+            r"\(--regression\)$",
         ),
     ],
 )
@@ -190,7 +186,8 @@ def test_load_data_takes_several_target_columns(tmp_path):
         (
             ["height", "width"],
             False,
-            "DataFrame: 2 targets need regression=True .--regression.; or set one target$",
+            "DataFrame: 2 targets need regression=True .--regression., or labels 0 and 1 in each column; "
+            "or set one target$",
         ),
         (
             ["height", "with"],

@@ -108,7 +108,7 @@ def add_data_options(parser: Parser, **source: Any) -> Callable[..., argparse.Ac
     add = parser.add_argument_group("data").add_argument
     add("--data", metavar="NAME|PATH", **source)
     add("--data-dir", metavar="DIR", help="folder with the dataset files (default: download them)")
-    target = "column of a table to predict; repeat it for a regression with several targets"
+    target = "column of a table to predict; repeat it for several numbers, or several labels of 0 and 1"
     add("--target", action="append", metavar="COLUMN", help=target)
     add("--regression", action="store_true", help="predict a number instead of a class")
     axis = "first or last: axis of the channels in an .npz file of images "

@@ -106,14 +106,15 @@ def score_chance(scorer: Scorer, X: Any, y: Any, regression: bool, seed: int) ->
     Args:
         scorer: A scorer ``(estimator, X, y)``.
         X: Features (n, ...) of the test samples.
-        y: Targets (n, ...) of the test samples.
+        y: Targets (n, ...) of the test samples; labels (n, k) are several labels per sample.
         regression: Whether the targets are numbers instead of labels.
         seed: Seed of the random predictors.
 
     Returns:
         The scores; None if the scorer cannot score these predictors.
     """
-    predictors = (_make_regressors if regression else _make_classifiers)(y, np.random.default_rng(seed))
+    make = _make_regressors if regression else _make_classifiers if y.ndim == 1 else _make_label_classifiers
+    predictors = make(y, np.random.default_rng(seed))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as that of a precision without a positive prediction
@@ -195,6 +196,23 @@ def _make_classifiers(y: Any, rng: np.random.Generator) -> Predictors:
     )
     perfect = _Classifier(classes, y, np.asarray(y[:, None] == classes, np.float64))
     return constants, (guess() for _ in range(_DRAWS)), [perfect]
+
+
+def _make_label_classifiers(y: Any, rng: np.random.Generator) -> Predictors:
+    n, labels = y.shape
+    classes, frequencies = np.tile([0, 1], (labels, 1)), y.mean(axis=0, dtype=np.float64)
+
+    def guess() -> _Classifier:
+        share = _draw_strength(rng)
+        drawn = np.where(rng.random((n, 1)) < share, rng.permutation(y), frequencies > 0.5)
+        probabilities = (1 - share) * frequencies + share * rng.random(y.shape)
+        return _Classifier(classes, drawn.astype(np.int64), probabilities)
+
+    constants = (  # the more frequent value of each label, no label, and every label
+        _Classifier(classes, np.tile(one > 0.5, (n, 1)).astype(np.int64), np.tile(one, (n, 1)))
+        for one in (frequencies, np.zeros(labels), np.ones(labels))
+    )
+    return constants, (guess() for _ in range(_DRAWS)), [_Classifier(classes, y.astype(np.int64), y)]
 
 
 def _draw_strength(rng: np.random.Generator) -> float:

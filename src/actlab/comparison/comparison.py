@@ -68,12 +68,12 @@ class Comparison:
         results: One row per run, in the order of activations, seeds and folds: ``activation``; ``split``
             (the shuffle of the samples, which two seeds share; 0 without shuffling); ``fold`` (from 1);
             ``seed``; one column per tuned parameter; ``score`` (greater is better); ``accuracy`` on the test
-            samples (0 to 1; NaN for a regression); ``loss`` on the test samples (mean cross-entropy in nats
-            or mean squared error; NaN if skorch trained the network); the number of ``epochs``; ``seconds``
-            (the run's share of the time of its fleet); ``how`` it was trained; ``reason_alone`` (why it
-            trained alone); ``failure`` (why it has no score); ``saved_bytes`` (what a step saves for
-            backward); ``chance`` (whether the networks of the seed are at chance level); and its ``key`` in
-            the ledger, if there is one.
+            samples (0 to 1; NaN for a regression or several labels); ``loss`` on the test samples (mean
+            cross-entropy in nats or mean squared error; NaN if skorch trained the network); the number of
+            ``epochs``; ``seconds`` (the run's share of the time of its fleet); ``how`` it was trained;
+            ``reason_alone`` (why it trained alone); ``failure`` (why it has no score); ``saved_bytes`` (what
+            a step saves for backward); ``chance`` (whether the networks of the seed are at chance level); and
+            its ``key`` in the ledger, if there is one.
         history: One row per run and epoch: ``activation``, ``split``, ``fold``, ``seed`` and the columns of
             :func:`~actlab.training.history_frame`.
         verdicts: One row per pair: ``a``; ``b``; ``verdict`` (``a`` is ``better``, ``worse`` or
@@ -289,7 +289,8 @@ def compare(
             buffers. The module itself does not change.
         data: A dataset, a DataFrame, arrays or tensors as ``(X, y)``, a map-style dataset of PyTorch, a file,
             or a name, as for :func:`~actlab.load_data`.
-        target: For tables: the name of the target column; for a regression also a list of names.
+        target: For tables: the name of the target column; for a regression, or several labels,
+            also a list of names.
         regression: For data that are not named: whether the targets are numbers, not classes.
         scale: ``"columns"``, ``"common"`` or ``"none"``, as for :func:`~actlab.load_data`.
         test: A fixed test set instead of folds, as for :func:`~actlab.load_data`. All models are trained on
@@ -299,9 +300,10 @@ def compare(
             validation losses, accuracies and the test score are weighted.
         folds: Number of folds (default: 3).
         split: How samples are split into folds: ``"stratified"`` by class (default for classes),
-            ``"random"`` (default for a regression), ``"group"`` so that all samples of a group are in one
-            fold (default for data with groups), or ``"time"`` to test on samples that come after the
-            training samples. Validation samples of groups and over time are held out in the same way.
+            ``"random"`` (default for a regression or several labels), ``"group"`` so that all samples of a
+            group are in one fold (default for data with groups), or ``"time"`` to test on samples that come
+            after the training samples. Validation samples of groups and over time are held out in the same
+            way.
         seeds: Number of seeds; each seed trains all folds (default: 1, or 3 with a fixed test set).
         until_decided: Whether to add seeds in rounds, up to 32, for activations in an undecided pair; see
             :class:`actlab.stats.SequentialTest`.
@@ -325,7 +327,9 @@ def compare(
             two samples.
         replace: The activation that is replaced in the module, as in :func:`actlab.swap` (default: the only
             kind of activation in the module).
-        scoring: A scikit-learn scorer or its name (default: accuracy, or R^2 for a regression).
+        scoring: A scikit-learn scorer or its name (default: accuracy, or R^2 for a regression). For
+            several labels per sample the default is the accuracy over labels, which is 1 - Hamming loss, and
+            ``"accuracy"`` is the share of samples with every label correct. The model predicts labels (n, k).
         rope: Half the width of the region of practical equivalence, in units of the score. Default: for
             scores from 0 to 1, the share of one sample and at least 0.001; for other scores, 1 % of
             the median score.

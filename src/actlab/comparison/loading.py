@@ -140,7 +140,7 @@ def make_training_comparison(
         settings: The hyperparameters.
         **more: Further entries of ``about``.
     """
-    result, classes = training.result, not dataset.is_regression
+    result, classes = training.result, dataset.y.ndim == 1
     best = f"{find_restored_column(training.net)}_best"
     last = {} if result.failure else [row for row in result.history if row.get(best, True)][-1]
     run = {

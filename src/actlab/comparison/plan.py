@@ -229,7 +229,8 @@ class ComparisonPlan:
 
     def _make_nets(self) -> dict[str, tuple[skorch.NeuralNet, Any]]:
         """Return for each activation the model with the settings as given, and what builds its module."""
-        own_loss = type(self.net) not in (skorch.NeuralNetClassifier, skorch.NeuralNetRegressor)
+        usual = (skorch.NeuralNetClassifier, skorch.NeuralNetRegressor)
+        own_loss = isinstance(self.config.module, skorch.NeuralNet) and type(self.net) not in usual
         nets, problems = {}, []
         for activation in self.config.resolved:
             given = _select_parameters(self.candidates[0])

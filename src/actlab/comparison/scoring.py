@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import skorch
-from sklearn.base import clone
-from sklearn.metrics import get_scorer, get_scorer_names
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.metrics import get_scorer, get_scorer_names, hamming_loss
 from torch import nn
 
 from actlab.comparison.fold_features import FoldFeatures
@@ -22,6 +22,8 @@ from actlab.fleet.skorch_adapter import restore_net
 
 Scorer = Callable[[Any, Any, Any], float]
 
+LABELS = "accuracy over labels"  # 1 - Hamming loss, the default score of several labels per sample
+
 _ROUND = 0.001  # the smallest difference of a score from 0 to 1 that matters
 _RELATIVE = 0.01  # the same of any other score, relative to it
 
@@ -31,7 +33,7 @@ class Scoring:
 
     Args:
         scoring: A name in :func:`sklearn.metrics.get_scorer_names`, or a scorer ``(net, X, y)``; None for
-            accuracy, or R^2 of a regression.
+            accuracy, accuracy over labels of several labels per sample, or R^2 of a regression.
         data: The features, and the targets as the networks take them.
 
     Raises:
@@ -40,14 +42,20 @@ class Scoring:
 
     def __init__(self, scoring: str | Scorer | None, data: FoldFeatures) -> None:
         self.data, self.regression = data, data.dataset.is_regression
+        self.labels = data.dataset.num_classes if data.dataset.is_multilabel else 0
         default = "r2" if self.regression else "accuracy"
         named = default if scoring is None else scoring
         self.standard = named if isinstance(named, str) else ""  # a callable may have any name
-        if isinstance(named, str):
+        if self.labels and scoring is None:
+            self.name = self.standard = LABELS
+            self.scorer: Any = _score_labels
+        elif isinstance(named, str):
             if named not in get_scorer_names():
                 hint = did_you_mean(named, get_scorer_names())
                 raise UsageError(f"scoring must be a scikit-learn scorer, got {named!r}{hint}")
             self.name, self.scorer = named, get_scorer(named)
+            if self.labels and named == "accuracy":  # scikit-learn's accuracy of several labels
+                self.name = self.standard = "subset accuracy"
         elif callable(named):
             self.name, self.scorer = getattr(named, "__name__", str(named)), named
         else:
@@ -57,6 +65,8 @@ class Scoring:
         """Whether the scorer is called with the network; otherwise the result of the fleet is enough."""
         if self.standard == "accuracy":
             return not run.scoring
+        if self.standard == LABELS:
+            return bool(run.scoring) or type(run.loss) not in (nn.BCEWithLogitsLoss, nn.BCELoss)
         # The R^2 of several outputs is the mean of theirs, which no mean loss determines.
         outputs = self.data.dataset.num_classes
         return not (self.standard == "r2" and type(run.loss) is nn.MSELoss and outputs == 1)
@@ -83,7 +93,7 @@ class Scoring:
     @property
     def has_outcomes(self) -> bool:
         """Whether the score is a mean over test samples, so that each has an outcome."""
-        return self.standard in ("accuracy", "r2")
+        return self.standard in ("accuracy", "r2", LABELS)
 
     def require_outcomes(self) -> None:
         """Raise UsageError unless one seed on a fixed test set has a variance, that of the samples."""
@@ -100,6 +110,11 @@ class Scoring:
         outcomes = self._contribute(result.outcomes, planned.test)
         if self.standard == "accuracy":
             return result.test_acc, outcomes
+        if self.standard == LABELS:
+            assert result.outcomes is not None
+            weights = self.data.select_weights(planned.test)
+            shares = result.outcomes / np.float64(self.labels)
+            return float(np.average(shares, weights=weights)), outcomes
         return 1 - result.test_loss / self.compute_target_variance(planned), outcomes
 
     def score_net(self, net: skorch.NeuralNet, test: Rows) -> tuple[float, Outcomes | None]:
@@ -113,10 +128,12 @@ class Scoring:
             The score; and with a fixed test set the contribution (m,) of each sample to it, if there is one.
         """
         X, y = self.data.X[test], self.data.y[test]
-        score, outcomes = float(self.weigh(test)(net, X, y)), None
+        scored: Any = LabelClassifier(net, self.labels) if self.labels else net
+        score, outcomes = float(self.weigh(test)(scored, X, y)), None
         if self.has_outcomes and self.data.dataset.test_rows is not None:
-            predicted = np.asarray(net.predict(X)).reshape(y.shape)
-            outcomes = predicted == y if self.standard == "accuracy" else np.square(predicted - y)
+            predicted = np.asarray(scored.predict(X)).reshape(y.shape)
+            outcomes = np.square(predicted - y) if self.standard == "r2" else predicted == y
+            outcomes = outcomes.sum(1) if self.standard == LABELS else outcomes
         return score, self._contribute(outcomes, test)
 
     def weigh(self, test: Rows) -> Scorer:
@@ -130,6 +147,9 @@ class Scoring:
             return None
         if self.standard == "accuracy":
             return outcomes
+        if self.standard == LABELS:
+            shares: Outcomes = outcomes / np.float64(self.labels)
+            return shares
         # R^2 is a ratio of two means. Linearised, each sample also contributes by its effect on the variance.
         y, errors = (
             values.astype(np.float64).reshape(len(test), -1) for values in (self.data.y[test], outcomes)
@@ -148,7 +168,7 @@ class Scoring:
 
     def get_score_step(self, samples: int) -> float:
         """Return the smallest change of a score on so many samples; 0 if it is unknown."""
-        return 1 / samples if self.standard == "accuracy" else 0.0
+        return 1 / samples / (self.labels or 1) if self.standard in ("accuracy", LABELS) else 0.0
 
     def are_shares(self, scores: Sequence[float]) -> bool:
         """Whether scores are shares, whose differences are percentage points."""
@@ -169,6 +189,39 @@ class Scoring:
             named = f"one of {samples} samples" if 1 / samples > _ROUND else "the minimum"
             return max(1 / samples, _ROUND), named
         return _RELATIVE * float(np.median(np.abs(finite))), "1 % of the median score"
+
+
+class LabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A net as a classifier with several labels (n, k), each 0 or 1; it has all attributes of the net.
+
+    A label is 1 if its probability exceeds 0.5, or its output 0 if the net does not predict probabilities.
+
+    Args:
+        net: The fitted net.
+        labels: The number k of labels.
+    """
+
+    def __init__(self, net: skorch.NeuralNet, labels: int) -> None:
+        self.net, self.labels, self.classes_ = net, labels, np.tile([0, 1], (labels, 1))
+
+    def predict(self, X: Any) -> npt.NDArray[np.int64]:
+        """Return the labels (n, k)."""
+        predicted = np.asarray(self.net.predict(X))
+        if predicted.ndim == 3:  # probabilities (n, 2, k) of skorch
+            predicted = predicted[:, 1] > 0.5
+        return (predicted > (0 if self.net.predict_nonlinearity == "auto" else 0.5)).astype(np.int64)
+
+    def predict_proba(self, X: Any) -> npt.NDArray[Any]:
+        """Return the probabilities (n, k) that the labels are 1, or the outputs of the net."""
+        predicted = np.asarray(self.net.predict_proba(X))
+        return predicted[:, 1] if predicted.ndim == 3 else predicted
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["net"], name)
+
+
+def _score_labels(classifier: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
+    return 1 - float(hamming_loss(y, classifier.predict(X), sample_weight=sample_weight))
 
 
 def _select_finite(scores: Sequence[float]) -> npt.NDArray[np.float64]:

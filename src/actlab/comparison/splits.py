@@ -30,7 +30,7 @@ def choose_split(dataset: Dataset, split: str | None) -> str:
         return split
     if dataset.groups is not None:
         return "group"
-    return "random" if dataset.is_regression else "stratified"
+    return "stratified" if dataset.y.ndim == 1 else "random"
 
 
 def has_same_splits(kind: str) -> bool:
@@ -55,7 +55,7 @@ def make_folds(dataset: Dataset, kind: str, folds: int, random_state: int | None
         return [(np.setdiff1d(np.arange(len(dataset.y)), dataset.test_rows), dataset.test_rows)]
     if kind == "time":
         return list(TimeSeriesSplit(folds).split(dataset.y))
-    by_group = GroupKFold if dataset.is_regression else StratifiedGroupKFold
+    by_group = StratifiedGroupKFold if dataset.y.ndim == 1 else GroupKFold
     splitter = {"stratified": StratifiedKFold, "random": KFold, "group": by_group}[kind]
     options: dict[str, Any] = {}
     if random_state is not None:
@@ -86,8 +86,9 @@ def find_split_problems(dataset: Dataset, split: str | None, folds: int | None) 
         return ["split='group' needs groups: pass groups to load_data (--groups COLUMN)"]
     if dataset.groups is not None and split not in (None, "group"):
         return [f"split must be 'group' for data with groups, got {split!r}; omit split or groups"]
-    if dataset.is_regression and split == "stratified":
-        return ["split='stratified' needs classes, but the targets are numbers; set split='random'"]
+    if dataset.y.ndim == 2 and split == "stratified":
+        targets = "the targets are numbers" if dataset.is_regression else "a sample has several labels"
+        return [f"split='stratified' needs classes, but {targets}; set split='random'"]
     folds = DEFAULT_FOLDS if folds is None else folds
     if problem := find_integer_problem("folds", folds, 2):
         return [f"{problem}: with one fold there is no test set" if folds == 1 else problem]

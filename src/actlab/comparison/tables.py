@@ -19,6 +19,7 @@ from actlab.comparison.module_arguments import name_module
 from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.runner import Finished
 from actlab.comparison.runs import FinishedRun, Labels, describe_failures
+from actlab.data.fixed_test import find_missing_labels
 from actlab.fleet.diagnostics import describe_diagnostic_epochs
 from actlab.fleet.run import Epoch
 from actlab.fleet.settings import processor_name
@@ -288,13 +289,11 @@ def describe_test_set(plan: ComparisonPlan) -> dict[str, Any]:
     """Describe the fixed test set: its number of samples, and what the verdicts can say about others."""
     dataset = plan.config.dataset
     (training, test) = plan.make_folds(0)[0]
-    present = np.unique(dataset.y[test]) if dataset.classes else ()
-    missing = [label for code, label in enumerate(dataset.classes) if code not in present]
     return {
         "name": dataset.test_name,
         "samples": len(test),
         "training_samples": len(training),
-        "missing_labels": missing,
+        "missing_labels": find_missing_labels(dataset, test),
         "has_outcomes": plan.scoring.has_outcomes,
     }
 

@@ -90,7 +90,7 @@ def prepare_net(
     forms, kind = _find_forms(target, options, x, replace)
     made = functools.partial(build_with_activation, target, forms, kind)
     outputs = _check_use(functools.partial(made, **options), x, forms, kind, name_module(target))
-    if type(net) in _KINDS and _has_first_output(outputs):
+    if (module is not None or type(net) in _KINDS) and _has_first_output(outputs):
         made = functools.partial(build_first_output, target, forms, kind)
     values = {n: v for n, v in net.get_params(deep=False).items() if n.partition("__")[0] != "module"}
     values |= {f"module__{name}": value for name, value in options.items()}
@@ -101,6 +101,9 @@ def prepare_net(
 def _require_target(net: skorch.NeuralNet, dataset: Dataset) -> None:
     """Raise an error if a skorch model is for other targets."""
     kind, regression = type(net), dataset.is_regression
+    if kind in _KINDS and dataset.is_multilabel:
+        problem = f"module is a {kind.__name__}, but a sample of {dataset.name} has several labels"
+        raise UsageError(f"{problem}; use a NeuralNet with criterion=torch.nn.BCEWithLogitsLoss")
     wrong = kind in _KINDS and regression != (kind is skorch.NeuralNetRegressor)
     if wrong or (kind is skorch.NeuralNetBinaryClassifier and dataset.num_classes != 2):
         targets = "numbers" if regression else f"{dataset.num_classes} classes"

@@ -38,12 +38,13 @@ class Dataset:
     Args:
         X: Features, float32 (n, d) or, for images, (n, channels, height, width), C-contiguous, with mean 0
             and standard deviation 1; or integers such as tokens, int64 (n, d).
-        y: Labels, int64 (n,), from 0 to ``num_classes - 1``; for a regression k targets, float32 (n, k), each
-            with mean 0 and standard deviation 1.
+        y: Labels, int64 (n,), from 0 to ``num_classes - 1``; for several labels per sample 0 and 1, float32
+            (n, k); for a regression k targets, float32 (n, k), each with mean 0 and standard deviation 1.
         name: The name in tables and reports.
         fingerprint: The first 16 hex digits of a SHA-256 over shape, dtype and bytes of the features and y.
-        classes: The original labels in sorted order; ``classes[y[i]]`` is the label of sample i. Empty for a
-            regression.
+        classes: The original labels in sorted order; ``classes[y[i]]`` is the label of sample i. For several
+            labels per sample the names of the labels: sample i has ``classes[j]`` if ``y[i, j]`` is 1. Empty
+            for a regression.
         shape: The shape of a sample before it was flattened: (channels, height, width) for images, else ().
         channels: ``"first"`` to confirm a ``shape`` that looks like (height, width, channels).
         encoded: The features before scaling, float64 (n, d), NaN for missing values, if each column has its
@@ -73,7 +74,8 @@ class Dataset:
     weights: npt.NDArray[np.float64] | None = None
 
     def __post_init__(self, channels: str | None) -> None:
-        dtypes = {"X": ("float32", "int64"), "y": ("int64" if self.classes else "float32",)}
+        indices = self.classes and np.ndim(self.y) != 2
+        dtypes = {"X": ("float32", "int64"), "y": ("int64" if indices else "float32",)}
         for name, allowed in dtypes.items():
             values = getattr(self, name)
             if not isinstance(values, np.ndarray) or values.dtype not in allowed:
@@ -86,7 +88,9 @@ class Dataset:
             raise UsageError(
                 f"{shapes}; X must be (n, d) with the same n as y; load_data((X, y)) takes images"
             )
-        if self.classes and (self.y.ndim != 1 or not np.isin(self.y, range(len(self.classes))).all()):
+        if self.is_multilabel and (self.y.shape[1] != self.num_classes or not np.isin(self.y, (0, 1)).all()):
+            raise UsageError(f"{shapes}; several labels must be 0 and 1 of shape (n, {self.num_classes})")
+        if indices and (self.y.ndim != 1 or not np.isin(self.y, range(len(self.classes))).all()):
             right = f"y must have labels (n,) from 0 to {len(self.classes) - 1}"
             raise UsageError(f"{shapes}; {right}; load_data((X, y)) encodes labels")
         if not self.classes and self.y.ndim != 2:
@@ -120,7 +124,8 @@ class Dataset:
 
         Args:
             X: Features (n, ...): numbers, NaN for a missing number.
-            y: Labels (n,) or (n, 1), integers or text; for a regression numbers, also (n, k) for k outputs.
+            y: Labels (n,) or (n, 1), integers or text; several labels per sample (n, k), 0 or 1; for a
+                regression numbers, also (n, k) for k outputs.
             regression: Whether the targets are numbers, not classes.
             scale: As for :func:`load_data`.
             channels: As for :func:`load_data`.
@@ -160,8 +165,8 @@ class Dataset:
 
         Args:
             frame: The table: numbers, text, categories, truth values and dates.
-            target: The name of the target column, or the targets (n,); for a regression also a list of names,
-                or targets (n, k).
+            target: The name of the target column, or the targets (n,); for a regression, or several labels
+                that are 0 or 1, also a list of names, or targets (n, k).
             regression: Whether the targets are numbers, not classes.
             scale: As for :func:`load_data`.
             name: The name in tables and reports.
@@ -172,23 +177,27 @@ class Dataset:
         """
         frame = name_columns(frame, name)
         several = isinstance(target, list | tuple) and all(isinstance(one, str) for one in target)
-        if target is None or np.ndim(target) == 0 or (several and (regression or len(target) != len(frame))):
+        several = several and (regression or len(target) != len(frame))
+        labels = tuple(target) if several and not regression else ()
+        if target is None or np.ndim(target) == 0 or several:
             frame, y = split_target(frame, target, regression, name)
         else:
             y = convert_targets(target, regression, name)
-        _check_shapes(frame, y, regression, name)
+        _check_shapes(frame, y, regression or bool(labels), name)
         options: dict[str, Any] = {"regression": regression, "scale": scale, "name": name}
         options["test_samples"] = test_samples
         if scale == "none" and all(isinstance(t, np.dtype) and t.kind in "iu" for t in frame.dtypes):
-            return cls.from_arrays(frame.to_numpy(), y, **options)
+            made = cls.from_arrays(frame.to_numpy(), y, **options)
+            return dataclasses.replace(made, classes=labels or made.classes)
         if has_pixels(columns := [str(column) for column in frame]):
             X = np.stack(
                 [convert_numbers(frame[column], f"column {column!r}", name) for column in columns], 1
             )
             side = math.isqrt(len(columns))
             images = X.reshape(-1, side, side)
-            return cls.from_arrays(images, y, **options)
-        targets = encode_targets(y, regression, name)
+            made = cls.from_arrays(images, y, **options)
+            return dataclasses.replace(made, channels="first", classes=labels or made.classes)
+        targets = encode_targets(y, regression, name, labels)
         table = encode_table(frame, name)
         return cls._scale(table, targets, scale or "columns", name, test_samples=test_samples)
 
@@ -269,12 +278,19 @@ class Dataset:
         return not self.classes
 
     @property
+    def is_multilabel(self) -> bool:
+        """Whether a sample has several labels, each 0 or 1."""
+        return bool(self.classes) and np.ndim(self.y) == 2
+
+    @property
     def num_classes(self) -> int:
-        """The number of outputs of a model: of distinct labels, or of the targets of a regression."""
+        """The number of outputs of a model: of distinct or several labels, or of targets of a regression."""
         return len(self.classes) or self.y.shape[1]
 
     def __repr__(self) -> str:
-        targets = f"y=float32{self.y.shape}" if self.is_regression else f"num_classes={self.num_classes}"
+        numbers = f"y=float32{self.y.shape}"
+        labels = f"num_{'labels' if self.is_multilabel else 'classes'}={self.num_classes}"
+        targets = numbers if self.is_regression else labels
         X = f"X={self.X.dtype}{self.X.shape}"
         return f"Dataset({self.name!r}, {X}, {targets}, fingerprint={self.fingerprint!r})"
 
@@ -305,25 +321,24 @@ def _move_channels_first(X: Array, channels: str | None, name: str) -> Array:
     return np.moveaxis(X, 3, 1)
 
 
-def _check_shapes(X: Any, y: Array, regression: bool, name: str) -> None:
-    """Raise an error unless X (n, ...) and y (n,), or (n, k) for a regression, contain the same samples."""
-    right = y.ndim == 1 or (regression and y.ndim == 2 and y.size)
+def _check_shapes(X: Any, y: Array, several: bool, name: str) -> None:
+    """Raise an error unless X (n, ...) and y (n,), or several targets (n, k), contain the same samples."""
+    problem = "" if several or y.ndim != 2 else _find_labels_problem(y)
+    several = several or (y.ndim == 2 and not problem)
+    right = y.ndim == 1 or (several and y.ndim == 2 and y.size)
     if not right or X.ndim < 2 or len(X) != len(y):
         shapes = f"X has shape {X.shape} and y {y.shape}"
-        need = f"they must be (n, d) and (n,) or {'(n, k)' if regression else '(n, 1)'} with the same n"
-        advice = "" if regression or y.ndim != 2 else f"; {_explain_several_labels(y)}"
-        raise UsageError(f"{name}: {shapes}; {need}{advice}")
+        need = f"they must be (n, d) and (n,) or {'(n, k)' if several else '(n, 1)'} with the same n"
+        raise UsageError(f"{name}: {shapes}; {need}{problem and '; '}{problem}")
     if X.size == 0:
         raise UsageError(f"{name}: X has shape {X.shape}; at least one sample and one feature are needed")
 
 
-def _explain_several_labels(y: Array) -> str:
-    """Return what to do with labels (n, k)."""
+def _find_labels_problem(y: Array) -> str:
+    """Return the problem with several labels (n, k) per sample; an empty text if there is none."""
     if not np.isin(y, (0, 1)).all():
-        return "to predict several numbers, set regression=True (--regression)"
-    if (y.sum(axis=1) == 1).all():
-        return "convert one-hot labels with y.argmax(1)"
-    return "several labels per sample are not supported: pass one column of y"
+        return "several labels must be 0 or 1; to predict several numbers, set regression=True (--regression)"
+    return "convert one-hot labels with y.argmax(1)" if (y.sum(axis=1) == 1).all() else ""
 
 
 def _to_int64(X: Array, name: str) -> npt.NDArray[np.int64]:

@@ -104,13 +104,19 @@ def _join_arrays(data: Content, test: Content) -> Array:
 
 def check_labels(dataset: Dataset) -> None:
     """Raise UsageError if a label occurs in the fixed test set only."""
-    if dataset.test_rows is None or dataset.is_regression:
+    if dataset.test_rows is None:
         return
-    trained = np.delete(dataset.y, dataset.test_rows)
-    if unknown := [dataset.classes[code] for code in np.setdiff1d(dataset.y, trained)]:
+    if unknown := find_missing_labels(dataset, np.delete(np.arange(len(dataset.y)), dataset.test_rows)):
         names = format_names([str(label) for label in unknown])
         advice = "no model can learn them; remove these samples, or add such samples to the data"
         raise UsageError(f"{dataset.test_name}: labels that only the test set has: {names}; {advice}")
+
+
+def find_missing_labels(dataset: Dataset, rows: Any) -> list[str | int]:
+    """Return the labels that none of the samples with these indices has."""
+    y = dataset.y[rows]
+    present = np.flatnonzero(y.any(axis=0)) if dataset.is_multilabel else np.unique(y)
+    return [label for code, label in enumerate(dataset.classes) if code not in present]
 
 
 def encode_groups(groups: Any, samples: int, training: int, name: str) -> npt.NDArray[np.int64]:

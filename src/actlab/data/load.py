@@ -80,8 +80,9 @@ def load_data(
             - a pandas DataFrame, or a table with a method ``to_pandas`` such as that of polars. Its index is
               not a feature;
             - a path ending in ``.npz``: arrays X (n, ...) of numbers, flattened to (n, d), and y (n,) or
-              (n, 1) of integers or strings; for a regression numbers, also (n, k) for k outputs. X with the
-              shape (n, h, w), (n, c, h, w) or (n, h, w, c) contains images;
+              (n, 1) of integers or strings, or (n, k) of 0 and 1 if samples have several labels; for a
+              regression numbers, also (n, k) for k outputs. X with the shape (n, h, w), (n, c, h, w) or
+              (n, h, w, c) contains images;
             - ``(X, y)``: arrays, CPU or GPU tensors, sparse matrices or lists with the same contents; X may
               be a DataFrame;
             - a map-style dataset of PyTorch, which is read once;
@@ -98,7 +99,8 @@ def load_data(
             ``"fashion-mnist"`` and ``"kmnist"`` are downloaded once from openml.org into scikit-learn's
             cache.
         target: For tables: the name of the target column (openml: by default that of the table), or a list of
-            names for a regression with several targets. All other columns are features.
+            names for a regression with several targets, or for several labels that are 0 or 1. All other
+            columns are features.
         regression: For tables, files and data in memory: whether the targets are numbers, not classes.
         channels: For images (n, c, h, w) or (n, h, w, c): ``"first"`` or ``"last"``. By default the channels
             are the first or the last axis of an image, whichever has length 1, 3 or 4, and the first if
@@ -120,9 +122,10 @@ def load_data(
     Raises:
         UsageError: The name is unknown, an argument does not apply to it, a file is missing, damaged or of
             the wrong kind, images have different sizes, the download failed, X is constant or infinite, y has
-            fewer than two classes, the targets of a regression are constant, not finite or not numbers, a
-            column cannot be encoded, weights are negative or not finite, both the first and the last axis of
-            images can be the channels, or memory is too small.
+            fewer than two classes, all samples have the same value of one of several labels, the targets of a
+            regression are constant, not finite or not numbers, a column cannot be encoded, weights are
+            negative or not finite, both the first and the last axis of images can be the channels, or memory
+            is too small.
 
     Warns:
         DataWarning: The last axis of images was interpreted as the channels, commas as decimal points, or the

@@ -23,17 +23,18 @@ def split_target(frame: pd.DataFrame, target: Any, regression: bool, name: str) 
 
     Args:
         frame: The table, whose columns have text as their names.
-        target: The name of the target column; for a regression also a list of names.
+        target: The name of the target column; for a regression, or several labels, also a list of names.
         regression: Whether the targets are numbers, not classes.
         name: The name of the data in errors.
     """
     if not isinstance(target, list | tuple):
         return frame.drop(columns=str(target), errors="ignore"), _take_target(frame, target, regression, name)
-    if not regression:
-        raise UsageError(
-            f"{name}: {len(target)} targets need regression=True (--regression); or set one target"
-        )
     targets = [_take_target(frame, one, regression, name) for one in target]
+    if not regression and (len(targets) < 2 or not all(np.isin(labels, (0, 1)).all() for labels in targets)):
+        problem = (
+            f"{len(target)} targets need regression=True (--regression), or labels 0 and 1 in each column"
+        )
+        raise UsageError(f"{name}: {problem}; or set one target")
     return frame.drop(columns=list(target)), np.column_stack(targets)
 
 
@@ -56,9 +57,13 @@ def _take_target(frame: pd.DataFrame, target: Any, regression: bool, name: str) 
     )
 
 
-def encode_targets(y: Array, regression: bool, name: str) -> tuple[Array, tuple[str | int, ...]]:
-    """Return targets as a model takes them, and the classes; no classes for a regression."""
-    return (standardise_targets(y, name), ()) if regression else _encode_labels(y, name)
+def encode_targets(
+    y: Array, regression: bool, name: str, labels: tuple[str, ...] = ()
+) -> tuple[Array, tuple[str | int, ...]]:
+    """Return targets as a model takes them, and the classes or label names; none for a regression."""
+    if regression:
+        return standardise_targets(y, name), ()
+    return _encode_labels(y, name) if y.ndim == 1 else _encode_several_labels(y, labels, name)
 
 
 def _convert_labels(values: pd.Series[Any]) -> Array:
@@ -75,3 +80,14 @@ def _encode_labels(labels: Array, name: str) -> tuple[npt.NDArray[np.int64], tup
     if len(classes) < 2:
         raise UsageError(f"{name}: every label is {classes[0]!r}; at least two classes are needed")
     return codes.astype(np.int64), classes
+
+
+def _encode_several_labels(
+    y: Array, labels: tuple[str, ...], name: str
+) -> tuple[npt.NDArray[np.float32], tuple[str | int, ...]]:
+    names: tuple[str | int, ...] = labels or tuple(range(y.shape[1]))
+    pairs = zip(names, y.T, strict=True)
+    if same := [f"{label!r} is {int(column[0])}" for label, column in pairs if column.min() == column.max()]:
+        advice = "a label needs samples with 0 and with 1; remove such labels"
+        raise UsageError(f"{name}: for every sample, label {', label '.join(same)}; {advice}")
+    return y.astype(np.float32, order="C"), names

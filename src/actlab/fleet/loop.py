@@ -18,7 +18,7 @@ from actlab.errors import summarize_error
 from actlab.fleet.diagnostics import ROWS, measure_layers, try_saved_bytes
 from actlab.fleet.early_stopping import EarlyStopper
 from actlab.fleet.epoch_scores import EpochOutputs, EpochScorer
-from actlab.fleet.losses import WeightedLoss, append_weights
+from actlab.fleet.losses import WeightedLoss, append_weights, find_scoring
 from actlab.fleet.lr_schedule import ScheduleStepper
 from actlab.fleet.module_state import StateChanged, StateWatch
 from actlab.fleet.optimizers import OPTIMIZERS
@@ -356,10 +356,12 @@ def _find_outcomes(outputs: Tensor, targets: Tensor, scoring: str, loss: nn.Modu
     """Return the outcomes (R, n) of outputs (R, n, ...), as in :class:`Result`."""
     if scoring == "classes":
         return outputs.argmax(2) == targets
-    if scoring:
-        threshold = 0.5 if scoring == "binary probabilities" else 0.0
+    is_several = targets.ndim == 3  # labels, without a score by epoch
+    if kind := scoring or (find_scoring(loss) if is_several else ""):
+        threshold = 0.5 if kind == "binary probabilities" else 0.0
         correct = (outputs.reshape(targets.shape) > threshold) == (targets > 0.5)
-        return correct.reshape(*targets.shape[:2], -1).all(2)
+        correct = correct.reshape(*targets.shape[:2], -1)
+        return correct.all(2) if scoring else correct.sum(2, dtype=torch.float32)
     if type(loss) is nn.MSELoss:
         errors = (outputs - targets).square().reshape(*targets.shape[:2], -1)
         return errors.mean(2, dtype=torch.float32)

@@ -215,8 +215,9 @@ class Result:
         passing: Whether a retry, or skorch, may succeed, because memory, a file or a package was missing.
         test_loss: Mean loss over the test samples; NaN without any.
         test_acc: Accuracy on the test samples, 0 to 1; NaN without any.
-        outcomes: For each test sample (m,), whether its class is correct (bool), or its squared error
-            (float32) if the loss is that of a regression; None if it has neither.
+        outcomes: For each test sample (m,), whether its class is correct (bool), its squared error (float32)
+            if the loss is that of a regression, or how many of its several labels are correct (float32) if
+            ``scoring`` is empty; None if it has none of these.
         diagnostics: One record per epoch and layer.
         parameters: One record per trained parameter of the run's activations.
         saved_bytes: Bytes that a training step saves for backward; None if unknown.

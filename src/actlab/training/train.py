@@ -222,38 +222,44 @@ def make_net(dataset: Dataset, activation: ActivationLike, settings: TrainSettin
     """Make an untrained skorch net of the reference network, with 20 % validation samples.
 
     A classifier has the cross-entropy as its loss, and a fifth of every class is held out. A regressor has
-    the mean squared error, and the first fifth of the samples is held out. The samples are not shuffled,
-    which is skorch's default.
+    the mean squared error, a net for several labels the binary cross-entropy of each output, and the first
+    fifth of the samples is held out. The samples are not shuffled, which is skorch's default.
 
     Args:
-        dataset: Gives the number of features and of outputs, and whether it is a regression.
+        dataset: Gives the number of features and of outputs, and the kind of targets.
         activation: As for :class:`~actlab.models.networks.NeuralNet`.
         settings: The hyperparameters.
 
     Returns:
-        A ``NeuralNetClassifier`` or a ``NeuralNetRegressor``.
+        A ``NeuralNetClassifier``, a ``NeuralNetRegressor``, or for several labels a ``NeuralNet``, whose
+        ``predict_proba(X)[:, 1]`` has the probability (n, k) of each label.
     """
-    regression, hidden = dataset.is_regression, tuple(settings.hidden)
+    hidden = tuple(settings.hidden)
     options: dict[str, Any] = {"optimizer__weight_decay": settings.weight_decay}  # AdamW's default is not 0
     if settings.momentum is not None:
         options["optimizer__momentum"] = settings.momentum
     if settings.dropout:
         options["module__dropout"] = settings.dropout
-    kind = skorch.NeuralNetRegressor if regression else skorch.NeuralNetClassifier
+    kind: type[skorch.NeuralNet] = skorch.NeuralNetClassifier
+    criterion: type[torch.nn.Module] = torch.nn.CrossEntropyLoss
+    if dataset.is_regression:
+        kind, criterion = skorch.NeuralNetRegressor, torch.nn.MSELoss
+    elif dataset.is_multilabel:
+        kind, criterion = skorch.NeuralNet, torch.nn.BCEWithLogitsLoss
     return kind(
         NeuralNet,
         module__activation=activation,
         module__num_units=hidden[0] if hidden[1:] == (hidden[0] // 2,) else hidden,
         module__num_features=dataset.num_features,
         module__num_classes=dataset.num_classes,
-        criterion=torch.nn.MSELoss if regression else torch.nn.CrossEntropyLoss,
+        criterion=criterion,
         optimizer=OPTIMIZERS[settings.optimizer],
         lr=settings.lr,
         max_epochs=AUTO_EPOCHS if settings.epochs == "auto" else settings.epochs,
         callbacks=_make_callbacks(settings),
         batch_size=settings.batch_size,
         device=settings.device,
-        train_split=ValidSplit(HELD_OUT, stratified=not regression),
+        train_split=ValidSplit(HELD_OUT, stratified=dataset.y.ndim == 1),
         verbose=0,
         **options,
     )
@@ -373,7 +379,8 @@ def train(
         data: A dataset, or a source for :func:`~actlab.load_data`.
         activation: As for :class:`~actlab.models.networks.NeuralNet`.
         settings: The hyperparameters (default: ``TrainSettings()``).
-        target: For tables: the name of the target column; for a regression also a list of names.
+        target: For tables: the name of the target column; for a regression, or several labels,
+            also a list of names.
         regression: For data that are not named: whether the targets are numbers, not classes.
         scale: ``"columns"``, ``"common"`` or ``"none"``, as for :func:`~actlab.load_data`. Columns are scaled
             by the samples that are not held out for validation.

@@ -69,7 +69,11 @@ def add_options(parser: Parser) -> None:
     add("--seeds", type=int, metavar="N", help="number of seeds per fold (default: 1; 3 with --test)")
     add("--until-decided", action="store_true", help="add seeds, up to 32, until every pair is decided")
     add("--budget", metavar="N|Nm", help="limit of --until-decided: N runs, or N minutes (20m)")
-    add("--scoring", metavar="NAME", help="scikit-learn scorer (default: accuracy or r2)")
+    add(
+        "--scoring",
+        metavar="NAME",
+        help="scikit-learn scorer (default: accuracy, accuracy over labels or r2)",
+    )
     rope = "differences up to X are practically equivalent (default: set by the scorer)"
     add("--rope", type=float, metavar="X", help=rope)
     add = parser.add_argument_group("execution").add_argument

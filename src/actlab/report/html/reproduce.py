@@ -16,7 +16,7 @@ _SHOWN_ELSEWHERE = (
     *("settings", "sequential_test", "tune", "tuned", "grid_size", "screening_epochs", "command"),
     *("points", "region_is", "activations", "specs", "diagnostics", "unfinished", "kind", "test"),
 )
-_DEFAULT_METRICS = ("accuracy", "r2")
+_DEFAULT_METRICS = ("accuracy", "r2", "accuracy over labels")
 _DEFAULT_MODULE = "NeuralNet"
 
 
@@ -68,7 +68,7 @@ def format_call(names: Sequence[str], about: Mapping[str, Any]) -> str:
         comments.append(f"# module is {_join_lines(net)}, your own network\n")
         module = "module=module"
     if (metric := about.get("metric", "accuracy")) not in _DEFAULT_METRICS:
-        scoring = f"scoring={metric!r}"
+        scoring = f"scoring={metric.removeprefix('subset ')!r}"
     if "budget" in (ended := (about.get("sequential_test") or {}).get("stop_reason") or ""):
         comments.append(f"# the test ended: {_join_lines(ended)}\n")
     specs = find_specs(names, about)
