@@ -172,7 +172,7 @@ def test_help_of_data_lists_every_name(verb):
 
 
 TABLE = "".join(f"{i},{i * i % 7},{'uvw'[i % 3]},{'yes' if i % 2 else 'no'}\n" for i in range(40))
-DONE = "1 numeric, 1 category (3 columns); dropped: id (identifier)"
+DONE = "4 features from 1 numeric, 1 category (3 columns); dropped: id (identifier)"
 
 
 @pytest.mark.parametrize(("options", "scale"), [([], ""), (["--scale", "common"], "; one scale for all")])

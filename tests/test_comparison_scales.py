@@ -92,7 +92,7 @@ def test_compare_scores_a_mixed_table_like_a_pipeline_of_scikit_learn(tmp_path):
     comparison = compare(["relu"], frame, target="kind", **SHORT)
     assert comparison.results["score"].to_list() == expected
     assert comparison.about["preprocessing"] == (
-        "1 numeric, 2 categories (5 columns); 15 missing values imputed"
+        "7 features from 1 numeric, 2 categories (5 columns); 15 missing values imputed"
     )
     assert comparison.sentences()[-1] == f"Data: {comparison.about['preprocessing']}."
     frame.to_csv(tmp_path / "mixed.csv", index=False)

@@ -69,10 +69,14 @@ def test_compare_judges_outcomes_of_the_test_samples(fixed):
         "name": "arrays",
         "samples": 80,
         "training_samples": 160,
+        "validation_samples": 32,
         "missing_labels": [],
         "has_outcomes": True,
     }
-    assert "Fixed test set: 80 samples; 160 training samples." in comparison.sentences()
+    assert (
+        "Fixed test set: 80 samples; 160 training samples, 32 of them for validation."
+        in comparison.sentences()
+    )
     assert any(
         s.endswith("include the variance of seeds and of test samples.") for s in comparison.sentences()
     )

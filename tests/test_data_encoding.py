@@ -44,7 +44,7 @@ def test_from_frame_encodes_a_category_as_one_column_per_level(values):
     levels = ["blue", "green", "red"]
     np.testing.assert_array_equal(data.encoded, [[c == level for level in levels] for c in COLOURS])
     np.testing.assert_array_equal(data.X, standardise_columns(data.encoded))
-    assert data.preprocessing == "1 category (3 columns)"
+    assert data.preprocessing == "3 features from 1 category (3 columns)"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,8 @@ def test_from_frame_groups_rare_levels_of_a_category():
     assert data.encoded.sum(axis=0).tolist() == [3] * 49 + [9]
     assert data.encoded[:9, 49].all()
     assert data.preprocessing == (
-        "1 category (50 columns); place: 58 levels, of which the 49 most frequent have their own column"
+        "50 features from 1 category (50 columns); "
+        "place: 58 levels, of which the 49 most frequent have their own column"
     )
 
 
@@ -94,7 +95,7 @@ def test_from_frame_imputes_missing_numbers_and_indicates_them(marker):
     np.testing.assert_allclose(data.X[:-2, 0], (present - present.mean()) / present.std(), rtol=1e-5)
     assert data.X[-2:, 0].tolist() == [0, 0]
     assert data.encoded[:, 1].tolist() == [0] * 38 + [1] * 2
-    assert data.preprocessing == "1 numeric; 2 missing values imputed"
+    assert data.preprocessing == "2 features from 1 numeric; 2 missing values imputed"
 
 
 def test_from_arrays_imputes_missing_numbers_and_appends_indicators():
@@ -136,7 +137,7 @@ def test_from_frame_expands_dates(values):
     days = (DAYS - pd.Timestamp("1970-01-01")).days
     parts = [days, DAYS.year, DAYS.month, DAYS.day, DAYS.day_of_week]
     np.testing.assert_array_equal(data.encoded, np.column_stack(parts))
-    assert data.preprocessing == "1 date (5 columns)"
+    assert data.preprocessing == "5 features from 1 date (5 columns)"
 
 
 def test_from_frame_expands_times_and_indicates_missing_dates():
@@ -147,7 +148,7 @@ def test_from_frame_expands_times_and_indicates_missing_dates():
     assert data.encoded[5:29, 3].tolist() == [*range(5, 24), *range(5)]
     assert np.isnan(data.encoded[4, :4]).all()
     assert data.encoded[:, 4].tolist() == [float(i == 4) for i in range(N)]
-    assert data.preprocessing == "1 date (5 columns); 1 missing value imputed"
+    assert data.preprocessing == "5 features from 1 date (5 columns); 1 missing value imputed"
 
 
 def test_from_frame_reads_durations_as_days():
@@ -254,7 +255,7 @@ def test_from_frame_refuses_damaged_columns(values, message):
 
 def test_from_frame_reads_codes_among_numbers_as_a_category():
     data = encode(dependents=["0", "1", "2", "3+"] * 10)
-    assert data.preprocessing == "1 category (4 columns)"
+    assert data.preprocessing == "4 features from 1 category (4 columns)"
     assert encode(dependents=[0, 1, 2, "3+"] * 10).fingerprint == data.fingerprint
 
 
@@ -313,7 +314,7 @@ def test_load_data_reads_a_table_with_columns_of_all_kinds(tmp_path):
     data = load_data(path, target="kind")
     assert data.X.shape == (N, 1 + 3 + 5 + 2)
     assert data.preprocessing == (
-        "2 numeric, 1 category (3 columns), 1 date (5 columns); 3 missing values imputed; "
+        "11 features from 2 numeric, 1 category (3 columns), 1 date (5 columns); 3 missing values imputed; "
         "dropped: id (identifier), unit (constant)"
     )
     frame = pd.read_csv(path)

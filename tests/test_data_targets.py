@@ -39,4 +39,7 @@ def test_load_data_encodes_labels_of_every_type(labels, classes):
 def test_load_data_reads_codes_with_spaces_as_a_category():
     boats = ["1", "2", "A", "B", "5 9", "C", "10", "2", "A", "1"] * 3
     frame = pd.DataFrame({"age": np.arange(30) ** 2, "boat": boats, "survived": [0, 1] * 15})
-    assert load_data(frame, target="survived").preprocessing == "1 numeric, 1 category (7 columns)"
+    assert (
+        load_data(frame, target="survived").preprocessing
+        == "8 features from 1 numeric, 1 category (7 columns)"
+    )

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import skorch
 import torch
 
 from actlab._version import __version__
@@ -278,21 +279,38 @@ def describe_plan(plan: ComparisonPlan) -> dict[str, Any]:
         "tuned": plan.candidates if len(plan.candidates) > 1 else [],
         "screening_epochs": plan.screening_epochs,
         "grid_size": plan.grid_size,
-        "settings": config.settings.describe(),
+        **_describe_settings(plan),
         "net": module if isinstance(module, str) else name_module(module),
         "diagnostics": describe_diagnostic_epochs(config.diagnostics, plan.find_diagnostic_epochs()),
         **describe_environment(),
     }
 
 
+def _describe_settings(plan: ComparisonPlan) -> dict[str, Any]:
+    """Return the settings that the comparison uses: a skorch model has its own, a module its own widths."""
+    settings, net = plan.config.settings.describe(), plan.net
+    if isinstance(plan.config.module, skorch.NeuralNet):
+        own = f"max_epochs={net.max_epochs}, lr={net.lr:g}, batch_size={net.batch_size}"
+        optimizer = getattr(net.optimizer, "__name__", net.optimizer)
+        used = {name: settings[name] for name in ("seed", "precision", "init")}
+        return {"settings": used, "model_settings": f"{own}, optimizer={optimizer}"}
+    if plan.config.module is not None:
+        taken = net.get_params_for("module")
+        unused = {"hidden": not taken.keys() & {"hidden", "num_units"}, "dropout": "dropout" not in taken}
+        settings = {name: value for name, value in settings.items() if not unused.get(name)}
+    return {"settings": settings}
+
+
 def describe_test_set(plan: ComparisonPlan) -> dict[str, Any]:
     """Describe the fixed test set: its number of samples, and what the verdicts can say about others."""
     dataset = plan.config.dataset
     (training, test) = plan.make_folds(0)[0]
+    run = plan.run(plan.config.names[0], 0, 0, 0).run
     return {
         "name": dataset.test_name,
         "samples": len(test),
         "training_samples": len(training),
+        "validation_samples": 0 if run is None or run.valid is None else len(run.valid),
         "missing_labels": find_missing_labels(dataset, test),
         "has_outcomes": plan.scoring.has_outcomes,
     }

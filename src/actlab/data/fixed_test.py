@@ -54,6 +54,8 @@ def join_contents(data: Content, test: Content, regression: bool) -> Content:
     features, targets = join(data, test), data.targets
     if not data.by_name:
         y, other = (convert_targets(one.targets, regression, one.name) for one in (data, test))
+        if not (y.ndim and other.ndim):
+            raise UsageError(f"{data.name}: y must be (n,) in the data and in the test set")
         if y.shape[1:] != other.shape[1:]:
             shapes = f"y of shape {other.shape}, but that of the data is {y.shape}"
             raise UsageError(f"{test.name}: the test set has {shapes}")
@@ -96,6 +98,8 @@ def _is_numeric(values: pd.Series[Any]) -> bool:
 
 def _join_arrays(data: Content, test: Content) -> Array:
     X, other = (convert_features(one.features, one.name) for one in (data, test))
+    if not (X.ndim and other.ndim):
+        raise UsageError(f"{data.name}: X must be (n, d) in the data and in the test set")
     if X.shape[1:] != other.shape[1:]:
         shapes = f"samples of shape {other.shape[1:]}, but those of the data have {X.shape[1:]}"
         raise UsageError(f"{test.name}: the test set has {shapes}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,13 +152,13 @@ def load_data(
             )
         return source
     content = _read(untyped, kind, data_dir, target, regression)
-    samples = len(content.features)
+    samples = _count_samples(content.targets)
     if test is not None:
         tested = _read_test(test, kind, name, data_dir, target, regression)
         content = join_contents(content, tested, regression)
     content, groups = _take_column(content, "groups", groups)
     content, weights = _take_column(content, "weights", weights)
-    count = len(content.features)
+    count = _count_samples(content.targets)
     codes = None if groups is None else encode_groups(groups, count, samples, content.name)
     if weights is not None:
         if test is not None:
@@ -180,6 +180,14 @@ def load_data(
     if weights is not None and (weights == weights[0]).all():
         weights = None
     return dataclasses.replace(dataset, channels="first", groups=codes, weights=weights)
+
+
+def _count_samples(targets: Any) -> int:
+    """Return the number of targets; 0 for an object that a later check refuses."""
+    shape = getattr(targets, "shape", None)
+    if shape is None:
+        return len(targets) if isinstance(targets, Sized) else 0
+    return int(shape[0]) if len(shape) else 0
 
 
 def _read(source: Any, kind: str, data_dir: str | Path | None, target: Any, regression: bool) -> Content:

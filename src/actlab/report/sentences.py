@@ -22,7 +22,7 @@ _HINTS = {
 }
 _SPLITS = {
     "group": "Folds keep all samples of a group together.",
-    "time": "Folds over time: each model is tested on samples that come after its training samples.",
+    "time": "Folds over time: each model is tested on samples that follow its training samples in the data.",
 }
 _MAX_PAIRS = 12  # sentences on pairs; the table of verdicts has all
 _MAX_LAYERS = 4  # with a trained parameter each in a sentence
@@ -258,10 +258,11 @@ def _describe_split(about: Mapping[str, Any], activations: int) -> list[str]:
     """Return sentences on a fixed test set, folds by group or over time, and weights."""
     if not (test := about.get("test")):
         sentences = [_SPLITS[about["split"]]] if about.get("split") in _SPLITS else []
-        return sentences + ["Losses and scores are weighted means over samples."] * about.get(
-            "weighted", False
-        )
-    sentences = [f"Fixed test set: {test['samples']} samples; {test['training_samples']} training samples."]
+        weighted = ["Losses and scores are weighted means over samples."]
+        return sentences + weighted * about.get("weighted", False)
+    held_out = f", {count} of them for validation" if (count := test.get("validation_samples")) else ""
+    training = f"{test['training_samples']} training samples{held_out}"
+    sentences = [f"Fixed test set: {test['samples']} samples; {training}."]
     if test["missing_labels"]:
         labels = ", ".join(map(str, test["missing_labels"]))
         sentences.append(f"No test sample has the label{'s' * (len(test['missing_labels']) > 1)} {labels}.")

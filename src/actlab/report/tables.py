@@ -99,7 +99,7 @@ def format_table(frame: pd.DataFrame, width: int = WIDTH) -> str:
         fitting -= 1
     lines = ["  ".join(cells).rstrip() for cells in zip(*columns[:fitting], strict=True)]
     if omitted := len(columns) - fitting:
-        lines.append(f"({omitted} columns omitted)")
+        lines.append(f"({omitted} column{'s' * (omitted > 1)} omitted)")
     return "\n".join(lines)
 
 

@@ -303,8 +303,10 @@ def try_forward(
     except UsageError:
         raise
     except Exception as error:  # raised by the user's code
+        hint = "; to pass integers to an embedding, set scale='none' (--scale none)"
         raise UsageError(
             f"{problem} fails on two samples of {dataset.name}: {summarize_error(error)}"
+            f"{hint * (isinstance(error, RuntimeError) and 'indices' in str(error))}"
         ) from error
     if not any_output and not isinstance(outputs, torch.Tensor):
         raise UsageError(f"{problem} returns a {type(outputs).__name__}, not a tensor")

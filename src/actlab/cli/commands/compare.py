@@ -64,7 +64,8 @@ def add_options(parser: Parser) -> None:
     add("--no-tune", action="store_true", help="train all activations with the settings as given only")
     add = parser.add_argument_group("statistics").add_argument
     add("--folds", type=int, metavar="N", help="number of cross-validation folds (default: 3)")
-    split = "folds: stratified, random, group or time (default: stratified for classes, group with --groups)"
+    split = "folds: stratified, random, group, or time for samples in the order of time"
+    split += " (default: stratified for classes, group with --groups)"
     add("--split", choices=("stratified", "random", "group", "time"), metavar="S", help=split)
     add("--seeds", type=int, metavar="N", help="number of seeds per fold (default: 1; 3 with --test)")
     add("--until-decided", action="store_true", help="add seeds, up to 32, until every pair is decided")
