@@ -152,13 +152,13 @@ def load_data(
             )
         return source
     content = _read(untyped, kind, data_dir, target, regression)
-    samples = _count_samples(content.targets)
+    samples = _count_samples(content.features)
     if test is not None:
         tested = _read_test(test, kind, name, data_dir, target, regression)
         content = join_contents(content, tested, regression)
     content, groups = _take_column(content, "groups", groups)
     content, weights = _take_column(content, "weights", weights)
-    count = _count_samples(content.targets)
+    count = _count_samples(content.features)
     codes = None if groups is None else encode_groups(groups, count, samples, content.name)
     if weights is not None:
         if test is not None:
@@ -182,11 +182,11 @@ def load_data(
     return dataclasses.replace(dataset, channels="first", groups=codes, weights=weights)
 
 
-def _count_samples(targets: Any) -> int:
-    """Return the number of targets; 0 for an object that a later check refuses."""
-    shape = getattr(targets, "shape", None)
+def _count_samples(features: Any) -> int:
+    """Return the number of samples; 0 for an object that a later check refuses."""
+    shape = getattr(features, "shape", None)
     if shape is None:
-        return len(targets) if isinstance(targets, Sized) else 0
+        return len(features) if isinstance(features, Sized) else 0
     return int(shape[0]) if len(shape) else 0
 
 

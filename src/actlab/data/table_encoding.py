@@ -203,8 +203,8 @@ def _summarize(encoded: dict[str, _Encoded], dropped: dict[str, str]) -> str:
         parts.append(f"{_count(len(columns), kind)} ({width})")
     notes = [f"{name}: {column.note}" for name, column in encoded.items() if column.note]
     missing = sum(column.missing for column in encoded.values())
-    width = sum(column.width for column in encoded.values())
-    total = f"{width} features from " if len(encoded) != width else ""
+    features = sum(column.width for column in encoded.values())
+    total = f"{features} features from " if len(encoded) != features else ""
     sentences = [total + ", ".join(parts), *notes]
     sentences += [f"{_count(missing, 'missing value')} imputed"] * (missing > 0)
     sentences += [_describe_dropped(dropped)] * bool(dropped)

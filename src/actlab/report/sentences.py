@@ -258,8 +258,9 @@ def _describe_split(about: Mapping[str, Any], activations: int) -> list[str]:
     """Return sentences on a fixed test set, folds by group or over time, and weights."""
     if not (test := about.get("test")):
         sentences = [_SPLITS[about["split"]]] if about.get("split") in _SPLITS else []
-        weighted = ["Losses and scores are weighted means over samples."]
-        return sentences + weighted * about.get("weighted", False)
+        if about.get("weighted"):
+            sentences.append("Losses and scores are weighted means over samples.")
+        return sentences
     held_out = f", {count} of them for validation" if (count := test.get("validation_samples")) else ""
     training = f"{test['training_samples']} training samples{held_out}"
     sentences = [f"Fixed test set: {test['samples']} samples; {training}."]
