@@ -330,3 +330,49 @@ def test_plan_training_refuses_a_fixed_test_set(fixed):
     message = "arrays has a fixed test set, which only compare uses; load it without test"
     with pytest.raises(UsageError, match=message):
         plan_training(fixed, "relu")
+
+
+@pytest.mark.parametrize("samples", [0, 1])
+def test_load_data_refuses_a_test_set_with_too_few_samples(samples):
+    X, y = make_data()
+    message = f"the test set arrays has {samples} sample{'s' * (samples != 1)}; at least 2 are needed"
+    with pytest.raises(UsageError, match=f"^{message}$"):
+        load_data((X, y), test=(X[:samples], y[:samples]), regression=True)
+
+
+@pytest.mark.parametrize("test", [(np.eye(3), 5), (5, [0, 1])])
+def test_load_data_refuses_a_test_set_without_dimensions(test):
+    with pytest.raises(UsageError, match=r"^arrays: [Xy] must be \(n.* in the data and in the test set$"):
+        load_data((np.eye(4, 3), [0, 1, 0, 1]), test=test)
+
+
+@pytest.mark.parametrize("what", ["groups", "weights"])
+def test_load_data_refuses_the_target_as_groups_or_weights(what):
+    frame = pd.DataFrame({"a": np.arange(40) % 7, "y": np.arange(40) % 2})
+    message = f"{what} and target are the same column, 'y'; name different columns"
+    with pytest.raises(UsageError, match=f"^{message}$"):
+        load_data(frame, target="y", **{what: "y"})
+
+
+def test_compare_refuses_one_group_and_a_class_with_one_sample():
+    X = np.eye(40)
+    for y, options, message in (
+        (np.arange(40) % 2, {"groups": np.zeros(40)}, "arrays has one group; at least 2 are needed"),
+        (np.arange(40) == 3, {}, "the smallest class of arrays, 'True', has 1 sample; at least 2 are needed"),
+    ):
+        with pytest.raises(UsageError, match=f"^{message}$"):
+            compare(NAMES, (X, y), **options)
+
+
+def test_compare_records_the_settings_that_it_uses():
+    own = skorch.NeuralNetClassifier(
+        nn.Sequential(nn.Linear(6, 3), nn.ReLU(), nn.Linear(3, 2)), max_epochs=1, lr=0.03, batch_size=16
+    )
+    data = np.random.default_rng(0).normal(size=(60, 6)).astype(np.float32), np.arange(60) % 2
+    about = compare(["relu"], data, module=own, tune=None).about
+    assert about["settings"] == {"seed": 0, "precision": "float32", "init": "torch"}
+    assert about["model_settings"] == "max_epochs=1, lr=0.03, batch_size=16, optimizer=SGD"
+    about = compare(["relu"], data, module=own.module, epochs=1, tune=None).about
+    assert about["settings"]["epochs"] == 1
+    assert not about["settings"].keys() & {"hidden", "dropout"}
+    assert "model_settings" not in about

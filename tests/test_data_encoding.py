@@ -476,3 +476,12 @@ def test_scale_uses_only_the_given_rows():
     assert scaled[rows, 2].sum() == pytest.approx(0, abs=1e-5)
     common = load_data((X[:, :1], Y), scale="common")
     assert common.scale(rows) is common.X
+
+
+def test_from_frame_expands_dates_outside_of_the_range_of_nanoseconds():
+    frame = pd.DataFrame({"until": ["0001-01-01", "9999-12-31"] * 10, "y": [0, 1] * 10})
+    days = Dataset.from_frame(frame, "y").encoded[:2, 0]
+    assert days.tolist() == [
+        (datetime.date(year, month, day) - datetime.date(1970, 1, 1)).days
+        for year, month, day in ((1, 1, 1), (9999, 12, 31))
+    ]

@@ -99,6 +99,8 @@ def _find_folds_problem(dataset: Dataset, kind: str, folds: int) -> str:
     if kind == "group":
         assert dataset.groups is not None
         groups = len(np.unique(dataset.groups))
+        if groups == 1:
+            return f"{dataset.name} has one group; at least 2 are needed"
         if folds > groups:
             return f"folds must be <= {groups}, the number of groups of {dataset.name}, got {folds}"
         return ""
@@ -118,4 +120,6 @@ def _find_folds_problem(dataset: Dataset, kind: str, folds: int) -> str:
     many = len(counts) > len(dataset.y) / 5  # labels of every fifth sample differ: they are hardly classes
     hint = "; to predict numbers, set regression=True (--regression)" * many
     smallest_class = f"the smallest class of {dataset.name}, {dataset.classes[smallest]!r}, has {samples}"
+    if counts[smallest] == 1:
+        return f"{smallest_class}; at least 2 are needed{hint}"
     return f"folds must be <= {counts[smallest]}, got {folds}: {smallest_class}{hint}"

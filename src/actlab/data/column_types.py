@@ -181,7 +181,7 @@ def _expand_dates(values: pd.Series[Any]) -> Values:
     import pandas as pd
 
     dates = values.dt.tz_localize(None) if getattr(values.dtype, "tz", None) else values
-    days = (dates - pd.Timestamp(0)) / pd.Timedelta(days=1)
+    days = (dates - pd.Timestamp(0).as_unit("s")) / pd.Timedelta(days=1)
     parts = [days, *(getattr(dates.dt, part) for part in ("year", "month", "day", "day_of_week", "hour"))]
     return Values("date", [part.to_numpy(np.float64, na_value=np.nan) for part in parts])
 

@@ -38,6 +38,9 @@ class Content:
     channels: str | None = None
 
 
+MIN_TEST_SAMPLES = 2  # one sample has no variance
+
+
 def join_contents(data: Content, test: Content, regression: bool) -> Content:
     """Return the samples of both, first those of the data.
 

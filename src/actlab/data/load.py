@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from actlab.data.dataset import SCALES, Dataset
 from actlab.data.fixed_test import (
+    MIN_TEST_SAMPLES,
     Content,
     check_labels,
     encode_groups,
@@ -151,11 +152,20 @@ def load_data(
                 "test, groups and weights are not used with a Dataset; pass them when you load it"
             )
         return source
+    targets = [target] if isinstance(target, str) else list(target or ())
+    for what, column in (("groups", groups), ("weights", weights)):
+        if isinstance(column, str) and column in targets:
+            raise UsageError(f"{what} and target are the same column, {column!r}; name different columns")
     content = _read(untyped, kind, data_dir, target, regression)
     samples = _count_samples(content.features)
     if test is not None:
         tested = _read_test(test, kind, name, data_dir, target, regression)
         content = join_contents(content, tested, regression)
+        if (tests := _count_samples(content.features) - samples) < MIN_TEST_SAMPLES:
+            number = f"{tests} sample{'s' * (tests != 1)}"
+            raise UsageError(
+                f"the test set {tested.name} has {number}; at least {MIN_TEST_SAMPLES} are needed"
+            )
     content, groups = _take_column(content, "groups", groups)
     content, weights = _take_column(content, "weights", weights)
     count = _count_samples(content.features)
