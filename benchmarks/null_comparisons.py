@@ -61,7 +61,7 @@ class NumberedReLU(nn.Module):
 
 
 class NumberedNet(nn.Module):
-    """A perceptron with ReLU, whose initial weights depend on the number of its activation.
+    """A perceptron whose initial weights depend on the number of its activation.
 
     Args:
         activation: A :class:`NumberedReLU`.
@@ -74,7 +74,7 @@ class NumberedNet(nn.Module):
         start = int(torch.randint(2**62, ()))  # from the seed of the run
         torch.manual_seed(start + getattr(activation, "number", 0))
         self.layers = nn.Sequential(
-            nn.Linear(num_features, _UNITS), nn.ReLU(), nn.Linear(_UNITS, num_classes)
+            nn.Linear(num_features, _UNITS), activation, nn.Linear(_UNITS, num_classes)
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -400,6 +400,7 @@ WITH_ACTIVATION = {
     "module": lambda act: nn.Sequential(nn.Linear(4, 5), act, nn.Linear(5, 3)),
     "module__act": LEARNT,
 }
+CASES["a trained activation as an instance"] = Case(WITH_ACTIVATION)
 
 # Configurations whose results differ from GridSearchCV, with the sentence of the guide.
 DIFFERENT = {
@@ -408,6 +409,5 @@ DIFFERENT = {
     ),
     "the random numbers that a model draws in training": Case({"module__drop": 0.5}),
     "if its loss is infinite or NaN": Case(grid={"lr": [0.1, 1e38]}, scoring="accuracy"),
-    "An activation given as a module instance starts from its initial state": Case(WITH_ACTIVATION),
     "in batches larger than": Case({"module": Branching, "batch_size": 5}),
 }

@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import nn
 
-import actlab
 from actlab.execution.processes import start_processes
 from actlab.execution.scheduler import choose_executor, iterate_results, train_runs
 from actlab.fleet.run import EarlyStopping, Optimizer
@@ -29,7 +28,7 @@ from tests.fleet_runs import (
     one_thread,
     run,
 )
-from tests.fleets import CLASSES, FEATURES, make_table, train_by_fleets
+from tests.fleets import CLASSES, FEATURES, Branching, make_table, train_by_fleets
 
 __all__ = ["list_shared_memory", "one_thread"]
 
@@ -42,7 +41,7 @@ def all_kinds():
     runs = [
         shuffled(make_perceptron(name), seed=seed) for seed in (0, 1) for name in ("relu", "tanh", "gelu")
     ]
-    others = [make_perceptron(kind) for kind in ("prelu", actlab.functional.mish, nn.Dropout(0.2))]
+    others = [make_perceptron("prelu"), Branching, make_perceptron(nn.Dropout(0.2))]
     runs += [shuffled(model, seed=seed) for seed in (0, 1) for model in others]
     return [*runs, run(make_perceptron("elu"), optimizer=WILD, epochs=4)]
 

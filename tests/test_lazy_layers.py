@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 from actlab import UsageError, compare, swap
 from actlab.cli import main
 from actlab.data.dataset import Dataset
-from actlab.models.lazy_layers import copy_module
+from actlab.spec import copy_module
 from actlab.training.train import TrainSettings, train
 from tests.comparison_plans import make_plan, plan_runs
 

@@ -13,7 +13,7 @@ from actlab.report.differences import collect_differences
 from actlab.report.html import chart_insights, reproduce, tables
 from actlab.report.html.page import render, write_report
 from actlab.report.html.svg import draw_panel
-from actlab.report.plots.comparison import write_figures
+from actlab.report.plots.figures import write_figures
 from actlab.report.tuning_panels import compute_expected_best, make_tuning_panels, read_trials
 from tests.browser import open_offline
 from tests.report_cases import browser, comparison  # noqa: F401

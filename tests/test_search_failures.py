@@ -51,7 +51,10 @@ class Stillborn(nn.Module):
     ("bad", "text"),
     [
         ({"module__activation": Boom()}, "training raised RuntimeError: boom"),
-        ({"module__activation": Stillborn}, "training raised RuntimeError: no such thing"),
+        (
+            {"module__activation": Stillborn},
+            "training raised UsageError: activation 'Stillborn': no such thing",
+        ),
         ({"module__num_units": 1}, "training raised ValueError: num_units must be at least 2, got 1"),
         ({"lr": 1e30}, "diverged: "),
         ({"batch_size": 0}, "training raised ValueError"),

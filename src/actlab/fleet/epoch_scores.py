@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import skorch
 import torch
-from sklearn.metrics import get_scorer
 from torch import Tensor, nn
 
 from actlab.fleet.run import EpochScore
@@ -22,15 +20,20 @@ class EpochScorer:
     """
 
     def __init__(self, rule: EpochScore, loss: nn.Module, y: Tensor) -> None:
+        # Most fleets have no such score, and their processes start faster without skorch.
+        import skorch
+        from sklearn.metrics import get_scorer
+
         options = {} if rule.classes is None else {"classes": rule.classes}
         # The model needs a module, which is never called.
         model = rule.model(nn.PReLU(), criterion=loss, callbacks="disable", **options)
         self.model, self.score = model.initialize(), get_scorer(rule.scoring)
         self.model.check_data(None, y.cpu().numpy())  # a classifier infers its classes
+        self.is_flat = isinstance(self.model, skorch.NeuralNetBinaryClassifier)
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> float:
         """Return the score of the outputs (n, ...) for the targets (n, ...)."""
-        if isinstance(self.model, skorch.NeuralNetBinaryClassifier):
+        if self.is_flat:
             outputs = outputs.reshape(-1)  # as in its infer
         self.model.forward_iter = lambda *args, **kwargs: iter([outputs])
         return float(self.score(self.model, None, targets.numpy()))
