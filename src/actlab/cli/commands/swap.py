@@ -46,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(arguments, {"model": arguments.model, "places": places.to_json()})
         return SUCCESS
-    summary = f"{len(places)} places" + f", {replaced} replaced" * (not arguments.list)
+    noun = "place" if len(places) == 1 else "places"
+    summary = f"{len(places)} {noun}" + f", {replaced} replaced" * (not arguments.list)
     print(f"{places}\n\n{summary}" if places else "no activations")
     return SUCCESS
