@@ -113,20 +113,20 @@ for `z ~ N(0, 1)`:
   Above 1, the deviation grows from layer to layer: some samples
   explode and others vanish.
 - The **gradient factor** `E[f'(z)^2] / E[f(z)^2]` is the factor by which a layer changes the mean square of
-  the gradient. Below 1, the outputs for two different samples become equal; above 1, unrelated. The
-  **correlation length** is `1 / |log(factor)|` layers. Networks train up to
-  about {reach} correlation lengths.
+  the gradient. Below 1, the outputs for two different samples become equal; above 1, they become unrelated.
+  The **correlation length** is `1 / |log(factor)|` layers. Networks can be trained up to a depth of about
+  {reach} correlation lengths.
 
 <!-- not run: many minutes -->
 ```sh
 python -m benchmarks.depth
 ```
 
-This command trains a perceptron with {layers} layers of {units} units on scikit-learn's digits. It uses
-every smooth elementwise activation of the catalogue and three with a kink. Each run has matched
-initialization, {epochs} epochs, and the best of the learning rates {rates} on validation samples. Theory
-says yes if the variance slope is at most 1 and {layers} layers are at most {reach} correlation lengths.
-Accuracies are means over three folds; chance is 0.1 ({machine}).
+This command trains a perceptron with {layers} layers of {units} units on scikit-learn's digits. It uses every
+smooth elementwise activation in the catalogue and three with a kink. Each run has matched initialization,
+{epochs} epochs, and the best of the learning rates {rates} on validation samples. Theory says yes if the
+variance slope is at most 1 and {layers} layers are at most {reach} correlation lengths. Accuracies are means
+over three folds; chance is 0.1 ({machine}).
 
 | activation | variance slope | gradient factor | correlation length | theory | accuracy |
 | --- | --: | --: | --: | --- | --: |

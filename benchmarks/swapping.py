@@ -76,24 +76,25 @@ SMALL: dict[str, Any] = {
 _PAGE = """\
 # Swapping in pretrained models
 
-`actlab.swap` was applied to {models} models of torchvision, timm and transformers. {summary}
+`actlab.swap` was applied to {models} models from torchvision, timm and transformers. {summary}
 
 {machine}; {versions}. Written by `python -m benchmarks.swapping`.
 
-No weights were loaded: the weights are random, and the configurations of transformers are small. The model's
-code decides what can be swapped, not its weights. Each model was run in evaluation mode and in float64, or in
-float32 if its code mixes both:
+No weights were loaded: the weights are random, and the models from transformers have small configurations.
+The model's code decides what can be swapped, not its weights. Each model was run in evaluation mode and in
+float64, or in float32 if its code mixes both:
 
 - *Places* are the rows of `find_activations(model)`. A call in a branch that this configuration does not
   execute counts as a place.
-- *Replaced* places got `sin` instead, gates included. *Reported* places did not, and the table of
-  `find_activations` has the reason.
-- *Missed* counts the operations of torch that compute an activation after this swap, outside of reported
-  places. They were recorded while the model ran.
+- *Replaced* places, including gates, got `sin` instead. *Reported* places did not; the table of
+  `find_activations` gives the reason.
+- *Missed* counts the operations of torch that compute an activation after this swap, outside reported places.
+  They were recorded while the model ran.
 - *Changed* is whether the outputs differ after this swap.
-- *Difference* is the largest difference of the outputs, relative to the largest output, after a swap of every
-  activation for the same function of actlab, with the same parameters. *Exact* means equal bits. Not all
-  activations have such a function in the catalogue; *same* is their number.
+- *Difference* is the largest difference of the outputs, relative to the largest output, after every
+  activation was swapped for actlab's version of the same function, with the same parameters. *Exact* means
+  that all bits are equal. Not all activations have such a function in the catalogue; *same* is the number
+  that do.
 - *Weights* is whether the swapped model has the same `state_dict`.
 
 {tables}
@@ -345,7 +346,8 @@ def format_page(rows: Mapping[str, list[Row]], failed: list[str]) -> str:
         f"difference is {worst.difference:.1e} ({worst.name})."
     )
     if unchanged := [row.name for row in every if not row.changed]:
-        summary += f" The outputs of {', '.join(unchanged)} did not change: all that is computed is reported."
+        summary += f" The outputs of {', '.join(unchanged)} did not change, because all activations that "
+        summary += "they compute are reported."
     if failed:
         summary += f" {len(failed)} models could not be run: {'; '.join(failed)}."
     table = ["| reason | places |", "|---|--:|"]

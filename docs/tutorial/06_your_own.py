@@ -11,8 +11,8 @@
 # %% [markdown]
 # # 6. Your own activation, data and network
 #
-# This lesson uses nothing that comes with actlab: an activation class from a cell, a table from a CSV file and
-# a network of its own. Replace each of them by yours.
+# This lesson uses nothing that comes with actlab: an activation class defined in a cell, a table from a CSV
+# file and a custom network. Replace each of them with your own.
 
 # %%
 import numpy as np
@@ -28,8 +28,8 @@ torch.set_num_threads(1)
 # %% [markdown]
 # ## An activation
 #
-# Any class derived from `nn.Module`, any function of a tensor and any `autograd.Function` can be compared. This
-# one has a parameter, which the network trains.
+# Any class derived from `nn.Module`, any function of a tensor and any `autograd.Function` can be compared.
+# This one has a parameter that is trained with the network.
 
 
 # %%
@@ -54,7 +54,7 @@ print(f"passed: {report.passed}")
 # %% [markdown]
 # ## A table
 #
-# This cell writes a CSV file like those that you may have: scikit-learn's wines with an identifier, a text
+# This cell writes a CSV file like those you may have: scikit-learn's wine data with an identifier, a text
 # column, dates and missing values.
 
 # %%
@@ -77,7 +77,7 @@ table.head()
 # ## Compare
 #
 # The columns have different units. actlab scales each column, replaces missing values and encodes the text
-# columns. It fits this on the training samples of each fold only.
+# columns. It fits these steps on the training samples of each fold only.
 
 # %%
 comparison = actlab.compare(
@@ -86,7 +86,7 @@ comparison = actlab.compare(
 comparison
 
 # %% [markdown]
-# `print` shows the same in the terminal:
+# `print` shows the same summary in a terminal:
 
 # %%
 print(comparison)
@@ -130,8 +130,8 @@ print(comparison)
 # %% [markdown]
 # ## Keep the result
 #
-# The report is one HTML file with the verdicts, the settings and the charts. `to_markdown` and `to_latex` write
-# a table for a text.
+# The report is one HTML file with the verdicts, the settings and the charts. `to_markdown` and `to_latex`
+# return a table for a paper.
 
 # %%
 comparison.report("wine.html")

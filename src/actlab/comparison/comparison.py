@@ -113,8 +113,8 @@ class Comparison:
             ``has_outcomes``, so that intervals include the variance of test samples), ``seeds``, ``level``,
             ``trained`` (the number of runs), ``sequential_test`` (number of ``interim_analyses``, its
             ``stop_reason``, and the activations that were ``dropped``), ``settings``, ``net``, versions,
-            ``processor``, ``date``, ``command``, and ``specs`` (by name, the spec of each activation with
-            another name; None for a Python object).
+            ``processor``, ``date``, ``command``, and ``specs`` (by name, the spec of each activation whose
+            name is not its spec; None for a Python object).
         as_given: With tuned values, the comparison with the settings as given, without diagnostics,
             parameters and curves; else None.
     """
@@ -134,7 +134,7 @@ class Comparison:
         return format_summary(self)
 
     def __str__(self) -> str:
-        """Return a summary that fits a terminal with less than 80 columns, too."""
+        """Return a summary that also fits a terminal with fewer than 80 columns."""
         return format_summary(self, min(WIDTH, shutil.get_terminal_size().columns))
 
     def _repr_html_(self) -> str:
@@ -283,15 +283,15 @@ def compare(
     Args:
         activations: A list of specs such as ``"relu"`` or ``"leaky_relu(negative_slope=0.2)"``; modules;
             classes of modules; functions; ``autograd.Function`` classes; definitions; or results of
-            :func:`actlab.formula`. A dictionary sets the names in the tables. Otherwise an activation has its
-            spec as its name, or that of its class or function, with arguments or a number if two are equal.
-            Every run starts from a copy of a module as it is now, with the values of its parameters and
-            buffers. The module itself does not change.
-        data: A dataset, a DataFrame, arrays or tensors as ``(X, y)``, a map-style dataset of PyTorch, a file,
-            or a name, as for :func:`~actlab.load_data`.
-        target: For tables: the name of the target column; for a regression, or several labels,
-            also a list of names.
-        regression: For data that are not named: whether the targets are numbers, not classes.
+            :func:`actlab.formula`. A dictionary sets the names in the tables. Otherwise the name of an
+            activation is its spec, or the name of its class or function, with arguments or a number added if
+            two names are equal. Every run starts from a copy of the module in its current state, with the
+            values of its parameters and buffers. The module itself does not change.
+        data: A dataset, a DataFrame, arrays or tensors as ``(X, y)``, a map-style PyTorch dataset, a file, or
+            a name, as for :func:`~actlab.load_data`.
+        target: For tables: the name of the target column, or a list of names for a regression or several
+            labels.
+        regression: For data other than named datasets: whether the targets are numbers, not classes.
         scale: ``"columns"``, ``"common"`` or ``"none"``, as for :func:`~actlab.load_data`.
         test: A fixed test set instead of folds, as for :func:`~actlab.load_data`. All models are trained on
             samples of ``data`` and scored on the test set.
@@ -299,11 +299,10 @@ def compare(
         weights: The weight of each sample, or its column, as for :func:`~actlab.load_data`. Training and
             validation losses, accuracies and the test score are weighted.
         folds: Number of folds (default: 3).
-        split: How samples are split into folds: ``"stratified"`` by class (default for classes),
-            ``"random"`` (default for a regression or several labels), ``"group"`` so that all samples of a
-            group are in one fold (default for data with groups), or ``"time"`` to test on samples that come
-            after the training samples. Validation samples of groups and over time are held out in the same
-            way.
+        split: How samples are split into folds: ``"stratified"`` by class (default for classes), ``"random"``
+            (default for a regression or several labels), ``"group"`` so that all samples of a group are in
+            one fold (default for data with groups), or ``"time"`` to test on samples that come after the
+            training samples. With groups or over time, validation samples are held out in the same way.
         seeds: Number of seeds; each seed trains all folds (default: 1, or 3 with a fixed test set).
         until_decided: Whether to add seeds in rounds, up to 32, for activations in an undecided pair; see
             :class:`actlab.stats.SequentialTest`.

@@ -38,12 +38,12 @@ class Dataset:
     Args:
         X: Features, float32 (n, d) or, for images, (n, channels, height, width), C-contiguous, with mean 0
             and standard deviation 1; or integers such as tokens, int64 (n, d).
-        y: Labels, int64 (n,), from 0 to ``num_classes - 1``; for several labels per sample 0 and 1, float32
-            (n, k); for a regression k targets, float32 (n, k), each with mean 0 and standard deviation 1.
+        y: Labels, int64 (n,), from 0 to ``num_classes - 1``; for several labels per sample, 0 and 1, float32
+            (n, k); for a regression, k targets, float32 (n, k), each with mean 0 and standard deviation 1.
         name: The name in tables and reports.
         fingerprint: The first 16 hex digits of a SHA-256 over shape, dtype and bytes of the features and y.
         classes: The original labels in sorted order; ``classes[y[i]]`` is the label of sample i. For several
-            labels per sample the names of the labels: sample i has ``classes[j]`` if ``y[i, j]`` is 1. Empty
+            labels per sample, the names of the labels: sample i has ``classes[j]`` if ``y[i, j]`` is 1. Empty
             for a regression.
         shape: The shape of a sample before it was flattened: (channels, height, width) for images, else ().
         channels: ``"first"`` to confirm a ``shape`` that looks like (height, width, channels).
@@ -125,7 +125,7 @@ class Dataset:
         Args:
             X: Features (n, ...): numbers, NaN for a missing number.
             y: Labels (n,) or (n, 1), integers or text; several labels per sample (n, k), 0 or 1; for a
-                regression numbers, also (n, k) for k outputs.
+                regression, numbers, also (n, k) for k outputs.
             regression: Whether the targets are numbers, not classes.
             scale: As for :func:`load_data`.
             channels: As for :func:`load_data`.
@@ -164,7 +164,7 @@ class Dataset:
         """Return the dataset of a table, with its columns encoded as numbers.
 
         Args:
-            frame: The table: numbers, text, categories, truth values and dates.
+            frame: The table: numbers, text, categories, Booleans and dates.
             target: The name of the target column, or the targets (n,); for a regression, or several labels
                 that are 0 or 1, also a list of names, or targets (n, k).
             regression: Whether the targets are numbers, not classes.
@@ -284,7 +284,7 @@ class Dataset:
 
     @property
     def num_classes(self) -> int:
-        """The number of outputs of a model: of distinct or several labels, or of targets of a regression."""
+        """The number of outputs of a model: classes, labels per sample, or targets of a regression."""
         return len(self.classes) or self.y.shape[1]
 
     def __repr__(self) -> str:

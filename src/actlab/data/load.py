@@ -71,37 +71,37 @@ def load_data(
             - ``"mnist"``, ``"fashion-mnist"``, ``"kmnist"``, ``"emnist-balanced"`` (or ``-letters``,
               ``-digits``, ``-mnist``, ``-byclass``, ``-bymerge``), ``"cifar10"`` or ``"cifar100"`` (its
               fine labels): the training images;
-            - ``"openml:NAME"`` or ``"openml:ID"``: a table of openml.org, downloaded once into
+            - ``"openml:NAME"`` or ``"openml:ID"``: a table from openml.org, downloaded once into
               scikit-learn's cache;
-            - a folder with a subfolder of image files for each class, all grey or RGB and of one size. They
-              need Pillow. Images with fewer channels than others are read as RGB;
+            - a folder with a subfolder of image files for each class, all greyscale or RGB and of the same
+              size. Reading them requires Pillow. Images with fewer channels than others are read as RGB;
             - a path ending in ``.csv`` or ``.tsv``: a header line, then one line per sample. Commas,
               semicolons, tabs or ``|`` separate the fields; an empty cell is a missing value;
             - a path ending in ``.parquet``, which needs pyarrow;
-            - a pandas DataFrame, or a table with a method ``to_pandas`` such as that of polars. Its index is
-              not a feature;
+            - a pandas DataFrame, or a table with a ``to_pandas`` method, such as a polars DataFrame. Its
+              index is not a feature;
             - a path ending in ``.npz``: arrays X (n, ...) of numbers, flattened to (n, d), and y (n,) or
               (n, 1) of integers or strings, or (n, k) of 0 and 1 if samples have several labels; for a
-              regression numbers, also (n, k) for k outputs. X with the shape (n, h, w), (n, c, h, w) or
+              regression, numbers, also (n, k) for k outputs. X with the shape (n, h, w), (n, c, h, w) or
               (n, h, w, c) contains images;
             - ``(X, y)``: arrays, CPU or GPU tensors, sparse matrices or lists with the same contents; X may
               be a DataFrame;
-            - a map-style dataset of PyTorch, which is read once;
-            - a :class:`Dataset`, which is returned.
+            - a map-style PyTorch dataset, which is read once;
+            - a :class:`Dataset`, which is returned unchanged.
 
             Text files may be compressed by gzip. The columns of a table may contain numbers, text,
-            categories, truth values and dates; see :meth:`Dataset.from_frame`. Columns that are named like
-            the pixels of a square image, such as ``pixel0`` to ``pixel783`` or ``1x1`` to ``28x28``, are an
-            image.
+            categories, Booleans and dates; see :meth:`Dataset.from_frame`. Columns that are named like the
+            pixels of a square image, such as ``pixel0`` to ``pixel783`` or ``1x1`` to ``28x28``, are read as
+            an image.
         data_dir: For named images: the folder of their files, or the root folder of torchvision's layout.
-            MNIST and similar sets have IDX files, under the names of their publishers or of Kaggle, plain
-            or ``.gz``, or a table ``NAME_train.csv``. EMNIST's files contain transposed images, which are
-            transposed again. CIFAR has the files of the binary version. Without it, ``"mnist"``,
+            MNIST and similar sets have IDX files, under the names of their publishers or of Kaggle, plain or
+            ``.gz``, or a table ``NAME_train.csv``. EMNIST's files contain transposed images, which are
+            transposed again. CIFAR has the files of the binary version. Without ``data_dir``, ``"mnist"``,
             ``"fashion-mnist"`` and ``"kmnist"`` are downloaded once from openml.org into scikit-learn's
             cache.
-        target: For tables: the name of the target column (openml: by default that of the table), or a list of
-            names for a regression with several targets, or for several labels that are 0 or 1. All other
-            columns are features.
+        target: For tables: the name of the target column (for OpenML, the table's default target if omitted),
+            or a list of names for a regression with several targets, or for several labels that are 0 or 1.
+            All other columns are features.
         regression: For tables, files and data in memory: whether the targets are numbers, not classes.
         channels: For images (n, c, h, w) or (n, h, w, c): ``"first"`` or ``"last"``. By default the channels
             are the first or the last axis of an image, whichever has length 1, 3 or 4, and the first if
@@ -110,12 +110,12 @@ def load_data(
             to standardise all features together (default for images and bytes), or ``"none"``. Columns are
             scaled by the training samples of each fold; see :meth:`Dataset.scale`. Without a scale, integers
             (n, d), such as tokens for an embedding, stay integers (int64).
-        test: A fixed test set: a source with the same columns or shapes, or ``"t10k"`` for the test images
-            of a named set. Its samples are the last of the dataset. Scales come from the other samples.
-        groups: Samples of one group, such as a patient, are never split: the group of each sample (n,), or
-            its column, which is then no feature.
-        weights: The weight of each sample (n,), >= 0, or its column, which is then no feature. Losses and
-            scores are weighted means; a weight of 0 leaves the sample out.
+        test: A fixed test set: a source with the same columns or shapes, or ``"t10k"`` for the test images of
+            a named set. Its samples come last in the dataset. Scales are computed from the other samples.
+        groups: The group of each sample (n,), or the column of the groups, which is then not a feature.
+            Samples of one group, such as a patient, are never split.
+        weights: The weight of each sample (n,), >= 0, or the column of the weights, which is then not a
+            feature. Losses and scores are weighted means; a weight of 0 leaves the sample out.
 
     Returns:
         The :class:`Dataset`. The channels of its images come first.

@@ -1,4 +1,4 @@
-"""Refuse data that needs more memory than there is, before it is allocated."""
+"""Refuse data that needs more memory than is available, before allocating it."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def read_table(path: Path, target: str | None, labels: bool) -> pd.DataFrame:
     Args:
         path: The file.
         target: The name of the target column, if it is known.
-        labels: Whether the target column contains labels, in which a comma is no decimal point.
+        labels: Whether the target column contains labels, in which a comma is not a decimal point.
 
     Raises:
         UsageError: The file cannot be read.

@@ -42,17 +42,17 @@ def swap(
     Args:
         model: Any module.
         replacements: The new activation, or one for each key. A single activation replaces all element-wise
-            activations except ``sigmoid`` and ``hardsigmoid``, which usually are gates. A key is a module
+            activations except ``sigmoid`` and ``hardsigmoid``, which are usually gates. A key is a module
             class such as ``nn.ReLU``, which also matches ``F.relu``, ``torch.relu`` and ``x.relu()``, but no
             subclass; a name that :func:`actlab.models.find_activations` returns, such as ``"relu"``, for
             modules and functions of torch, actlab and other packages; or a path such as ``"features.1"``,
             unless a catalogue name is the same. Paths have priority, then the first matching key. An
             activation is any that :class:`~actlab.models.networks.NeuralNet` takes.
-        only: The places to replace; by default all. A place is chosen by its path or that of a module around
-            it, with ``*`` for any text (``"layer1.*"``); by the class of the activation or of a module around
-            it; by its depth, the number of parts of its path; or by a function of the path and the module,
-            which is the module that calls for a call. A list chooses each place that one of its elements
-            chooses.
+        only: The places to replace; by default all. A place is selected by its path or that of an enclosing
+            module, with ``*`` for any text (``"layer1.*"``); by the class of the activation or of an
+            enclosing module; by its depth, the number of parts of its path; or by a function of the path and
+            the module. For a call, this is the module that makes the call. A list selects every place that
+            one of its elements selects.
         except_: The places not to replace.
         inplace: Change the model, not a deep copy of it.
 
@@ -61,8 +61,8 @@ def swap(
 
     Raises:
         UsageError: An argument is wrong, a key, ``only`` or ``except_`` matches nothing, the model cannot be
-            copied, or a call cannot be replaced: it is in a decorated function outside of the module's
-            class, or in code that torch generated. In this case the model is not changed.
+            copied, or a call cannot be replaced: it is in a decorated function outside the module's class, or
+            in code that torch generated. In this case the model is not changed.
 
     Examples:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
@@ -104,7 +104,7 @@ def find_activations(
     A module of another package, such as ``NewGELUActivation`` of Hugging Face, has the name of the
     catalogue's activation with the same values: ``"gelu"``. If the catalogue has none and the module computes
     a non-linear function of each element, its name is that of its class. Softmax, gated units and the
-    activations inside layers of torch are listed, too. Code without source, such as a function written in C,
+    activations inside torch's layers are also listed. Code without source, such as a function written in C,
     is skipped.
 
     Args:
