@@ -265,7 +265,7 @@ def test_load_data_takes_an_array_of_weights():
         ([1, 2, -1, 1, 1, 1], "weights must be finite and >= 0, got -1.0 for sample 2"),
         ([1, np.nan, 1, 1, 1, 1], "weights must be finite and >= 0, got nan for sample 1"),
         ([1, 1, 1, np.inf, 1, 1], "weights must be finite and >= 0, got inf for sample 3"),
-        (np.zeros(6), "all weights are 0; at least one must be larger"),
+        (np.zeros(6), "all weights are 0; at least one must be greater than 0"),
         (list("abcdef"), "weights must be numbers (ValueError: could not convert string to float: 'a')"),
     ],
 )

@@ -166,7 +166,7 @@ def read_weights(weights: Any, samples: int, name: str) -> npt.NDArray[np.float6
         first = int(wrong.argmax())
         raise UsageError(f"{name}: weights must be finite and >= 0, got {values[first]} for sample {first}")
     if not values.any():
-        raise UsageError(f"{name}: all weights are 0; at least one must be larger")
+        raise UsageError(f"{name}: all weights are 0; at least one must be greater than 0")
     return values
 
 

@@ -53,8 +53,8 @@ def add_options(parser: Parser) -> None:
     add = add_data_options(parser, action="append", help=data)
     test = "fixed test set: a file with the same columns, or t10k for the test images of a named set"
     add("--test", metavar="FILE", help=test)
-    add("--groups", metavar="COLUMN", help="column of the group of a sample; no group is split")
-    add("--weights", metavar="COLUMN", help="column of the weight of a sample in losses and scores")
+    add("--groups", metavar="COLUMN", help="column with the group of each sample; groups are never split")
+    add("--weights", metavar="COLUMN", help="column with the weight of each sample in losses and scores")
     add = parser.add_argument_group("model").add_argument
     add("--module", metavar="M:NET", help="network: package.module:Net or file.py:Net(width=64)")
     add("--replace", metavar="NAME", help="activation to replace, if the network has several kinds")
@@ -64,7 +64,7 @@ def add_options(parser: Parser) -> None:
     add("--no-tune", action="store_true", help="train all activations with the settings as given only")
     add = parser.add_argument_group("statistics").add_argument
     add("--folds", type=int, metavar="N", help="number of cross-validation folds (default: 3)")
-    split = "folds: stratified, random, group, or time for samples in the order of time"
+    split = "folds: stratified, random, group, or time for samples in chronological order"
     split += " (default: stratified for classes, group with --groups)"
     add("--split", choices=("stratified", "random", "group", "time"), metavar="S", help=split)
     add("--seeds", type=int, metavar="N", help="number of seeds per fold (default: 1; 3 with --test)")
@@ -73,7 +73,7 @@ def add_options(parser: Parser) -> None:
     add(
         "--scoring",
         metavar="NAME",
-        help="scikit-learn scorer (default: accuracy, accuracy over labels or r2)",
+        help="scikit-learn scorer (default: accuracy, or accuracy over labels, or r2)",
     )
     rope = "differences up to X are practically equivalent (default: set by the scorer)"
     add("--rope", type=float, metavar="X", help=rope)

@@ -8,7 +8,7 @@ from actlab.cli.options import ACTIVATION, JSON, MODEL, Parser, load_model
 from actlab.cli.output import SUCCESS, print_json
 from actlab.errors import UsageError
 
-SUMMARY = "list the activations of a model, and what a swap replaces"
+SUMMARY = "list the activations of a model and show what a swap replaces"
 EXAMPLES = (
     "actlab swap --list torchvision.models:resnet18",
     'actlab swap torchvision.models:vgg11 mish --except "classifier.*"',
@@ -21,7 +21,7 @@ def add_options(parser: Parser) -> None:
     parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument("activation", nargs="?", metavar="ACTIVATION", help=ACTIVATION)
     add = parser.add_argument_group("places").add_argument
-    add("--list", action="store_true", help="list the activations and replace none")
+    add("--list", action="store_true", help="only list the activations")
     add("--replace", metavar="NAME", help="activation to replace, such as relu (default: all but gates)")
     only = "replace only what is at a path such as layer1 or layer1.*; may be repeated"
     add("--only", action="append", metavar="PATH", help=only)

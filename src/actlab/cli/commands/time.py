@@ -20,7 +20,7 @@ def add_options(parser: Parser) -> None:
     """Add the options to the command's parser."""
     parser.add_argument("targets", nargs="+", metavar="TARGET", help=ACTIVATION)
     add = parser.add_argument_group("measurement").add_argument
-    model = f"measure training steps of a model as given, and with each TARGET in it: {MODEL}"
+    model = f"measure training steps of a model, as given and with each TARGET swapped in: {MODEL}"
     add("--model", metavar="MODEL", help=model)
     add("--shape", default="1000,1000", metavar="N,...", help="shape of the input")
     add("--dtype", default="float32", metavar="D", help="float32, float64, float16 or bfloat16")
