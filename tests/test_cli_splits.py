@@ -33,7 +33,7 @@ def run_compare(capsys, *options):
 
 def test_compare_scores_a_test_file_and_reproduces_the_command(capsys):
     result, about = run_compare(capsys, "--test", "test.csv", "--groups", "who")
-    assert "Fixed test set: 30 samples; 90 training samples." in result["insights"]
+    assert "Fixed test set: 30 samples; 90 training samples, 18 of them for validation." in result["insights"]
     assert (about["split"], about["folds"], about["seeds"]) == ("test set", 1, 3)
     assert "--test test.csv --groups who" in about["command"]
     assert len(pd.read_csv("out/compare/results.csv")) == 6

@@ -239,7 +239,12 @@ def test_dataset_rejects_shapes_that_do_not_fit(arguments, message):
         (np.zeros((5, 2), np.float32), LABELS.astype(np.int32), (0, 1), "y has type ndarray and dtype int32"),
         (np.zeros((5, 2), np.float32), LABELS, (), "y has type ndarray and dtype int64; .* array of float32"),
         (np.zeros((5, 2), np.float32), LABELS + 1, (0, 1), r"y must have labels \(n,\) from 0 to 1"),
-        (np.zeros((5, 2), np.float32), LABELS[:, None], (0, 1), r"y must have labels \(n,\) from 0 to 1"),
+        (
+            np.zeros((5, 2), np.float32),
+            LABELS[:, None],
+            (0, 1),
+            "dtype int64; it must be a NumPy array of float32",
+        ),
     ],
 )
 def test_dataset_rejects_arrays_of_another_type(X, y, classes, message):

@@ -152,7 +152,7 @@ def load_data(
                 "test, groups and weights are not used with a Dataset; pass them when you load it"
             )
         return source
-    targets = [target] if isinstance(target, str) else list(target or ())
+    targets = target if isinstance(target, list | tuple) else [target]
     for what, column in (("groups", groups), ("weights", weights)):
         if isinstance(column, str) and column in targets:
             raise UsageError(f"{what} and target are the same column, {column!r}; name different columns")
