@@ -31,7 +31,7 @@ from actlab.models.networks import ActivationLike, new_activation
 from actlab.stats.posterior import LEVEL
 from actlab.stats.sequential import SequentialTest
 from actlab.stats.verdict import DifferenceSummary, judge, summarize_differences
-from actlab.training.train import TrainSettings
+from actlab.training.settings import TrainSettings
 from benchmarks.measuring import machine
 from benchmarks.verdicts import NULL_SECTION, PAGE, Floats
 

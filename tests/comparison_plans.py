@@ -2,7 +2,7 @@
 
 from actlab.comparison.config import ComparisonConfig
 from actlab.comparison.plan import ComparisonPlan
-from actlab.training.train import TrainSettings
+from actlab.training.settings import TrainSettings
 
 
 def make_plan(dataset, activations, settings=None, **options):

@@ -21,7 +21,8 @@ from actlab.models.networks import NeuralNet
 from actlab.report.html.reproduce import format_call
 from actlab.report.panels import find_specs, make_function_panels
 from actlab.spec import resolve, resolve_all
-from actlab.training.train import TrainSettings, history_frame, train
+from actlab.training.settings import TrainSettings
+from actlab.training.train import history_frame, train
 from tests.processes import run_process
 from tests.searches import X, Y, classifier, create_network, grid_search, score_matrix, search
 from tests.sound_activations import NotebookReLU

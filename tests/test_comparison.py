@@ -15,7 +15,8 @@ from actlab.comparison.config import ComparisonConfig
 from actlab.comparison.tables import make_cv_results
 from actlab.data.dataset import Dataset
 from actlab.models.random_streams import WEIGHTS, seeded_torch
-from actlab.training.train import HISTORY_COLUMNS, TrainSettings, make_net
+from actlab.training.settings import TrainSettings
+from actlab.training.train import HISTORY_COLUMNS, make_net
 
 SHORT = {"epochs": 2, "batch_size": 16, "hidden": (8, 4)}
 WIDE = {"epochs": 2, "batch_size": 16, "hidden": (256, 128)}  # layers wide enough for products in bfloat16

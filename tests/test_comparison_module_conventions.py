@@ -20,7 +20,7 @@ import actlab
 from actlab import UsageError, compare
 from actlab.data.dataset import Dataset
 from actlab.models.networks import ConvNet
-from actlab.training.train import TrainSettings
+from actlab.training.settings import TrainSettings
 from tests.command_line import refused
 from tests.comparison_plans import build_network, make_plan
 

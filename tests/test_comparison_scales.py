@@ -16,7 +16,8 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from actlab import UsageError, compare, load_data
 from actlab.models.random_streams import WEIGHTS, seeded_torch
-from actlab.training.train import TrainSettings, make_net, train
+from actlab.training.settings import TrainSettings
+from actlab.training.train import make_net, train
 from tests.comparison_plans import make_plan
 
 SHORT = {"tune": None, "epochs": 4, "hidden": (16,)}

@@ -19,7 +19,8 @@ from actlab.data import Dataset, load_data
 from actlab.models.random_streams import SPLIT, WEIGHTS, derive_seed, seeded_torch
 from actlab.stats.sequential import ANALYSES, compute_analysis_level
 from actlab.stats.verdict import judge, summarize_differences
-from actlab.training.train import TrainSettings, make_net
+from actlab.training.settings import TrainSettings
+from actlab.training.train import make_net
 from tests.comparison_plans import plan_runs
 
 SHORT = {"epochs": 8, "batch_size": 16, "hidden": (8, 4)}

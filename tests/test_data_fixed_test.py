@@ -145,3 +145,9 @@ def test_load_data_refuses_groups_that_do_not_fit(groups, message):
     with pytest.raises(UsageError) as caught:
         load_data(frame, target="kind", groups=groups)
     assert str(caught.value) == message
+
+
+def test_load_data_refuses_a_column_name_without_columns():
+    message = "digits has no columns; pass groups as one value per sample, not 'who'"
+    with pytest.raises(UsageError, match=f"^{message}$"):
+        load_data("digits", groups="who")

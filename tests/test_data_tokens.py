@@ -15,7 +15,8 @@ import actlab
 from actlab import UsageError
 from actlab.cli import main
 from actlab.data import load_data
-from actlab.training.train import TrainSettings, train
+from actlab.training.settings import TrainSettings
+from actlab.training.train import train
 from tests.command_line import in_empty_folder
 from tests.command_line import refused as refused_in_one_line
 from tests.datasets import write_npz

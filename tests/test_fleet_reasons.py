@@ -20,7 +20,8 @@ from actlab.fleet.run import Optimizer, Run
 from actlab.fleet.trial import ReasonAlone, find_fleet_problem
 from actlab.ledger.ledger import Ledger
 from actlab.models.random_streams import WEIGHTS, derive_seed, seeded_torch
-from actlab.training.train import TrainSettings, history_frame, make_net, train
+from actlab.training.settings import TrainSettings
+from actlab.training.train import history_frame, make_net, train
 from tests.fleets import Packing
 from tests.searches import CLASSES, FEATURES, ROWS, X, Y, classifier, create_network, one_thread, score_matrix
 

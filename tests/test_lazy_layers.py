@@ -16,7 +16,8 @@ from actlab import UsageError, compare, swap
 from actlab.cli import main
 from actlab.data.dataset import Dataset
 from actlab.spec import copy_module
-from actlab.training.train import TrainSettings, train
+from actlab.training.settings import TrainSettings
+from actlab.training.train import train
 from tests.comparison_plans import make_plan, plan_runs
 
 SHORT = {"epochs": 3, "batch_size": 16}

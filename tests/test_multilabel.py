@@ -22,7 +22,8 @@ from actlab.comparison.scoring import LABELS
 from actlab.data import Dataset, load_data
 from actlab.models.random_streams import WEIGHTS, seeded_torch
 from actlab.report.html.reproduce import format_call
-from actlab.training.train import TrainSettings, make_net, train
+from actlab.training.settings import TrainSettings
+from actlab.training.train import make_net, train
 from tests import fleets
 from tests.command_line import in_empty_folder
 from tests.command_line import refused as refused_in_one_line

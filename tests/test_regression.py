@@ -18,7 +18,8 @@ from torch import nn
 from actlab import UsageError
 from actlab.cli import main
 from actlab.data import Dataset, load_data
-from actlab.training.train import TrainSettings, history_frame, make_net, plan_training, train
+from actlab.training.settings import TrainSettings
+from actlab.training.train import history_frame, make_net, plan_training, train
 from actlab.training.validation_split import find_holdout_problem, split_validation
 from tests import fleets
 from tests.command_line import actlab, in_empty_folder, list_names

@@ -17,7 +17,8 @@ from actlab.execution.scheduler import train_runs
 from actlab.fleet.run import EarlyStopping, Optimizer
 from actlab.fleet.skorch_adapter import restore_net
 from actlab.ledger import Ledger
-from actlab.training.train import TrainSettings, plan_training, run_training
+from actlab.training.settings import TrainSettings
+from actlab.training.train import plan_training, run_training
 from tests.comparison_plans import make_plan
 from tests.fleet_runs import run
 from tests.fleets import CLASSES, FEATURES, Branching, make_table

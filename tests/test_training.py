@@ -8,14 +8,8 @@ from torch import nn
 
 from actlab import UsageError
 from actlab.data.dataset import Dataset
-from actlab.training.train import (
-    HISTORY_COLUMNS,
-    TrainSettings,
-    history_frame,
-    make_net,
-    plan_training,
-    train,
-)
+from actlab.training.settings import TrainSettings
+from actlab.training.train import HISTORY_COLUMNS, history_frame, make_net, plan_training, train
 
 SHORT = TrainSettings(epochs=3, batch_size=16, hidden=(8, 4))
 

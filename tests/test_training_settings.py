@@ -17,13 +17,8 @@ from actlab.fleet.skorch_adapter import find_restored_column
 from actlab.models import NeuralNet
 from actlab.report.html.reproduce import format_call, list_settings
 from actlab.spec import resolve
-from actlab.training.train import (
-    TrainSettings,
-    compute_one_cycle_factor,
-    make_net,
-    plan_training,
-    run_training,
-)
+from actlab.training.settings import TrainSettings, compute_one_cycle_factor
+from actlab.training.train import make_net, plan_training, run_training
 from actlab.training.train import train as train_net
 from tests.test_cli import refused
 

@@ -21,7 +21,8 @@ from actlab.comparison.search_space import find_next_rate, list_auto_candidates
 from actlab.data import load_data
 from actlab.errors import UsageError
 from actlab.ledger import Ledger
-from actlab.training.train import TrainSettings, make_net, train
+from actlab.training.settings import TrainSettings
+from actlab.training.train import make_net, train
 
 NAMES = ["relu", "sigmoid"]
 OPTIONS = {"epochs": 24, "folds": 2, "jobs": 1}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from actlab.data.dataset import Dataset
-    from actlab.training.train import TrainSettings
+    from actlab.training.settings import TrainSettings
 
 ACTIVATION = 'name such as "elu(alpha=0.5)", formula:TEXT, package.module:Name or file.py:name'
 SOURCES = (
@@ -160,7 +160,7 @@ def add_output_options(parser: Parser, out: str) -> Callable[..., argparse.Actio
 
 def make_train_settings(arguments: argparse.Namespace) -> TrainSettings:
     """Return the settings of a run that ``train`` and ``compare`` share."""
-    from actlab.training.train import TrainSettings
+    from actlab.training.settings import TrainSettings
 
     names = "epochs batch_size lr optimizer momentum weight_decay schedule early_stopping dropout seed device"
     values = {name: getattr(arguments, name) for name in [*names.split(), "precision", "init"]}

@@ -49,7 +49,7 @@ from actlab.spec import ActivationLike
 from actlab.stats.posterior import LEVEL
 from actlab.stats.sequential import Pair, SequentialTest
 from actlab.stats.verdict import Verdict
-from actlab.training.train import TrainSettings
+from actlab.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from actlab.data.load import Source
@@ -108,13 +108,14 @@ class Comparison:
             ``f2``, the function and its derivatives before training.
         about: Settings and environment: ``data``, ``fingerprint``, ``preprocessing`` (how a table was
             encoded), ``metric``, ``region`` (half its width), ``region_is``, ``folds``, ``split`` (the kind
-            of folds, or ``test set``), ``test`` (of a fixed test set: its ``name``, the numbers of
-            ``samples`` and ``training_samples``, its ``missing_labels``, and whether the score
-            ``has_outcomes``, so that intervals include the variance of test samples), ``seeds``, ``level``,
-            ``trained`` (the number of runs), ``sequential_test`` (number of ``interim_analyses``, its
-            ``stop_reason``, and the activations that were ``dropped``), ``settings``, ``net``, versions,
-            ``processor``, ``date``, ``command``, and ``specs`` (by name, the spec of each activation whose
-            name is not its spec; None for a Python object).
+            of folds, or ``test set``), ``weighted`` (whether samples have weights), ``test`` (of a fixed test
+            set: its ``name``, the numbers of ``samples``, ``training_samples`` and, among these,
+            ``validation_samples``, its ``missing_labels``, and whether the score ``has_outcomes``, so that
+            intervals include the variance of test samples), ``seeds``, ``level``, ``trained`` (the number of
+            runs), ``sequential_test`` (number of ``interim_analyses``, its ``stop_reason``, and the
+            activations that were ``dropped``), ``settings``, ``model_settings`` (of your own skorch model),
+            ``net``, versions, ``processor``, ``date``, ``command``, and ``specs`` (by name, the spec of each
+            activation whose name is not its spec; None for a Python object).
         as_given: With tuned values, the comparison with the settings as given, without diagnostics,
             parameters and curves; else None.
     """
@@ -318,12 +319,11 @@ def compare(
         module: The network: a module, its class, a function that returns it, ``"package.module:Net"``, or a
             skorch model, whose own epochs, batch size, learning rate and other settings apply. A scikit-learn
             ``Pipeline`` that ends in a skorch model fits its transformers on the training samples of each
-            fold; they replace the scaling of columns. A network
-            with an argument such as ``activation`` or ``act_layer`` receives a module, or a class if it
-            calls the argument. In any other network, :func:`actlab.swap` replaces the activation. Arguments
-            such as ``num_features``, ``in_features`` and ``input_dim``, or ``num_classes``, ``out_features``
-            and ``output_dim``, receive the numbers of features and outputs. Lazy layers are initialized with
-            two samples.
+            fold; they replace the scaling of columns. A network with an argument such as ``activation`` or
+            ``act_layer`` receives a module, or a class if it calls the argument. In any other network,
+            :func:`actlab.swap` replaces the activation. Arguments such as ``num_features``, ``in_features``
+            and ``input_dim``, or ``num_classes``, ``out_features`` and ``output_dim``, receive the numbers of
+            features and outputs. Lazy layers are initialized with two samples.
         replace: The activation that is replaced in the module, as in :func:`actlab.swap` (default: the only
             kind of activation in the module).
         scoring: A scikit-learn scorer or its name (default: accuracy, or R^2 for a regression). For

@@ -27,7 +27,7 @@ from actlab.comparison.user_model import ModuleLike, Replaced
 from actlab.data.dataset import Dataset
 from actlab.errors import UsageError, raise_problems
 from actlab.spec import ActivationLike, ResolvedActivation, resolve_all
-from actlab.training.train import TrainSettings, find_integer_problem
+from actlab.training.settings import TrainSettings, find_integer_problem
 
 _MINUTES = re.compile(r"(\d+(?:\.\d+)?)m")
 

@@ -32,7 +32,8 @@ from actlab.fleet.skorch_adapter import find_restored_column
 from actlab.ledger.ledger import Ledger
 from actlab.report.tables import to_json_rows, write_csv, write_json
 from actlab.spec import ResolvedActivation
-from actlab.training.train import TrainingResult, TrainSettings, history_frame
+from actlab.training.settings import TrainSettings
+from actlab.training.train import TrainingResult, history_frame
 
 TRAINING = "training.json"
 _LABELS = [field.name for field in dataclasses.fields(RunLabels)]

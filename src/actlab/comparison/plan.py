@@ -35,7 +35,8 @@ from actlab.fleet.skorch_adapter import (
 from actlab.models.random_streams import SPLIT, derive_seed
 from actlab.models.trained_parameters import find_trained_activations
 from actlab.stats.sequential import ANALYSES
-from actlab.training.train import find_device_problem, find_integer_problem, make_net, try_forward
+from actlab.training.settings import find_device_problem, find_integer_problem
+from actlab.training.train import make_net, try_forward
 from actlab.training.validation_split import make_given_split, split_validation
 
 SCREENING = 12  # candidates train for a twelfth of the epochs

@@ -13,7 +13,7 @@ from sklearn.model_selection import ParameterGrid
 from actlab.comparison.user_model import list_module_arguments
 from actlab.errors import UsageError, did_you_mean
 from actlab.spec import inspect_parameters
-from actlab.training.train import INITS, USUAL_RATES, find_init_problem
+from actlab.training.settings import INITS, USUAL_RATES, find_init_problem
 
 _FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)  # of the usual learning rate
 Candidate = dict[str, Any]

@@ -11,7 +11,7 @@ from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, Str
 from actlab.data.dataset import Dataset
 from actlab.errors import UsageError
 from actlab.fleet.run import Rows
-from actlab.training.train import find_integer_problem
+from actlab.training.settings import find_integer_problem
 from actlab.training.validation_split import HELD_OUT, find_holdout_problem
 
 SPLITS = ("stratified", "random", "group", "time")

@@ -127,7 +127,7 @@ def _read_idx(path: Path, *, ndim: int) -> npt.NDArray[np.uint8]:
 
 
 def _read_cifar(paths: Sequence[Path], labels_per_image: int) -> tuple[Array, Array]:
-    """Read records of the labels, of which the last is the finest, and of the red, green and blue pixels."""
+    """Read records: labels, the finest last, then red, green and blue pixels."""
     size, parts = labels_per_image + _PIXELS, []
     for path in paths:
         content = _read_bytes(path)

@@ -239,8 +239,12 @@ def _read_test(
 
 def _take_column(content: Content, what: str, column: Any) -> tuple[Content, Any]:
     """Take the column of the groups or of the weights out of a table; values instead stay as they are."""
-    if not (content.is_table and isinstance(column, str)):
+    if not isinstance(column, str):
         return content, column
+    if not content.is_table:
+        raise UsageError(
+            f"{content.name} has no columns; pass {what} as one value per sample, not {column!r}"
+        )
     columns = [str(name) for name in content.features]
     if column not in columns:
         hint = did_you_mean(column, columns)
@@ -264,8 +268,9 @@ def _read_frame(source: Any, kind: str, target: Any, regression: bool) -> tuple[
         return download_table(str(source), target)
     if kind == "table and targets":
         source, target = source
-    frame = _find_frame(source)
-    return None if frame is None else (frame, target)
+    elif kind != "DataFrame":
+        return None
+    return _to_frame(source), target
 
 
 def list_accepted_arguments(source: Source) -> tuple[str, ...]:
@@ -297,29 +302,34 @@ def _classify_object(source: Any) -> str:
 
     if isinstance(source, Dataset):
         return "Dataset"
-    if _find_frame(source) is not None:
+    if _is_table(source):
         return "DataFrame"
     if isinstance(source, tuple | list) and len(source) == 2:
-        return "arrays" if _find_frame(source[0]) is None else "table and targets"
+        return "table and targets" if _is_table(source[0]) else "arrays"
     if isinstance(source, torch.utils.data.Dataset) and hasattr(source, "__len__"):
         return "torch Dataset"
     advice = "pass a name, a file, a DataFrame and its target, arrays as (X, y), or a map-style torch Dataset"
     raise UsageError(f"cannot load data of type {type(source).__name__}; {advice}")
 
 
-def _find_frame(source: Any) -> pd.DataFrame | None:
-    """Return a table as a DataFrame; None if it is not a table."""
+def _is_table(source: Any) -> bool:
+    import pandas as pd
+
+    return isinstance(source, pd.DataFrame) or hasattr(source, "to_pandas")
+
+
+def _to_frame(source: Any) -> pd.DataFrame:
     import pandas as pd
 
     if isinstance(source, pd.DataFrame):
         return source
     try:
-        frame = source.to_pandas()
-    except AttributeError:
-        return None
+        frame: pd.DataFrame = source.to_pandas()
     except ImportError as error:
         raise UsageError(f"a table of type {type(source).__name__} needs {error.name}: install it") from error
-    return frame if isinstance(frame, pd.DataFrame) else None
+    if not isinstance(frame, pd.DataFrame):
+        raise UsageError(f"a {type(source).__name__} is not a table; pass a DataFrame, or (X, y)")
+    return frame
 
 
 def _find_file(name: str) -> Path:

@@ -256,7 +256,7 @@ class Plan:
 
 
 def _get_attribute_key(place: Place) -> Any:
-    """Return what stands for the attribute or call at a place: a shared module has several paths."""
+    """Return a key that all places of one attribute or call share: a shared module has several paths."""
     target = place.target
     return (id(target.owner), target.name) if isinstance(target, Site) else target
 

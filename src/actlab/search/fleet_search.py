@@ -17,7 +17,7 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 from actlab.errors import UsageError
 from actlab.ledger.session import LedgerLike
 from actlab.search.search_runner import FleetsFailed, SearchRunner
-from actlab.training.train import find_precision_problem
+from actlab.training.settings import find_precision_problem
 
 
 class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is untyped

@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from actlab.data.load import NAMES
     from actlab.functions import catalogue
-    from actlab.training.train import OPTIMIZERS, PRECISIONS, SCHEDULES
+    from actlab.training.settings import OPTIMIZERS, PRECISIONS, SCHEDULES
 
     kinds = {
         "names": (sorted(catalogue), ["*.py"]),

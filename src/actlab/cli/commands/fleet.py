@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     from actlab.execution.processes import count_processes
     from actlab.fleet.settings import get_variable_name, processor_name, read_settings
     from actlab.models.networks import NeuralNet
-    from actlab.training.train import find_device_problem
+    from actlab.training.settings import find_device_problem
 
     raise_problems([find_device_problem(arguments.device)])
     settings = read_settings(arguments.device)

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from actlab.errors import raise_problems
     from actlab.timing import measure
-    from actlab.training.train import find_device_problem
+    from actlab.training.settings import find_device_problem
 
     raise_problems([find_device_problem(arguments.device)])
     try:

@@ -9,7 +9,7 @@ from typing import Any
 
 from actlab.report.html.tables import format_setting
 from actlab.report.panels import find_specs
-from actlab.training.train import OPTIMIZERS, TrainSettings
+from actlab.training.settings import OPTIMIZERS, TrainSettings
 
 # Keys of ``about`` that other parts of the page show.
 _SHOWN_ELSEWHERE = (
