@@ -200,12 +200,9 @@ def load_model(text: str) -> nn.Module:
     """Import and build a model, such as ``"torchvision.models:resnet18"`` or ``"nets.py:Net(width=64)"``."""
     from torch import nn
 
-    from actlab.spec import import_object, is_import_path, split_spec
+    from actlab.spec import import_spec
 
-    name, args, kwargs = split_spec(text)
-    if not is_import_path(name):
-        raise UsageError(f"model is {text!r}, not 'package.module:Net' or 'file.py:Net'")
-    model = import_object("model", name)
+    model, args, kwargs = import_spec("model", text)
     try:
         model = model if isinstance(model, nn.Module) else model(*args, **kwargs)
     except Exception as error:  # raised by the user's code

@@ -15,7 +15,7 @@ from torch import nn
 from actlab.data.dataset import Dataset
 from actlab.errors import UsageError, summarize_error
 from actlab.models.activation_arguments import ACTIVATION_NAME
-from actlab.spec import copy_module, import_object, inspect_parameters, is_import_path, split_spec
+from actlab.spec import copy_module, import_spec, inspect_parameters
 
 Parameters = dict[str, inspect.Parameter]
 _EMPTY = inspect.Parameter.empty
@@ -48,10 +48,7 @@ def find_factory(module: Any) -> tuple[Any, list[Any], dict[str, Any]]:
     keywords: dict[str, Any] = {}
     factory = module
     if isinstance(module, str):
-        name, arguments, keywords = split_spec(module)
-        if not is_import_path(name):
-            raise UsageError(f"module is {module!r}, not 'package.module:Net' or 'file.py:Net'")
-        factory = import_object("module", name)
+        factory, arguments, keywords = import_spec("module", module)
     if not callable(factory):
         raise UsageError(
             f"module has the type {type(factory).__name__}; it must be an nn.Module, its class, "
@@ -63,11 +60,9 @@ def find_factory(module: Any) -> tuple[Any, list[Any], dict[str, Any]]:
 def find_model(module: Any) -> Any:
     """Return the skorch model or pipeline that a text names; anything else is returned as it is."""
     if isinstance(module, str):
-        name, arguments, keywords = split_spec(module)
-        if is_import_path(name) and not (arguments or keywords):
-            value = import_object("module", name)
-            if isinstance(value, skorch.NeuralNet | Pipeline):
-                return value
+        value, arguments, keywords = import_spec("module", module)
+        if isinstance(value, skorch.NeuralNet | Pipeline) and not (arguments or keywords):
+            return value
     return module
 
 

@@ -143,7 +143,7 @@ class ComparisonPlan:
         """Return the paths of an activation with trained parameters in a network; none without parameters.
 
         Args:
-            name: The spec.
+            name: The name of the activation.
             build: Returns the network.
         """
         if name not in self._activations:

@@ -160,12 +160,12 @@ def load_data(
     samples = _count_samples(content.features)
     if test is not None:
         tested = _read_test(test, kind, name, data_dir, target, regression)
-        content = join_contents(content, tested, regression)
-        if (tests := _count_samples(content.features) - samples) < MIN_TEST_SAMPLES:
+        if (tests := _count_samples(tested.features)) < MIN_TEST_SAMPLES:
             number = f"{tests} sample{'s' * (tests != 1)}"
             raise UsageError(
                 f"the test set {tested.name} has {number}; at least {MIN_TEST_SAMPLES} are needed"
             )
+        content = join_contents(content, tested, regression)
     content, groups = _take_column(content, "groups", groups)
     content, weights = _take_column(content, "weights", weights)
     count = _count_samples(content.features)

@@ -103,11 +103,9 @@ def _to_array(values: Any) -> Array:
 
     if scipy.sparse.issparse(values):
         matrix: Any = values
-        check_memory(
-            math.prod(matrix.shape) * matrix.dtype.itemsize, "the values of a sparse matrix", "pass fewer"
-        )
+        size = math.prod(matrix.shape) * matrix.dtype.itemsize
+        check_memory(size, "the values of a sparse matrix", "pass fewer samples or features")
         values = matrix.toarray()
-
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
         values = values.float() if values.dtype == torch.bfloat16 else values

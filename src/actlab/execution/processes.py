@@ -128,10 +128,8 @@ class WorkerPool(WorkerExecutor):
             future, call = self._waiting.popleft()
             if future.set_running_or_notify_cancel():
                 pool = self._free.pop()
-                with (
-                    _explain_error_of_start(),
-                    _block_sigint(),
-                ):  # until _ignore_interrupt_and_end_with_parent runs in a new process
+                # Interrupts wait until _ignore_interrupt_and_end_with_parent runs in a new process.
+                with _explain_error_of_start(), _block_sigint():
                     try:
                         inner = pool.submit(call)
                     except BrokenExecutor:  # its process was killed while it was idle

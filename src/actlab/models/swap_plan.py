@@ -205,9 +205,8 @@ class Plan:
             try:
                 if self.problems.keys().isdisjoint(places):
                     self.changes.append(prepare_call_replacement(module, new))
-            except (
-                Exception
-            ) as error:  # a decorator that needs names of its class, or a class without subclasses
+            # Raised by a decorator that needs names of its class, or by a class that allows no subclass.
+            except Exception as error:
                 problem = f"{summarize_error(error)}; make it a separate module"
                 self.problems |= dict.fromkeys(places, problem)
 

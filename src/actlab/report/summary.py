@@ -45,12 +45,12 @@ def format_summary(comparison: Comparison, width: int = WIDTH) -> str:
 
 
 def list_activations(comparison: Comparison) -> list[str]:
-    """Return the specs of a comparison, the best first."""
+    """Return the names of the activations, the best first."""
     return [str(name) for name in comparison.ranking["activation"]]
 
 
 def rename_activations(comparison: Comparison, labels: Labels) -> Comparison:
-    """Return a comparison whose tables have labels instead of the activations' specs."""
+    """Return a comparison whose tables have labels instead of the activations' names."""
 
     def rename(table: pd.DataFrame) -> pd.DataFrame:
         columns = [name for name in ("activation", "a", "b") if name in table]

@@ -14,6 +14,7 @@ from .resolution import resolve as resolve
 from .resolution import resolve_all as resolve_all
 from .resolution import resolve_definition as resolve_definition
 from .text import find_definition as find_definition
+from .text import import_spec as import_spec
 from .text import is_formula as is_formula
 from .text import is_import_path as is_import_path
 from .text import split_spec as split_spec

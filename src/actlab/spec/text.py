@@ -85,3 +85,19 @@ def is_formula(spec: str) -> bool:
 def is_import_path(name: str) -> bool:
     """Whether a name, as :func:`split_spec` returns it, is imported."""
     return ":" in name and not is_formula(name)
+
+
+def import_spec(what: str, spec: str) -> tuple[Any, list[Any], dict[str, Any]]:
+    """Return what a spec such as ``"file.py:Net(width=64)"`` imports, and its arguments.
+
+    Args:
+        what: What it is for; the error begins with it.
+        spec: The spec.
+
+    Raises:
+        UsageError: It names nothing to import, or cannot be imported.
+    """
+    name, arguments, keywords = split_spec(spec)
+    if not is_import_path(name):
+        raise UsageError(f"{what} is {spec!r}, not 'package.module:Net' or 'file.py:Net'")
+    return import_object(what, name), arguments, keywords

@@ -142,7 +142,7 @@ def _make_cost_figure(comparison: Comparison, names: Sequence[str]) -> Figure | 
         ax.set_ylim(len(names) - 0.5, -0.5)
         ax.set_yticks(series, [""] * len(series))
         ax.set_yticklabels([labels[name] for name in drawn], parse_math=False, usetex=False)
-        ax.set_xlabel(f"{bars.title}" if bars.unit in bars.title else f"{bars.title}, {bars.unit}")
+        ax.set_xlabel(bars.title if bars.unit in bars.title else f"{bars.title}, {bars.unit}")
         ax.margins(x=0.15)
         ax.spines[["top", "right"]].set_visible(False)
     return figure
