@@ -15,13 +15,14 @@ def test_comparison_load_restores_a_saved_comparison(dataset, tmp_path):
     options = {"tune": {"lr": [0.01, 0.05]}, "ledger": tmp_path / "l.sqlite"}
     comparison = compare(["relu", "tanh", "sigmoid"], dataset, seeds=2, **options, **SHORT)
     files = comparison.to_csv(tmp_path / "run")
-    names = ["results", "history", "verdicts", "ranking", "tuning"]
+    names = ["results", "history", "verdicts", "ranking", "tuning", "costs"]
     own = [*(f"{name}.csv" for name in names), "comparison.json"]
-    given = [f"as_given/{name}" for name in own if name != "tuning.csv"]
+    given = [f"as_given/{name}" for name in own if name not in ("tuning.csv", "costs.csv")]
     assert {str(file.relative_to(tmp_path / "run")) for file in files} == {*own, *given}
     again = Comparison.load(tmp_path / "run")
     for name in names:
         pd.testing.assert_frame_equal(getattr(comparison, name), getattr(again, name), check_exact=True)
+    assert comparison.costs["activation"].to_list() == ["relu", "tanh", "sigmoid"]
     assert again.about == comparison.about
     assert again.sentences() == comparison.sentences()
     assert json.loads((tmp_path / "run/comparison.json").read_text(), parse_constant=pytest.fail)

@@ -7,11 +7,14 @@ import math
 
 import pandas as pd
 import pytest
+from torch import nn
 
 import actlab
+from actlab.comparison.costs import measure_costs
 from actlab.report.html import reproduce, tables
 from actlab.report.html.page import render
 from actlab.report.sentences import describe_progress, describe_training
+from actlab.spec import resolve_all
 from tests.report_cases import HOSTILE, comparison, diagnostics_frame, training, unfinished
 from tests.test_report_page import body, figures, labels_of, text
 
@@ -169,6 +172,31 @@ def test_render_omits_unknown_memory():
     assert labels_of(page, "memory") == ["tanh", "2 MiB", "mish", "4 MiB"]
     table = tables.make_cost_table(with_memory(NAN, 2**21, 2**22).results, ["relu", "tanh", "mish"])
     assert [row[-1] for row in table.rows] == ["–", "2", "4"]
+
+
+def test_make_function_cost_table_compares_with_torch():
+    costs = pd.DataFrame(
+        {
+            "activation": ["mish", "own"],
+            "nanoseconds": [2.0, 3.25],
+            "torch_nanoseconds": [4.0, NAN],
+            "saved_bytes": [4.0, 8.0],
+            "torch_saved_bytes": [4.0, NAN],
+        }
+    )
+    table = tables.make_function_cost_table(costs, ["own", "mish", "absent"])
+    assert table.rows == [["own", "3.25", "–", "–", "8", "–"], ["mish", "2", "4", "0.5", "4", "4"]]
+    assert tables.make_function_cost_table(costs.drop(columns="saved_bytes"), ["mish"]) is None
+    assert tables.make_function_cost_table(pd.DataFrame(), ["mish"]) is None
+
+
+def test_measure_costs_omits_activations_that_fail_alone():
+    costs = measure_costs(
+        resolve_all(["softsign", "snake", "torch.nn:Identity", nn.PReLU(3), nn.ReLU(inplace=True)])
+    )
+    assert costs["activation"].to_list() == ["softsign", "snake", "torch.nn:Identity", "ReLU"]
+    assert (costs["nanoseconds"] > 0).all()
+    assert costs["torch_saved_bytes"].fillna(-1).to_list() == [8, -1, -1, -1]
 
 
 def test_render_escapes_values_of_unfinished_comparisons():

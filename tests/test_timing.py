@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import nn
 
 import actlab
 from actlab.cli import main
-from actlab.timing import Timing, Timings, interleaved
+from actlab.timing import Timing, Timings, interleaved, measure_alone
 from tests.command_line import in_empty_folder, refused
 
 __all__ = ["in_empty_folder"]
@@ -40,6 +41,7 @@ def test_measure_compares_with_torch_at_the_same_parameters():
     ("targets", "options", "message"),
     [
         ([lambda x: (x, x)], {}, "target 'lambda' fails on .*: it returns a tuple, not a tensor"),
+        ([torch.Tensor.detach], {}, "target 'detach' fails on .*: RuntimeError: .* does not require grad"),
         ([lambda x: 3], {}, "it returns a int, not a tensor"),
         (["relu"], {"dtype": torch.int64}, "dtype must be a floating-point torch.dtype .* got torch.int64"),
         (["relu"], {"dtype": "float32"}, "dtype must be a floating-point torch.dtype .* got 'float32'"),
@@ -65,6 +67,37 @@ def test_measure_counts_saved_bytes():
     assert halves["tanh"] == 2
 
 
+@pytest.mark.parametrize("target", [torch.relu_, nn.ReLU(inplace=True)], ids=["relu_", "ReLU"])
+def test_measure_passes_a_copy_to_a_target_that_works_in_place(target):
+    inputs = []
+
+    class Recorded(nn.Module):
+        def forward(self, x):
+            inputs.append(x.detach().min().item())
+            return target(x)
+
+    (row,) = actlab.measure([Recorded()], **SMALL)
+    assert row.forward > 0
+    assert len(set(inputs)) == 1  # every call has the same input
+    assert inputs[0] < 0
+
+
+def test_measure_adds_compiled_kernels_of_actlab_only():
+    timings = actlab.measure(["softsign", nn.Tanh()], fuse=True, **SMALL)
+    assert [math.isnan(row.compiled) for row in timings] == [False, True, True]
+    assert str(timings).splitlines()[0].endswith("compiled")
+    assert "compiled" not in str(actlab.measure(["softsign"], **SMALL))
+
+
+@pytest.mark.parametrize(
+    ("module", "names"), [(actlab.nn.ELU(0.5), ["", "torch.nn.ELU"]), (nn.Tanh(), [""])], ids=["ELU", "Tanh"]
+)
+def test_measure_alone_measures_a_module_and_its_torch_equivalent(module, names):
+    rows = measure_alone(module, (16, 8), "cpu")
+    assert [row.name for row in rows] == names
+    assert all(row.forward > 0 and row.saved_bytes == 4 for row in rows)
+
+
 def test_interleaved_alternates_between_measurements():
     calls = []
     work = {name: lambda name=name: calls.append(name) for name in "ab"}
@@ -79,6 +112,9 @@ def test_timings_table_fits_80_columns():
     assert "1234568" in text
     assert "12.346" in text
     assert max(map(len, text.splitlines())) <= 80
+    compiled = str(Timings((slow, replace(fast, compiled=12345.6)), {"fused": True}))
+    assert max(map(len, compiled.splitlines())) <= 80
+    assert compiled.splitlines()[3].endswith("0.50 x     12346")
 
 
 def test_time_verb_prints_80_columns_and_json(capsys):

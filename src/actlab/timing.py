@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +22,9 @@ from actlab.spec import choose_names, copy_module, find_name_problem
 
 _SAMPLE_SECONDS = 0.02  # the shortest sample
 _SAMPLES = 15
-_HEADS = ("name", "forward", "backward", "both", "saved", "ratio to")
+_HEADS = ("name", "forward", "backward", "both", "saved", "ratio to", "compiled")
 _UNITS = ("per element", "ns", "ns", "ns", "B")
+_LONGEST_NAME = 30
 _AS_GIVEN = "as given"  # the row of a model without a swap
 
 
@@ -39,6 +40,8 @@ class Timing:
         torch_equivalent: The name of the row of its torch equivalent, or of the model as given; empty if
             there is none.
         ratio: Time of forward and backward divided by that of this row; NaN if there is none.
+        compiled: Nanoseconds per element of both passes with compiled kernels, see :func:`actlab.fused`; NaN
+            if they were not measured, or if the target is not one of actlab's activations.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Timing:
     saved_bytes: float
     torch_equivalent: str = ""
     ratio: float = math.nan
+    compiled: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ class Timings:
 
     Attributes:
         rows: One for each target and torch equivalent.
-        about: Shape, dtype, device, threads, whether kernels were fused, and the class of the model.
+        about: Shape, dtype, device, threads, whether compiled kernels were measured, and the class of the
+            model.
     """
 
     rows: tuple[Timing, ...]
@@ -73,15 +78,17 @@ class Timings:
         return {"about": dict(self.about), "rows": rows}
 
     def __str__(self) -> str:
-        cells: list[tuple[str, ...]] = [
-            _HEADS,
-            (*_UNITS, _AS_GIVEN if self.about.get("model") else "torch.nn"),
-        ]
+        is_compiled = bool(self.about.get("fused"))
+        longest = _LONGEST_NAME - 10 * is_compiled
+        peer = _AS_GIVEN if self.about.get("model") else "torch.nn"
+        cells: list[tuple[str, ...]] = [_HEADS, (*_UNITS, peer, "ns")]
         for row in self.rows:
             times = [_format(value) for value in (row.forward, row.backward, row.forward + row.backward)]
-            name = row.name if len(row.name) <= 30 else f"{row.name[:29]}…"
+            name = row.name if len(row.name) <= longest else f"{row.name[: longest - 1]}…"
             ratio = f"{row.ratio:.2f} x" if row.torch_equivalent else ""
-            cells.append((name, *times, f"{row.saved_bytes:g}", ratio))
+            cells.append((name, *times, f"{row.saved_bytes:g}", ratio, _format(row.compiled)))
+        if not is_compiled:
+            cells = [row[:-1] for row in cells]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = []
         for name, *numbers in cells:
@@ -91,12 +98,17 @@ class Timings:
 
 
 def _format(nanoseconds: float) -> str:
+    if math.isnan(nanoseconds):
+        return ""
     return f"{nanoseconds:.3f}" if nanoseconds < 1000 else f"{nanoseconds:.0f}"
 
 
+Name = TypeVar("Name", bound=Hashable)
+
+
 def interleaved(
-    work: Mapping[str, Callable[[], object]], repeats: int, inner: int | Mapping[str, int] = 1
-) -> dict[str, float]:
+    work: Mapping[Name, Callable[[], object]], repeats: int, inner: int | Mapping[Name, int] = 1
+) -> dict[Name, float]:
     """Time calls in turn, several times, and return the median seconds of each.
 
     A slow phase of the machine then affects all of them. Each call first runs once without measurement.
@@ -108,7 +120,7 @@ def interleaved(
     """
     for call in work.values():
         call()
-    seconds: dict[str, list[float]] = {name: [] for name in work}
+    seconds: dict[Name, list[float]] = {name: [] for name in work}
     for _ in range(repeats):
         for name, call in work.items():
             calls = inner if isinstance(inner, int) else inner[name]
@@ -143,7 +155,8 @@ def measure(
         shape: The shape of the input, which is normal with a standard deviation of 2.
         dtype: The dtype of the input.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"`` (default: the CPU).
-        fuse: Whether to compile actlab's kernels, see :func:`actlab.fused`. Compiling takes seconds.
+        fuse: Whether to measure actlab's compiled kernels as well, see :func:`actlab.fused`. Compiling takes
+            seconds.
 
     Returns:
         A row for each target, followed by that of its torch equivalent; with a model, a row for the model as
@@ -175,16 +188,10 @@ def measure(
     functions, equivalents = (
         _resolve(named, device) if model is None else _swap_in(model, named, device, dtype)
     )
-    saved = {name: _saved_per_element(name, function, x) for name, function in functions.items()}
-    work = {
-        f"{name} forward": _step(function, x, fuse, backward=False) for name, function in functions.items()
+    can_fuse = {
+        name: fuse and (model is not None or isinstance(f, ActivationModule)) for name, f in functions.items()
     }
-    work |= {f"{name} both": _step(function, x, fuse, backward=True) for name, function in functions.items()}
-    seconds = interleaved(work, _SAMPLES, {name: _calls_per_sample(call) for name, call in work.items()})
-    rows = []
-    for name in functions:
-        forward, both = (seconds[f"{name} {part}"] / x.numel() * 1e9 for part in ("forward", "both"))
-        rows.append(Timing(name, forward, max(both - forward, 0.0), saved[name]))
+    rows = _time(functions, equivalents, x, can_fuse)
     about = {
         "shape": list(shape),
         "dtype": str(dtype).removeprefix("torch."),
@@ -193,7 +200,26 @@ def measure(
         "fused": fuse,
         "model": model and type(model).__name__,
     }
-    return Timings(tuple(_add_ratios(rows, equivalents)), about)
+    return Timings(tuple(rows), about)
+
+
+def measure_alone(module: nn.Module, shape: Sequence[int], device: str) -> list[Timing]:
+    """Measure one activation briefly; :func:`measure` takes longer and is more precise.
+
+    Args:
+        module: The activation. It is not copied.
+        shape: The shape of the input, which is normal with a standard deviation of 2.
+        device: Where to measure.
+
+    Returns:
+        A row for the module, and one for its torch equivalent if it has one.
+
+    Raises:
+        UsageError: The module fails on this input.
+    """
+    functions, equivalents = _resolve({"": module}, device)
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(0)).mul_(2).to(device)
+    return _time(functions, equivalents, x, {}, samples=15, sample_seconds=0.0005)
 
 
 def _name_targets(targets: Any) -> dict[str, Any]:
@@ -249,11 +275,33 @@ def _make_torch_equivalent(function: Target) -> nn.Module | None:
         return None
 
 
-def _add_ratios(rows: list[Timing], equivalents: Mapping[str, str]) -> Iterator[Timing]:
-    both = {row.name: row.forward + row.backward for row in rows}
-    for row in rows:
-        name = equivalents.get(row.name, "")
-        yield replace(row, torch_equivalent=name, ratio=both[row.name] / both[name]) if name else row
+def _time(
+    functions: Mapping[str, Target],
+    equivalents: Mapping[str, str],
+    x: Tensor,
+    can_fuse: Mapping[str, bool],
+    samples: int = _SAMPLES,
+    sample_seconds: float = _SAMPLE_SECONDS,
+) -> list[Timing]:
+    """Measure functions in turn; return a row for each."""
+    saved = {name: _saved_per_element(name, function, x) for name, function in functions.items()}
+    work = {}
+    for name, function in functions.items():
+        work[name, "forward"] = _step(function, x, backward=False)
+        work[name, "both"] = _step(function, x)
+        if can_fuse.get(name):
+            work[name, "compiled"] = _step(function, x, fuse=True)
+    calls = {key: _calls_per_sample(call, sample_seconds) for key, call in work.items()}
+    seconds = interleaved(work, samples, calls)
+    times = {key: value / x.numel() * 1e9 for key, value in seconds.items()}
+    rows = []
+    for name in functions:
+        forward, both = times[name, "forward"], times[name, "both"]
+        backward, equivalent = max(both - forward, 0.0), equivalents.get(name, "")
+        ratio = both / times[equivalent, "both"] if equivalent else math.nan
+        compiled = times.get((name, "compiled"), math.nan)
+        rows.append(Timing(name, forward, backward, saved[name], equivalent, ratio, compiled))
+    return rows
 
 
 def _saved_per_element(name: str, function: Target, x: Tensor) -> float:
@@ -261,6 +309,7 @@ def _saved_per_element(name: str, function: Target, x: Tensor) -> float:
     try:
         if not isinstance(y := function(leaf + 0), Tensor):
             raise TypeError(f"it returns a {type(y).__name__}, not a tensor")
+        y.backward(torch.ones_like(y))
         return _saved_by(function, leaf + 0, []) / x.numel()
     except Exception as error:  # of any kind: the function may be a user's
         raise UsageError(
@@ -268,27 +317,30 @@ def _saved_per_element(name: str, function: Target, x: Tensor) -> float:
         ) from error
 
 
-def _step(function: Target, x: Tensor, fuse: bool, *, backward: bool) -> Callable[[], None]:
+def _step(function: Target, x: Tensor, *, backward: bool = True, fuse: bool = False) -> Callable[[], None]:
     """Return a call of the forward pass, or of the forward and the backward pass."""
     leaf = x.detach().clone().requires_grad_()
-    grad = torch.randn_like(function(leaf).detach()) if backward else None
+    given = leaf + 0
+    y = function(given)
+    works_in_place = y.data_ptr() == given.data_ptr()  # then it needs a copy, whose time is included
+    grad = torch.randn_like(y.detach()) if backward else None
 
     def step() -> None:
         leaf.grad = None
         with fused(fuse):
-            y = function(leaf)
+            y = function(leaf.clone() if works_in_place else leaf)
             if grad is not None:
                 y.backward(grad)
 
     return step
 
 
-def _calls_per_sample(call: Callable[[], None]) -> int:
+def _calls_per_sample(call: Callable[[], None], seconds: float) -> int:
     """Return how many calls take long enough for a sample."""
     call()
     start = time.perf_counter()
     call()
-    return max(1, round(_SAMPLE_SECONDS / max(time.perf_counter() - start, 1e-6)))
+    return max(1, round(seconds / max(time.perf_counter() - start, 1e-6)))
 
 
 def saved_bytes(module: nn.Module, x: Tensor) -> int:

@@ -16,8 +16,8 @@ from actlab.report.tables import to_json_value, write_csv, write_json
 if TYPE_CHECKING:
     from actlab.comparison.comparison import Comparison
 
-_TABLES = ("results", "history", "verdicts", "ranking", "tuning", "diagnostics", "parameters", "curves")
-_OPTIONAL = ("tuning", "diagnostics", "parameters", "curves")  # without rows there is no file
+_OPTIONAL = ("tuning", "diagnostics", "parameters", "curves", "costs")  # without rows there is no file
+_TABLES = ("results", "history", "verdicts", "ranking", *_OPTIONAL)
 _ABOUT = "comparison.json"
 _REQUIRED = {
     "results": ["activation", "fold", "seed", "score", "failure"],

@@ -25,7 +25,7 @@ def add_options(parser: Parser) -> None:
     add("--shape", default="1000,1000", metavar="N,...", help="shape of the input")
     add("--dtype", default="float32", metavar="D", help="float32, float64, float16 or bfloat16")
     add("--device", **DEVICE)
-    add("--fused", action="store_true", help="measure compiled kernels; compiling takes seconds")
+    add("--fused", action="store_true", help="also measure compiled kernels; compiling takes seconds")
     parser.add_argument_group("output").add_argument("--json", **JSON)
 
 

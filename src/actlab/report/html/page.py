@@ -223,6 +223,7 @@ def _make_cost(comparison: Comparison, names: Sequence[str], labels: Labels) -> 
         **{name: _draw_bars(name, bars.get(name), labels) for name in ("seconds", "memory")},
         "insights": chart_insights.describe_costs(results, names, labels),
         "table": tables.make_cost_table(results, names),
+        "functions": tables.make_function_cost_table(comparison.costs, names),
     }
 
 

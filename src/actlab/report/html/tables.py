@@ -173,6 +173,28 @@ def make_cost_table(results: pd.DataFrame, names: Sequence[str]) -> Table:
     return Table(columns, rows)
 
 
+def make_function_cost_table(costs: pd.DataFrame, names: Sequence[str]) -> Table | None:
+    """Return the costs of the activations alone, with those of their torch equivalents.
+
+    Args:
+        costs: As in :attr:`actlab.Comparison.costs`.
+        names: Activations.
+    """
+    values = {"nanoseconds", "torch_nanoseconds", "saved_bytes", "torch_saved_bytes"}
+    if not {"activation", *values} <= set(costs):
+        return None
+    measured = {
+        str(row["activation"]): {key: float(row[key]) for key in values} for row in costs.to_dict("records")
+    }
+    rows = []
+    for name in (name for name in names if name in measured):
+        own = measured[name]
+        times = [own["nanoseconds"], own["torch_nanoseconds"], own["nanoseconds"] / own["torch_nanoseconds"]]
+        rows.append([name, *map(format_figures, [*times, own["saved_bytes"], own["torch_saved_bytes"]])])
+    columns = [("activation", False), ("ns, actlab", True), ("ns, torch.nn", True), ("ratio", True)]
+    return Table([*columns, ("bytes saved, actlab", True), ("bytes saved, torch.nn", True)], rows)
+
+
 def _format_range(values: pd.Series[Any]) -> str:
     ends = dict.fromkeys(int(value) for value in (values.min(), values.max()) if value == value)
     return " to ".join(map(str, ends)) or "–"
