@@ -309,7 +309,7 @@ def _saved_per_element(name: str, function: Target, x: Tensor) -> float:
     try:
         if not isinstance(y := function(leaf + 0), Tensor):
             raise TypeError(f"it returns a {type(y).__name__}, not a tensor")
-        y.backward(torch.ones_like(y))
+        torch.autograd.backward(y, torch.ones_like(y))
         return _saved_by(function, leaf + 0, []) / x.numel()
     except Exception as error:  # of any kind: the function may be a user's
         raise UsageError(
