@@ -3,6 +3,7 @@ from . import nn as nn
 from ._version import __version__ as __version__
 from .activation import Activation as Activation
 from .activation import elementwise as elementwise
+from .activation import exporting as exporting
 from .activation import fused as fused
 from .checking import CheckReport as CheckReport
 from .checking import check as check

@@ -9,14 +9,16 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Concatenate, Generic, Literal, ParamSpec
 
 from torch import Tensor
+from torch.nn import functional
 
 from actlab.activation.autograd import AutogradFunctions, Formula, TorchOperation
+from actlab.activation.export_mode import exports_torch_operations
 from actlab.activation.module import ActivationModule, choose_public_module, make_module
 
 P = ParamSpec("P")
@@ -45,6 +47,7 @@ class Formulas:
     mask: Formula | None = None
     gradient_kernel: Formula | None = None
     torch_operation: TorchOperation | None = None
+    exported: TorchOperation | None = None
     requirement: Requirement | None = None
     preparation: Callable[..., tuple[Any, ...]] | None = None
 
@@ -65,7 +68,8 @@ class Facts:
         paper: Where the function was published.
         saves: What is saved for backward: ``"input"``, ``"output"`` or ``"mask"``.
         kinks: Where the derivative jumps, and the derivative chosen there.
-        torch_equivalent: The name of the same function in ``torch.nn``.
+        torch_equivalent: The name of the same function in ``torch.nn``. If ``torch.nn.functional`` has a
+            function named like the definition, exported programs call it.
         inplace: Whether it takes ``inplace=True``, as its torch equivalent does.
         widen: Whether float16 and bfloat16 are computed in float32 and rounded once. False for formulas that
             round once by themselves, such as a selection.
@@ -123,6 +127,8 @@ class Activation(Generic[P]):
         self.module_class: type[ActivationModule] | None = None
         signature = inspect.signature(forward)
         self.parameters = {p.name: p.default for p in list(signature.parameters.values())[1:]}
+        if facts.torch_equivalent is not None and hasattr(functional, self.name):
+            self.formulas.exported = _make_torch_call(getattr(functional, self.name), tuple(self.parameters))
         self.defaults = tuple(self.parameters.values())
         self._incomplete = inspect.Parameter.empty in self.defaults
         if facts.inplace:
@@ -168,6 +174,16 @@ class Activation(Generic[P]):
         operation returns None for parameters that it does not support.
         """
         self.formulas.torch_operation = operation
+        return operation
+
+    def exported(self, operation: TorchOperation) -> TorchOperation:
+        """Set operations of torch that exported programs contain instead of the formula.
+
+        Runtimes have kernels for them. The default, if ``torch_equivalent`` is set, is the function in
+        ``torch.nn.functional`` that is named like the definition. The operation returns None for parameters
+        that it does not support.
+        """
+        self.formulas.exported = operation
         return operation
 
     def requires(
@@ -283,6 +299,10 @@ class Activation(Generic[P]):
             raise NotImplementedError(
                 f"{self.name}: input must be a floating-point tensor, got {input.dtype}"
             )
+        if self.formulas.exported is not None and exports_torch_operations():
+            output = self.formulas.exported(input, *values)
+            if output is not None:
+                return input.copy_(output) if inplace else output
         if self.formulas.preparation is not None:
             values = self.formulas.preparation(input, *values)
         return self._autograd_functions.apply(input, values, inplace)
@@ -378,6 +398,17 @@ class Activation(Generic[P]):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Activation[P]:
         return self
+
+
+def _make_torch_call(function: Callable[..., Tensor], names: Sequence[str]) -> TorchOperation:
+    """Return a function of torch that takes the parameters in order, not by name."""
+
+    def call(x: Tensor, *values: Any) -> Tensor:
+        # The ONNX exporter does not mix int and float.
+        floats = [float(value) if type(value) is int else value for value in values]
+        return function(x, **dict(zip(names, floats, strict=True)))
+
+    return call
 
 
 def _lookup(module: str, name: str) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from actlab.activation import exporting
 from actlab.checking.check_report import Failure, Outcome, Unsupported
 from actlab.checking.subject import Subject
 from actlab.checking.tensor_comparison import (
@@ -133,9 +134,18 @@ def check_compile(subject: Subject) -> str:
 def check_export(subject: Subject) -> str:
     """Verify that torch.export accepts it, and that the exported program agrees."""
     x = subject.sample(dtype=torch.float32)
-    program = convert_errors(lambda: torch.export.export(subject.as_module(), (x,)))
-    _require_close("the exported value", program.module()(x), subject.make_function(torch.float32)(x), 1e-5)
-    return "the exported program agrees"
+    expected = subject.make_function(torch.float32)(x)
+
+    def verify(what: str) -> None:
+        program = convert_errors(lambda: torch.export.export(subject.as_module(), (x,)))
+        _require_close(what, program.module()(x), expected, 1e-5)
+
+    verify("the exported value")
+    if subject.declared is None or subject.declared.definition.formulas.exported is None:
+        return "the exported program agrees"
+    with exporting(exact=True):
+        verify("the value exported with exact=True")
+    return "the exported program agrees: torch's operations; with exact=True, the formula"
 
 
 def check_saved_bytes(subject: Subject) -> str:

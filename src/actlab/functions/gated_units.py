@@ -70,6 +70,13 @@ def make_gated_activation(
         ),
     )
     activation.gate = gate
+    if gate is not None:
+
+        @activation.exported
+        def _(x: Tensor, dim: int) -> Tensor:
+            a, b = x.chunk(2, dim)
+            return a * gate(b)
+
     return activation
 
 
@@ -82,6 +89,7 @@ glu = make_gated_activation(
     torch_equivalent="GLU",
 )
 glu.torch_operation(functional.glu)
+glu.exported(functional.glu)
 GLU = glu.module("GLU")
 
 bilinear = make_gated_activation(

@@ -148,6 +148,11 @@ def _slopes(x: Tensor, lower: float, upper: float) -> Tensor:
     return slopes
 
 
+@rrelu.exported
+def _(x: Tensor, lower: float, upper: float, training: bool) -> Tensor | None:
+    return None if training else F.leaky_relu(x, (lower + upper) / 2)  # ONNX cannot express torch's rrelu
+
+
 rrelu.requires(lambda lower, upper, training: lower <= upper, "lower must be at most upper", RuntimeError)
 
 

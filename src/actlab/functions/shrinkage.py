@@ -61,13 +61,18 @@ def softshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
         lambd: How far to move, not negative.
     """
     if torch.compiler.is_compiling():  # Inductor's softshrink turns NaN into 0
-        return x - x.clamp(-lambd, lambd)
+        return _subtract_clipped(x, lambd)
     return aten.softshrink(x, lambd)
+
+
+def _subtract_clipped(x: Tensor, lambd: float) -> Tensor:
+    return x - x.clamp(-float(lambd), float(lambd))  # the ONNX exporter does not mix int and float
 
 
 softshrink.derivative(lambda y, lambd: (y != 0).to(y.dtype))
 softshrink.gradient(lambda grad, y, lambd: aten.softshrink_backward(grad, y, 0))
 softshrink.torch_operation(lambda x, lambd: aten.softshrink(x, lambd) if is_small(x) else None)
+softshrink.exported(_subtract_clipped)  # torch's softshrink becomes seven nodes of ONNX
 softshrink.requires(lambda lambd: lambd >= 0, "lambd must not be negative", RuntimeError)
 Softshrink = softshrink.module("Softshrink", repr_format="{lambd}")
 

@@ -82,6 +82,7 @@ def _(x: Tensor, beta: float) -> Tensor:
     return both_gates(2 - z * torch.tanh(z / 2), z) * beta
 
 
+swish.exported(lambda x, beta: x * torch.sigmoid(x * beta))  # runtimes have a kernel for it
 swish.partial("beta")(lambda x, beta: x * both_gates(x, x * beta))
 
 

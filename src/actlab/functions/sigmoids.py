@@ -70,6 +70,8 @@ Tanh = tanh.module("Tanh")
 )
 def logsigmoid(x: Tensor) -> Tensor:
     """Logarithm of the logistic sigmoid, without overflow."""
+    if torch.compiler.is_exporting():  # torch's operation becomes Log(Sigmoid(x)) in ONNX, which overflows
+        return -aten.softplus(-x, 1, CERTAIN)
     return torch.nn.functional.logsigmoid(x)
 
 

@@ -59,6 +59,7 @@ def _(x: Tensor, weight: Tensor | float) -> tuple[Tensor]:
 
 
 prelu.torch_operation(lambda x, weight: torch.prelu(x, weight.flatten()))
+prelu.exported(lambda x, weight: torch.prelu(x, weight) if isinstance(weight, Tensor) else None)
 
 
 @prelu.use_module
