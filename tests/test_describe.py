@@ -5,6 +5,7 @@ import sympy
 import torch
 
 import actlab
+from actlab.derivation.catalogue_derivatives import CATALOGUE_DERIVATIVES
 from actlab.derivation.derivative_text import write_derivative
 from actlab.derivation.syntax.to_sympy import read_formula
 from actlab.describe import (
@@ -70,6 +71,19 @@ def test_terminal_plot_of_every_definition_fits_80_columns(name):
     assert {"#", "+"} <= set(picture)
     low, high = find_plot_range(activation)
     assert all(low < kink < high for kink in activation.kinks())
+
+
+@pytest.mark.parametrize("formula", CATALOGUE_DERIVATIVES)
+def test_catalogue_derivatives_are_the_derivatives_of_definitions(formula):
+    points = torch.tensor([-4.1, -1.7, -0.3, 0.2, 0.9, 2.3, 7.1], dtype=torch.float64)
+    derivative = read_formula(CATALOGUE_DERIVATIVES[formula])
+    activations = [actlab.catalogue[name] for name in ELEMENTWISE]
+    activations = [activation for activation in activations if activation.formula() == formula]
+    assert activations
+    for activation in activations:
+        values = {sympy.Symbol(name, real=True): value for name, value in activation.example.items()}
+        expected = [float(derivative.subs({**values, x: point})) for point in points.tolist()]
+        assert evaluate_curves(activation, points)[1].tolist() == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", actlab.catalogue)

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from actlab.activation.definition import Activation
-from actlab.derivation.derivative_text import write_derivative
-from actlab.derivation.formula_activation import FormulaActivation
+from actlab.derivation.catalogue_derivatives import CATALOGUE_DERIVATIVES
 
 POINTS = (-math.inf, -10.0, -3.0, -1.0, -0.5, 0.0, 0.5, 1.0, 3.0, 10.0, math.inf)
 
@@ -52,10 +51,11 @@ def evaluate_derivatives(function: Callable[[Tensor], Tensor], x: Tensor) -> tup
     """
     x = x.detach().clone().requires_grad_()
     value = function(x)
-    (first,) = torch.autograd.grad(value, x, torch.ones_like(x), create_graph=True)
+    # The gradient of a sum: torch imports SymPy if it is given the gradient of the output.
+    (first,) = torch.autograd.grad(value.sum(), x, create_graph=True)
     if not first.requires_grad:  # a constant: the mask of a piecewise linear function
         return value.detach(), first, torch.zeros_like(x)
-    (second,) = torch.autograd.grad(first, x, torch.ones_like(x), allow_unused=True)
+    (second,) = torch.autograd.grad(first.sum(), x, allow_unused=True)
     return value.detach(), first.detach(), torch.zeros_like(x) if second is None else second
 
 
@@ -89,7 +89,7 @@ def list_properties(activation: Activation[Any]) -> list[tuple[str, str]]:
         values = (f"{name}={format_number(v) if isinstance(v, float) else repr(v)}" for name, v in example)
         rows.append(("values at", ", ".join(values)))
     if not facts.gated:
-        rows += [("derivative", write_derivative(activation.formula())), *_list_curve_properties(activation)]
+        rows += [("derivative", _get_derivative(rows[0][1])), *_list_curve_properties(activation)]
     else:
         rows.append(("input", "two halves a, b of one tensor along dim"))
     memory = (
@@ -100,6 +100,14 @@ def list_properties(activation: Activation[Any]) -> list[tuple[str, str]]:
     rows.append(("in torch.nn", f"torch.nn.{facts.torch_equivalent}" if facts.torch_equivalent else "none"))
     rows.append(("source", facts.paper))
     return rows
+
+
+def _get_derivative(formula: str) -> str:
+    if formula in CATALOGUE_DERIVATIVES:
+        return CATALOGUE_DERIVATIVES[formula]
+    from actlab.derivation.derivative_text import write_derivative  # loads SymPy: 0.3 s
+
+    return write_derivative(formula)
 
 
 def _list_curve_properties(activation: Activation[Any]) -> list[tuple[str, str]]:
@@ -117,8 +125,8 @@ def _list_curve_properties(activation: Activation[Any]) -> list[tuple[str, str]]
 def format_module_call(activation: Activation[Any]) -> str:
     """Return the Python expression that creates the module."""
     module = activation.module_class
-    if isinstance(activation, FormulaActivation):
-        return f"{activation.recipe}.module_class()"
+    if recipe := getattr(activation, "recipe", None):  # a formula
+        return f"{recipe}.module_class()"
     return f"{module.__module__}.{module.__name__}{_format_signature(module)}" if module else "none"
 
 

@@ -1,9 +1,7 @@
-"""The inputs of skorch models as one array, and as the arguments of their modules."""
+"""The inputs of skorch models as one array."""
 
 from __future__ import annotations
 
-import functools
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,10 +10,11 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from skorch.helper import SliceDict
-from torch import Tensor, nn
+from torch import Tensor
+
+from actlab.fleet.module_building import Arguments
 
 Array = npt.NDArray[Any]
-Arguments = tuple[tuple[str, tuple[int, ...], str], ...]  # name, shape of one sample and dtype of each
 
 
 def read_inputs(X: Any) -> dict[str, Any]:
@@ -66,19 +65,3 @@ def list_arguments(arrays: Mapping[str, Array]) -> Arguments:
     """Return how :func:`split_inputs` splits what :func:`join_inputs` returns; empty if there is no need."""
     named = [] if "" in arrays else arrays.items()
     return tuple((name, array.shape[1:], array.dtype.name) for name, array in named)
-
-
-def split_inputs(module: nn.Module, arguments: Arguments) -> None:
-    """Make a module take joined inputs."""
-    module.register_forward_pre_hook(functools.partial(_split, arguments), with_kwargs=True)
-
-
-def _split(
-    arguments: Arguments, module: nn.Module, inputs: tuple[Tensor, ...], keywords: Mapping[str, Any]
-) -> tuple[tuple[()], dict[str, Tensor]]:
-    (x,) = inputs
-    parts = torch.split(x, [math.prod(shape) for _, shape, _ in arguments], -1)
-    return (), {
-        name: part.reshape(*x.shape[:-1], *shape).to(getattr(torch, dtype))
-        for part, (name, shape, dtype) in zip(parts, arguments, strict=True)
-    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import inspect
@@ -18,22 +17,14 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from actlab.errors import summarize_error
-from actlab.fleet.inputs import (
-    Arguments,
-    join_inputs,
-    list_arguments,
-    read_inputs,
-    read_targets,
-    slice_inputs,
-    split_inputs,
-)
+from actlab.fleet.inputs import join_inputs, list_arguments, read_inputs, read_targets, slice_inputs
 from actlab.fleet.losses import find_loss_problem, has_class_weights, has_explicit_gradient, is_for_classes
+from actlab.fleet.module_building import build_module
 from actlab.fleet.optimizers import OPTIMIZERS, make_torch_arguments
 from actlab.fleet.run import NeedsSkorch, Optimizer, Result, Run
 from actlab.fleet.skorch_callbacks import read_callbacks, show_value
 from actlab.fleet.stacked_weights import load_module_state
 from actlab.models.random_streams import WEIGHTS, seeded_torch
-from actlab.spec import copy_module
 
 _CLASSES = (
     skorch.NeuralNet,
@@ -54,6 +45,9 @@ _DTYPES = (np.float16, np.float32, np.float64, np.uint8, np.int8, np.int16, np.i
 # Options of an optimizer or a DataLoader that change neither its updates nor its batches.
 _IGNORED_OPTIONS = frozenset(
     {"foreach", "fused", "num_workers", "pin_memory", "persistent_workers", "prefetch_factor"}
+)
+_NO_PARAMETERS = (
+    "optimizer got an empty parameter list"  # torch's last error, after the checks of the arguments
 )
 
 
@@ -266,33 +260,12 @@ def _read_optimizer(net: skorch.NeuralNet) -> Optimizer:
         numbers["beta1"], numbers["beta2"] = numbers.pop("betas")
     optimizer = Optimizer(name, {name: float(number) for name, number in numbers.items()}, flags)
     try:
-        net.optimizer([torch.zeros(1)], **make_torch_arguments(optimizer))
+        # With a parameter, torch imports its compiler, which takes longer than training on a small dataset.
+        net.optimizer([], **make_torch_arguments(optimizer))
     except ValueError as error:  # torch raises the same error when the model is fitted
-        raise NeedsSkorch(f"the optimizer rejects its arguments: {summarize_error(error)}") from error
+        if str(error) != _NO_PARAMETERS:
+            raise NeedsSkorch(f"the optimizer rejects its arguments: {summarize_error(error)}") from error
     return optimizer
-
-
-def build_module(module: Any, options: Mapping[str, Any], arguments: Arguments = ()) -> nn.Module:
-    """Build the module as skorch does, but from copies of modules.
-
-    Args:
-        module: The module of the skorch model.
-        options: Its arguments.
-        arguments: How to split joined inputs into arguments of forward.
-    """
-    if isinstance(module, nn.Module) and not options:
-        built = copy.deepcopy(module)
-    else:
-        factory = type(module) if isinstance(module, nn.Module) else module
-        built = factory(**{**options, **copy_modules(options)})
-    if arguments:
-        split_inputs(built, arguments)
-    return built
-
-
-def copy_modules(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return copies of the modules among a model's options, so that training does not change them."""
-    return {name: copy_module(value) for name, value in options.items() if isinstance(value, nn.Module)}
 
 
 def is_equal(a: Any, b: Any) -> bool:

@@ -17,8 +17,8 @@ from torch import nn
 
 from actlab.errors import summarize_error
 from actlab.fleet.diagnostics import try_saved_bytes
+from actlab.fleet.module_building import build_module, copy_modules
 from actlab.fleet.run import Epoch, FailureKind, Result, select_init_samples
-from actlab.fleet.skorch_adapter import build_module, copy_modules
 from actlab.models.initialization import init_
 from actlab.models.random_streams import HOLDOUT, WEIGHTS, derive_seed, seeded_numpy, seeded_torch
 

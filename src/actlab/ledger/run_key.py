@@ -28,8 +28,8 @@ from torch import nn
 
 from actlab._version import __version__
 from actlab.activation.definition import Activation
+from actlab.fleet.module_building import build_module
 from actlab.fleet.run import Run
-from actlab.fleet.skorch_adapter import build_module
 from actlab.introspection.user_code import (
     Definition,
     collect_variables,

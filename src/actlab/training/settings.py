@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from skorch.callbacks import EarlyStopping, LRScheduler
-from skorch.utils import noop
 
 from actlab.errors import raise_problems
 
@@ -140,6 +138,9 @@ def compute_one_cycle_factor(epoch: int, epochs: int) -> float:
 
 def make_callbacks(settings: TrainSettings) -> list[tuple[str, Any]] | None:
     """Return the callbacks of schedule and early stopping; None for none."""
+    from skorch.callbacks import EarlyStopping, LRScheduler  # loads scikit-learn: 1 s
+    from skorch.utils import noop
+
     epochs, patience = settings.epochs, settings.early_stopping
     if isinstance(epochs, str):
         epochs, patience = AUTO_EPOCHS, patience or _PATIENCE

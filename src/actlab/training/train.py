@@ -25,8 +25,9 @@ from actlab.data.load import load_data
 from actlab.errors import UsageError, raise_problems, summarize_error
 from actlab.execution.scheduler import SchedulerState, Watcher, train_runs
 from actlab.fleet.diagnostics import choose_diagnostic_epochs
+from actlab.fleet.module_building import build_module
 from actlab.fleet.run import Result, Run
-from actlab.fleet.skorch_adapter import build_module, read_run, restore_net
+from actlab.fleet.skorch_adapter import read_run, restore_net
 from actlab.fleet.skorch_training import fit_with_skorch, list_epochs
 from actlab.models.lazy_layers import initialize_lazy_layers, list_lazy_parameters
 from actlab.models.networks import NeuralNet
