@@ -65,7 +65,7 @@ class Packing(FleetSettings):
 
     most: int = 1
 
-    def runs_per_fleet(self, size: int, runs: int) -> int:
+    def runs_per_fleet(self, size: int, runs: int, saved_bytes: float | None = None) -> int:
         return self.most
 
 

@@ -36,6 +36,98 @@ from tests.fleets import (
 X, Y = make_table()
 BOTH_WAYS = pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])
 
+# -- architectures --------------------------------------------------------------------------------
+
+
+def make_convolutions(activation=nn.Tanh, norm=nn.Identity, pool=nn.MaxPool2d):
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 6, 6)),
+        nn.Conv2d(1, 4, 3, padding=1),
+        norm(4),
+        activation(),
+        pool(2),
+        nn.Conv2d(4, 4, 3, padding=1, bias=False),
+        norm(4),
+        activation(),
+        nn.Flatten(),
+        nn.Linear(36, CLASSES),
+    )
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.norm, self.activation = nn.BatchNorm2d(4), nn.SiLU()
+        self.last = nn.Linear(4, CLASSES)
+
+    def forward(self, x):
+        x = self.activation(self.first(x.view(-1, 1, 6, 6)))
+        x = x + self.activation(self.norm(self.second(x)))
+        return self.last(x.mean((2, 3)))
+
+
+class Attention(nn.Module):
+    """A transformer block on the rows of an image."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.places = nn.Linear(6, 8), nn.Parameter(torch.zeros(6, 8))
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.norms = nn.ModuleList([nn.LayerNorm(8), nn.LayerNorm(8)])
+        self.inner = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8))
+        self.last = nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        x = self.first(x.unflatten(1, (6, 6))) + self.places
+        rows = self.norms[0](x)
+        x = x + self.attention(rows, rows, rows, need_weights=False)[0]
+        return self.last((x + self.inner(self.norms[1](x))).mean(1))
+
+
+class Words(nn.Module):
+    """A recurrent cell on pixels as words."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.cell = nn.Embedding(8, 6), nn.GRUCell(6, 8)
+        self.last = nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        state = torch.zeros_like(x[:, :8])
+        for word in self.words((x[:, :5].abs() * 2).long().clamp(0, 7)).unbind(1):
+            state = self.cell(word, state)
+        return self.last(torch.tanh(state))
+
+
+ARCHITECTURES = {
+    "convolutions": make_convolutions,
+    "convolutions and mean pooling": lambda: make_convolutions(nn.ReLU, pool=nn.AvgPool2d),
+    "batch norm": lambda: make_convolutions(nn.ReLU, nn.BatchNorm2d),
+    "group norm": lambda: make_convolutions(norm=lambda channels: nn.GroupNorm(2, channels)),
+    "a residual block": Residual,
+    "attention and layer norm": Attention,
+    "an embedding and a recurrent cell": Words,
+}
+OPERATIONS = {
+    "attention and layer norm": "aten::_scaled_dot_product_flash_attention_for_cpu",
+    "an embedding and a recurrent cell": "aten::gru_cell",
+}
+
+
+@pytest.mark.parametrize("most", [1, 64], ids=["alone", "stacked"])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_fleet_trains_every_architecture_like_skorch(name, most):
+    rng = np.random.default_rng(0)
+    images = (rng.normal(size=(len(Y), 36)) + np.eye(CLASSES, 36)[Y] * 3).astype(np.float32)
+    model = classifier(module=ARCHITECTURES[name], optimizer__momentum=0.5, max_epochs=3)
+    runs = [make_run(model, images, Y, seed) for seed in range(3)]
+    reason = OPERATIONS.get(name, "") and f"torch.vmap computes {OPERATIONS[name]} for one network at a time"
+    for run, result in zip(runs, train_by_fleets(runs, images, Y, most=most), strict=True):
+        assert (result.how, result.reason_alone) == ("autograd", reason)
+        assert_same_training(result, train_by_skorch(model, run, images, Y))
+
+
 # -- optimizers -----------------------------------------------------------------------------------
 
 ADAM, ADAMW, RMSPROP = torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop

@@ -76,6 +76,14 @@ def test_runs_per_fleet_is_limited_by_runs_and_weights(size, runs, most):
     assert dataclasses.replace(settings, device="cuda:0").runs_per_fleet(100, runs) == 123
 
 
+@pytest.mark.parametrize(
+    ("runs", "saved_bytes", "most"), [(80, 1 << 18, 10), (80, (1 << 18) + 1, 1), (25, 0, 4), (24, 0, 1)]
+)
+def test_runs_per_fleet_stacks_networks_with_vmap_if_steps_are_small(runs, saved_bytes, most):
+    assert FleetSettings().runs_per_fleet(100, runs, saved_bytes) == most
+    assert FleetSettings(device="cuda:0").runs_per_fleet(100, runs, saved_bytes) == 1310
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_linear_products_of_a_large_layer_are_accurate(bias):
     torch.manual_seed(0)

@@ -65,7 +65,7 @@ def group_into_fleets(runs: Sequence[Run], X: Tensor, y: Tensor, settings: Fleet
         # A fleet computes neighbours with equal activations together.
         order = list(dict.fromkeys(trial_of[index].activations for index in indices))
         indices.sort(key=lambda index: order.index(trial_of[index].activations))
-        fleets += _split(indices, trial_of[indices[0]], networks, settings)
+        fleets += _split(indices, runs, trial_of[indices[0]], networks, settings)
     return sorted(fleets, key=lambda fleet: fleet.indices)
 
 
@@ -77,10 +77,17 @@ def _without_batches(run: Run) -> Trial:
 
 
 def _split(
-    indices: Sequence[int], trial: Trial, networks: Mapping[int, nn.Module], settings: FleetSettings
+    indices: Sequence[int],
+    runs: Sequence[Run],
+    trial: Trial,
+    networks: Mapping[int, nn.Module],
+    settings: FleetSettings,
 ) -> Iterator[Fleet]:
     """Yield fleets of nearly equal size, none of them with too many runs."""
-    most = 1 if trial.alone else settings.runs_per_fleet(trial.size, len(indices))
+    run = runs[indices[0]]
+    batch_size = min(run.batch_size, len(run.rows))
+    saved_bytes = None if trial.saved_bytes is None else trial.saved_bytes * batch_size
+    most = 1 if trial.alone else settings.runs_per_fleet(trial.size, len(indices), saved_bytes)
     count = -(-len(indices) // most)
     for i in range(count):
         part = tuple(indices[i * len(indices) // count : (i + 1) * len(indices) // count])

@@ -8,18 +8,16 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 import actlab.nn
 from actlab.activation.module import ActivationModule
 from actlab.fleet.diagnostics import is_elementwise_nonlinear
-from actlab.fleet.module_state import StateChanged
+from actlab.fleet.module_calls import make_calls
 from actlab.fleet.stacked_weights import Stack
 
 _MIN_OUTPUTS = 32  # of a matrix that is stored transposed
 _MIN_BFLOAT16_WEIGHTS = 1 << 14  # from here a product in bfloat16 is worth the rounding of its factors
 _MIN_ONEDNN_WEIGHTS = 1 << 16  # from here oneDNN's float32 product is faster than MKL's
-Function = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 
 
 class Layer(Protocol):
@@ -199,36 +197,26 @@ class AutogradLayer:
     """Any function of one tensor. Autograd differentiates it, in a separate graph for this layer.
 
     Args:
-        stack: The weights of the networks.
-        function: Computes the output from the weights of one network, by name, and its input.
-        names: Names of the weights and buffers in the networks, by their names in ``function``.
-        source: The module or function that ``function`` calls.
+        apply: Returns the outputs for the inputs, and the weights.
+        grads: Where to write the gradients of the weights.
+        source: The module or function that ``apply`` calls.
     """
 
-    def __init__(self, stack: Stack, function: Function, names: Mapping[str, str], source: Any) -> None:
-        self.source = source
+    def __init__(
+        self, apply: Callable[[Tensor], tuple[Tensor, Sequence[Tensor]]], grads: Sequence[Tensor], source: Any
+    ) -> None:
+        self.apply, self.grads, self.source = apply, grads, source
         self.is_activation: bool | None = None  # None until the first call of slope
-        self.is_single = stack.is_single
-        self.trained = {local: stack.views[name] for local, name in names.items() if name in stack.views}
-        self.grads = [stack.grad_views[name] for name in names.values() if name in stack.views]
-        untrained = stack.untrained
-        self.untrained = {local: untrained[name] for local, name in names.items() if name in untrained}
-        self.function = function if self.is_single else torch.vmap(function)
 
     def forward(self, x: Tensor, training: bool) -> Tensor:
         """Apply the function; if ``training``, record it for autograd."""
-        leaves = {name: value.detach() for name, value in self.trained.items()}
         x = x.detach()
         if training:
-            for leaf in (x, *leaves.values()):
-                leaf.requires_grad_()
+            x.requires_grad_()
         with torch.set_grad_enabled(training):
-            weights = {**leaves, **self.untrained}
-            if self.is_single:
-                weights = {name: value[0] for name, value in weights.items()}
-            y = self.function(weights, x.clone())  # the function may overwrite its input
+            y, weights = self.apply(x.clone())  # the function may overwrite its input
         if training:
-            self.leaves, self.output = (x, *leaves.values()), y
+            self.leaves, self.output = (x, *weights), y
         return y.detach()
 
     def backward(self, grad: Tensor, is_first: bool) -> Tensor:
@@ -270,74 +258,14 @@ def create_layer(
     if traced.kind == "linear":
         return LinearLayer(stack, traced.name, bfloat16)
     if traced.function is not None:
-        function = traced.function
-        return AutogradLayer(stack, lambda weights, x: function(x), {}, function)
+        function = traced.function if stack.is_single else torch.vmap(traced.function)
+        return AutogradLayer(lambda x: (function(x), ()), (), traced.function)
     parts = [module.get_submodule(traced.name.rstrip(".")) for module in modules]
     if traced.kind == "formula":
         formulas = map(as_catalogue_activation, parts)
         return FormulaLayer([formula for formula in formulas if formula is not None])
-    names = [*dict(parts[0].named_parameters()), *dict(parts[0].named_buffers())]
-    names_in_network = {name: traced.name + name for name in names}
-    return AutogradLayer(stack, make_functional(parts[0], is_training), names_in_network, parts[0])
-
-
-def make_functional(module: nn.Module, is_training: Callable[[], bool]) -> Function:
-    """Return a module as a function of its weights and its input.
-
-    A change of a buffer, in place or by assignment, changes the buffer among the weights.
-    """
-    module_with_buffers, buffers = _WithBuffers(module), [name for name, _ in module.named_buffers()]
-    names_by_path = _list_paths(module)
-    assigned: list[str] | None = None  # buffers that a call in training assigns; None before the first call
-
-    def function(weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        nonlocal assigned
-        module.train(is_training())
-        # The call gets copies of assigned buffers, because autograd may need their old values.
-        copied = (buffers if assigned is None else assigned) if module.training else ()
-        before = {**weights, **{name: weights[name].clone() for name in copied}}
-        state = {f"module.{path}": before[name] for path, name in names_by_path.items()}
-        result, after = functional_call(module_with_buffers, state, (x,), tie_weights=False)
-        for name in buffers:
-            if after[name] is not weights[name]:
-                _assign(weights[name], after[name], name)
-        if assigned is None and module.training:
-            assigned = [name for name in buffers if after[name] is not before[name]]
-        return result  # type: ignore[no-any-return]
-
-    return function
-
-
-def _list_paths(module: nn.Module) -> dict[str, str]:
-    """Return the name of the parameter or buffer at each path of a module.
-
-    Tied tensors are at several paths. A layer with several paths gets one: functional_call does not restore a
-    layer that it replaces twice.
-    """
-    names = {id(t): name for name, t in (*module.named_parameters(), *module.named_buffers())}
-    return {
-        f"{path}.{own}".lstrip("."): names[id(tensor)]
-        for path, part in module.named_modules()
-        for own, tensor in (*part._parameters.items(), *part._buffers.items())
-        if tensor is not None
-    }
-
-
-class _WithBuffers(nn.Module):
-    """A module that also returns its buffers. After a functional call its attributes are the old buffers."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, x: Tensor) -> tuple[Any, dict[str, Tensor]]:
-        return self.module(x), dict(self.module.named_buffers())
-
-
-def _assign(buffer: Tensor, value: Tensor, name: str) -> None:
-    if (value.shape, value.dtype) != (buffer.shape, buffer.dtype):
-        raise StateChanged(f"the network changes the shape or dtype of its buffer {name} while it trains")
-    buffer.copy_(value.detach())
+    calls = make_calls(stack, parts[0], traced.name, is_training)
+    return AutogradLayer(calls, [stack.grad_views[name] for name in calls.names], parts[0])
 
 
 # Modules of torch whose results are bitwise equal to those of the catalogue.

@@ -243,8 +243,7 @@ class Loop:
         losses = torch.zeros(len(samples), dtype=torch.float64, device=self.device)
         correct = torch.zeros_like(losses)
         seen: Tensor | int = 0
-        tensors = self.step.stack.weights, *self.step.stack.untrained.values()
-        versions = [tensor._version for tensor in tensors]
+        writes = self.step.stack.count_writes()
         for x, targets in self._evaluation_batches(samples):
             outputs = self.step.compute_outputs(x)
             if part == "valid":
@@ -260,7 +259,7 @@ class Loop:
                 correct += (found * weights).sum(1)
             if found is not None and outcomes is not None:
                 outcomes.append(found)
-        if versions != [tensor._version for tensor in tensors]:
+        if writes != self.step.stack.count_writes():
             raise StateChanged(
                 "the network changes its parameters or buffers in evaluation mode, "
                 "but a fleet does not call it once per batch in this mode"

@@ -16,6 +16,8 @@ from actlab.errors import UsageError
 
 _FLEETS_PER_GROUP = 8  # least number of fleets of a group on a CPU, so that every process has work
 _MAX_THREADS = 1024  # PyTorch crashes with more
+# On a CPU, fewer networks or larger steps take longer in torch.vmap than one network after the other.
+_MIN_VMAP_NETWORKS, _MAX_VMAP_BYTES = 4, 1 << 18
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,22 @@ class FleetSettings:
     layer_by_layer: bool = True
     device: str = "cpu"
 
-    def runs_per_fleet(self, size: int, runs: int) -> int:
-        """Return how many of ``runs`` runs train together if each network has ``size`` weights."""
+    def runs_per_fleet(self, size: int, runs: int, saved_bytes: float | None = None) -> int:
+        """Return how many runs train together.
+
+        Args:
+            size: The number of weights of a network.
+            runs: The number of runs.
+            saved_bytes: Bytes that a step of a network saves for backward if :func:`torch.vmap` stacks the
+                networks; None for explicit gradients.
+        """
         most = max(1, self.weights_per_fleet // max(1, size))
-        return most if self.device.startswith("cuda") else min(most, -(-runs // _FLEETS_PER_GROUP))
+        if self.device.startswith("cuda"):
+            return most
+        most = min(most, -(-runs // _FLEETS_PER_GROUP))
+        if saved_bytes is None:
+            return most
+        return 1 if most < _MIN_VMAP_NETWORKS or saved_bytes > _MAX_VMAP_BYTES else most
 
 
 def read_settings(device: str = "cpu") -> FleetSettings:

@@ -45,8 +45,18 @@ class Stack:
             for name, value in module.named_parameters():
                 if name in self.views:
                     self.views[name][index].copy_(self._transpose(name, value.detach()))
+        self.bound: list[Tensor] = []
         states = [_untrained_tensors(module) for module in modules]
         self.untrained = {name: torch.stack([s[name] for s in states]).to(device) for name in states[0]}
+
+    def bind(self, name: str, tensor: Tensor) -> None:
+        """Make a parameter or buffer of the only network a view of the stack's."""
+        tensor.data = self.views[name][0] if name in self.views else self.untrained[name][0]
+        self.bound.append(tensor)
+
+    def count_writes(self) -> list[int]:
+        """Return how often each tensor was written to."""
+        return [tensor._version for tensor in (self.weights, *self.untrained.values(), *self.bound)]
 
     def copy_networks(self, other: Stack, indices: Tensor) -> None:
         """Copy the networks with these indices (k,) from a stack of the same kind."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from actlab.fleet.diagnostics import ActivationRecord, find_outermost_activations, record_calls
-from actlab.fleet.layers import EXPLICIT, TracedLayer, create_layer, is_stored_transposed, make_functional
+from actlab.fleet.layers import EXPLICIT, TracedLayer, create_layer, is_stored_transposed
 from actlab.fleet.losses import compute_loss, compute_loss_and_gradients, has_explicit_gradient
+from actlab.fleet.module_calls import make_calls
 from actlab.fleet.stacked_weights import Stack
 
 
@@ -168,22 +169,26 @@ class AutogradStep(TrainingStep):
         self.autocast = torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=bfloat16)
         self.module = modules[0]
         self.activations: list[str] | None = None  # names of the activations; None before the first diagnosis
-        self.apply_single = make_functional(self.module, lambda: self.training)
-        self.apply = self.apply_single if self.is_single else torch.vmap(self.apply_single)
+        self.calls = make_calls(self.stack, self.module, "", lambda: self.training)
+        self.grads = [self.stack.grad_views[name] for name in self.calls.names]
+        if self.is_single:
+            self.grads = [grad[0] for grad in self.grads]
 
     def _forward(self, x: Tensor) -> Tensor:
-        return self._apply(self.stack.views, x)
+        with self.autocast:
+            return self._widen(self.calls(x)[0])
 
     def _backward(self, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        leaves = {name: view.detach().requires_grad_() for name, view in self.stack.views.items()}
         with torch.enable_grad():
-            outputs = self._apply(leaves, x)
+            with self.autocast:
+                outputs, weights = self.calls(x)
+            outputs = self._widen(outputs)
             losses = compute_losses(self.loss, outputs, targets, self.is_single)
-            grads = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
-        for (name, grad_view), grad in zip(self.stack.grad_views.items(), grads, strict=True):
+            grads = torch.autograd.grad(losses.sum(), weights, allow_unused=True)
+        for name, grad in zip(self.calls.names, grads, strict=True):
             if grad is None:  # torch.optim would skip it, but a row of a matrix cannot be skipped
                 raise ValueError(f"the loss does not depend on {name}")
-            grad_view.copy_(grad)
+        torch._foreach_copy_(self.grads, grads)
         return losses.detach(), outputs
 
     def diagnose(self, x: Tensor, targets: Tensor) -> list[ActivationRecord]:
@@ -200,31 +205,25 @@ class AutogradStep(TrainingStep):
 
     def _diagnose_single(self, index: int, x: Tensor, targets: Tensor) -> list[ActivationRecord]:
         """Diagnose one network. The tensors of its records have no dimension R."""
-        leaves = {name: view[index].detach().requires_grad_() for name, view in self.stack.views.items()}
-        weights = {**leaves, **{name: value[index] for name, value in self.stack.untrained.items()}}
         with torch.enable_grad(), self.autocast:
             with record_calls(self.module) as calls:
-                outputs = self.apply_single(weights, x).float()
+                outputs, weights = self.calls.call_network(index, x)
+            outputs = outputs.float()
             loss = compute_losses(self.loss, outputs, targets, True)
             if self.activations is None:
                 self.activations = find_outermost_activations(calls)
             calls = [call for call in calls if call.name in self.activations]
-            inputs = [*(call.y for call in calls), *leaves.values()]
+            inputs = [*(call.y for call in calls), *weights]
             grads = torch.autograd.grad(loss, inputs, retain_graph=True, materialize_grads=True)
-            for grad_view, grad in zip(self.stack.grad_views.values(), grads[len(calls) :], strict=True):
-                grad_view[index].copy_(grad)
+            for name, grad in zip(self.calls.names, grads[len(calls) :], strict=True):
+                self.stack.grad_views[name][index].copy_(grad)
             return [
                 ActivationRecord(call.name, call.y.detach(), call.slope(), grad)
                 for call, grad in zip(calls, grads, strict=False)
             ]
 
-    def _apply(self, trained: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        weights = {**trained, **self.stack.untrained}
-        if self.is_single:
-            weights = {name: value[0] for name, value in weights.items()}
-        with self.autocast:
-            y = self.apply(weights, x)
-            return y.float() if self.autocast._enabled else y
+    def _widen(self, outputs: Tensor) -> Tensor:
+        return outputs.float() if self.autocast._enabled else outputs
 
 
 def create_step(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import random
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from actlab.errors import summarize_error
+from actlab.fleet.diagnostics import try_saved_bytes
 from actlab.fleet.layers import EXPLICIT, TracedLayer
 from actlab.fleet.losses import compute_loss
 from actlab.fleet.module_state import StateWatch, read_random_state
@@ -44,6 +46,8 @@ class Trial:
     Attributes:
         shapes: Names, shapes and dtypes of parameters and buffers. The networks of a fleet share them.
         size: The number of weights.
+        saved_bytes: Bytes that a step saves for backward per sample; None if all layers have explicit
+            gradients.
         layers: The layers that the networks of a fleet share.
         activations: The formulas in which the networks of a fleet may differ.
         layer_by_layer: Whether the network is sequential and uses explicit gradients.
@@ -54,6 +58,7 @@ class Trial:
 
     shapes: tuple[Any, ...] = ()
     size: int = 0
+    saved_bytes: float | None = None
     layers: Any = None
     activations: tuple[str, ...] = ()
     layer_by_layer: bool = False
@@ -84,9 +89,9 @@ def try_in_fleet(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> Tri
             if problem := find_fleet_problem(run, network, x, y):
                 return Trial(alone=ReasonAlone.NEEDS_SKORCH, reason_alone=problem)
             draws = not torch.equal(state, torch.get_rng_state())
-            layers = trace_layers(network) if settings.layer_by_layer else None
+            layers = _find_layers(network) if settings.layer_by_layer else None
             problem = _find_step_problem([network], layers, run, x, y)
-            if problem and layers is not None:  # a layer without explicit steps, such as an embedding
+            if problem and layers is not None:  # a layer that has no gradient, such as a lookup
                 layers, problem = None, _find_step_problem([network], None, run, x, y)
     except Exception as error:  # too little memory, which may be available in training
         return Trial(alone=ReasonAlone.FAILS, reason_alone=summarize_error(error))
@@ -97,17 +102,31 @@ def try_in_fleet(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> Tri
     if draws:
         return Trial(layer_by_layer=is_sequential, alone=ReasonAlone.DRAWS, reason_alone=_DRAWS)
     is_explicit = layers is not None and all(layer.kind in EXPLICIT for layer in layers)
-    if not is_explicit and (problem := _find_step_problem([network, network], layers, run, x, y)):
-        reason = f"torch.vmap cannot run the network: {problem}"
+    if not is_explicit and (reason := _find_vmap_problem(network, layers, run, x, y)):
         return Trial(layer_by_layer=is_sequential, alone=ReasonAlone.NO_VMAP, reason_alone=reason)
     with torch.no_grad():
         for name, value in network.named_buffers():
             value.copy_(buffers.get(name, value))
-    return _describe(run, network, layers, -1 if has_lazy else settings.weights_per_fleet)
+    saved_bytes = None if is_explicit else (try_saved_bytes(network, x, len(x)) or 0) / len(x)
+    return _describe(run, network, layers, saved_bytes, -1 if has_lazy else settings.weights_per_fleet)
+
+
+def _find_layers(network: nn.Module) -> list[TracedLayer] | None:
+    """Return the layers of a network if autograd trains none of its matrices.
+
+    Autograd trains convolutions faster in one graph of all layers.
+    """
+    layers = trace_layers(network)
+    modules = [network.get_submodule(layer.name[:-1]) for layer in layers or () if layer.kind == "module"]
+    return None if any(p.ndim > 1 for module in modules for p in module.parameters()) else layers
 
 
 def _describe(
-    run: Run, network: nn.Module, layers: Sequence[TracedLayer] | None, max_stored_size: int
+    run: Run,
+    network: nn.Module,
+    layers: Sequence[TracedLayer] | None,
+    saved_bytes: float | None,
+    max_stored_size: int,
 ) -> Trial:
     """Return the trial of a network that can train with others."""
     tensors = [*network.named_parameters(), *network.named_buffers()]
@@ -119,7 +138,7 @@ def _describe(
         shared = shared, id(run.net)
     activations = tuple(layer.activation for layer in layers or ())
     stored = network if size <= max_stored_size else None
-    return Trial(shapes, size, shared, activations, layers is not None, network=stored)
+    return Trial(shapes, size, saved_bytes, shared, activations, layers is not None, network=stored)
 
 
 def _find_step_problem(
@@ -132,6 +151,19 @@ def _find_step_problem(
     except Exception as error:  # raised by the user's module
         return _summarize_unless_out_of_memory(error)
     return ""
+
+
+def _find_vmap_problem(
+    network: nn.Module, layers: Sequence[TracedLayer] | None, run: Run, x: Tensor, y: Tensor
+) -> str:
+    """Return why :func:`torch.vmap` should not stack a network, as a sentence; an empty text if it should."""
+    with warnings.catch_warnings():
+        if run.device == "cpu":  # a graphics card has batching rules for its own kernels
+            warnings.filterwarnings("error", "There is a performance drop")
+        problem = _find_step_problem([network, network], layers, run, x, y)
+    if operation := re.search(r"batching rule for (\S+)\. ", problem):
+        return f"torch.vmap computes {operation[1]} for one network at a time"
+    return problem and f"torch.vmap cannot run the network: {problem}"
 
 
 def find_fleet_problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> str:
