@@ -16,11 +16,10 @@ from sklearn.base import clone
 from torch import nn
 
 from actlab.comparison.config import ComparisonConfig, parse_budget
-from actlab.comparison.fold_features import FoldFeatures
 from actlab.comparison.runs import PlannedRun
 from actlab.comparison.scoring import Scoring
 from actlab.comparison.search_space import Candidate, list_auto_candidates, list_grid_candidates
-from actlab.comparison.splits import TEST_SET, Folds, make_folds
+from actlab.comparison.splits import TEST_SET, FoldFeatures, Folds, make_folds
 from actlab.comparison.user_model import prepare_net
 from actlab.data.dataset import Dataset
 from actlab.errors import UsageError, raise_problems
@@ -34,6 +33,7 @@ from actlab.fleet.skorch_adapter import (
 )
 from actlab.models.random_streams import SPLIT, derive_seed
 from actlab.models.trained_parameters import find_trained_activations
+from actlab.spec import ResolvedActivation
 from actlab.stats.sequential import ANALYSES
 from actlab.training.settings import find_device_problem, find_integer_problem
 from actlab.training.train import make_net, try_forward
@@ -91,13 +91,13 @@ class ComparisonPlan:
         if config.split_kind == TEST_SET and is_alone and len(config.names) > 1:
             self.scoring.require_outcomes()
         self._folds: dict[int, Folds] = {}
-        self._splits_with_features = 0
-        self._makers: list[Any] = []  # runs with one maker train together
+        self._located: list[Folds] = []  # by split, as indices of the features
+        self._factories: list[Any] = []  # runs with one factory train together
         self._validation_splits: dict[tuple[int, int, int], tuple[Rows, Rows | None]] = {}
         self._templates: dict[tuple[str, int], tuple[skorch.NeuralNet, Run | str, str]] = {}
         self._diagnostic_epochs: dict[int, tuple[int, ...]] = {}  # by candidate
         self._activations: dict[str, tuple[str, ...]] = {}  # paths in the network
-        self._nets = self._make_nets()
+        self._makers = self._find_makers()
         net, template, _ = self._template(config.names[0], 0)
         if isinstance(template, str) or self.scoring.needs_weights(template):
             self.scoring.check(net, self._locate_fold(int(config.shuffled), 0)[1])
@@ -117,12 +117,10 @@ class ComparisonPlan:
     def _locate_fold(self, split: int, fold: int) -> tuple[Rows, Rows]:
         """Return the training samples and the test samples of a fold, as indices of :attr:`features`."""
         first = int(self.config.shuffled)
-        for number in range(first + self._splits_with_features, split + 1):
-            self.features.add_folds(self.make_folds(number))
-            self._splits_with_features += 1
-        block = (split - first) * self.config.num_folds + fold
-        rows, test = (self.features.locate(part, block) for part in self.make_folds(split)[fold])
-        return rows, test
+        while len(self._located) <= split - first:
+            folds = self.make_folds(first + len(self._located))
+            self._located.append(self.features.add_folds(folds))
+        return self._located[split - first][fold]
 
     def count_runs(self, activations: int, seeds: int) -> int:
         """Return how many complete runs it takes to train some activations and tune them."""
@@ -228,34 +226,34 @@ class ComparisonPlan:
         split = make_given_split(net, self.features.y[rows], of_rows, seed, fold)
         return clone(net).set_params(train_split=split) if split else net
 
-    def _make_nets(self) -> dict[str, tuple[skorch.NeuralNet, Any]]:
-        """Return for each activation the model with the settings as given, and what builds its module."""
+    def _find_makers(self) -> dict[str, Any]:
+        """Return for each activation what builds the module of its models."""
         usual = (skorch.NeuralNetClassifier, skorch.NeuralNetRegressor)
         own_loss = isinstance(self.config.module, skorch.NeuralNet) and type(self.net) not in usual
-        nets, problems = {}, []
+        makers, problems = {}, []
         for activation in self.config.resolved:
-            given = _select_parameters(self.candidates[0])
-            net = clone(self.net).set_params(module__activation=activation, **given)
-            net.set_params(module=self.net.module)  # the object itself: copies do not train together
+            net = self._copy_net(activation, 0, self.net.module)
             try:
-                nets[activation.name] = (
-                    net,
-                    try_forward(net, activation, self.dataset, any_output=own_loss),
-                )
+                makers[activation.name] = try_forward(net, activation, self.dataset, any_output=own_loss)
             except UsageError as error:
                 problems.append(str(error))
         # A fault of the user's module shows with every activation.
         raise_problems(problems[:1] if self.config.module else problems)
-        return nets
+        return makers
+
+    def _copy_net(self, activation: ResolvedActivation, candidate: int, module: Any) -> skorch.NeuralNet:
+        """Return the model of an activation and a candidate."""
+        parameters = _select_parameters(self.candidates[candidate])
+        net = clone(self.net).set_params(module__activation=activation, **parameters)
+        return net.set_params(module=module)  # the object itself: copies do not train together
 
     def _template(self, name: str, candidate: int) -> tuple[skorch.NeuralNet, Run | str, str]:
         """Return the model of an activation and a candidate, its run or why no fleet can train it, and the
         column of its history whose best epoch is restored.
         """
         if (name, candidate) not in self._templates:
-            net, maker = self._nets[name]
-            net = clone(net).set_params(**_select_parameters(self.candidates[candidate]))
-            net.set_params(module=maker)
+            activation = self.config.resolved[self.config.names.index(name)]
+            net = self._copy_net(activation, candidate, self._makers[name])
             template = self._template_run(name, net)
             if self.dataset.weights is not None and (problem := find_weights_problem(template)):
                 raise UsageError(f"the model cannot be trained with weights: {problem}; omit weights")
@@ -267,7 +265,7 @@ class ComparisonPlan:
             run = read_run(net, self.dataset.X, self.features.targets)
         except NeedsSkorch as reason:
             return str(reason)
-        run = reuse_equal_factory(run, self._makers)
+        run = reuse_equal_factory(run, self._factories)
         activations = self.find_activations(name, run.build)
         return dataclasses.replace(
             run,

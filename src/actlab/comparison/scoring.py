@@ -14,8 +14,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.metrics import get_scorer, get_scorer_names, hamming_loss
 from torch import nn
 
-from actlab.comparison.fold_features import FoldFeatures
 from actlab.comparison.runs import PlannedRun
+from actlab.comparison.splits import FoldFeatures
 from actlab.errors import UsageError, did_you_mean, summarize_error
 from actlab.fleet.run import Outcomes, Result, Rows, Run
 from actlab.fleet.skorch_adapter import restore_net

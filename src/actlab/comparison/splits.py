@@ -1,4 +1,4 @@
-"""The folds of a comparison: stratified, random, by group, over time, or one fixed test set."""
+"""The folds of a comparison: stratified, random, by group, over time, or a fixed test set; their features."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import warnings
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold, TimeSeriesSplit
 
 from actlab.data.dataset import Dataset
+from actlab.data.memory import check_memory
 from actlab.errors import UsageError
 from actlab.fleet.run import Rows
 from actlab.training.settings import find_integer_problem
@@ -68,6 +70,48 @@ def make_folds(dataset: Dataset, kind: str, folds: int, random_state: int | None
         count, fewest = len(set(groups)), "each needs a group for testing and two for training"
         raise UsageError(f"{dataset.name}: {count} groups are too few for {folds} folds; {fewest}")
     return made
+
+
+class FoldFeatures:
+    """Features of all samples, scaled by the training samples of each fold.
+
+    Data with a scale for each column have one block of all n samples per fold, so that folds train together
+    on one array. Data with a common scale have a single block.
+
+    Args:
+        dataset: The data.
+        targets: Its targets as the network takes them (n, ...).
+
+    Attributes:
+        samples: The number n of samples of the dataset.
+        targets: The targets of the dataset (n, ...).
+        X: The features (blocks * n, ...).
+        y: The targets (blocks * n, ...).
+    """
+
+    def __init__(self, dataset: Dataset, targets: npt.NDArray[Any]) -> None:
+        self.dataset, self.targets, self.samples = dataset, targets, len(targets)
+        self.X, self.y = dataset.X, targets
+        if dataset.encoded is not None:
+            self.X, self.y = dataset.X[:0], targets[:0]
+
+    def add_folds(self, folds: Folds) -> Folds:
+        """Add the blocks of a split; return its folds as indices of :attr:`X` and :attr:`y`."""
+        if self.dataset.encoded is None:
+            return folds
+        size, start = len(folds) * self.dataset.X.nbytes, len(self.X)
+        advice = "use fewer seeds or folds, or set scale='common' (--scale common)"
+        what = f"{self.dataset.name}: the scaled features of all folds"
+        check_memory(2 * size + self.X.nbytes, what, advice)
+        self.X = np.concatenate([self.X, *(self.dataset.scale(rows) for rows, _ in folds)])
+        self.y = np.concatenate([self.y, *(self.targets for _ in folds)])
+        blocks = range(start, len(self.X), self.samples)
+        return [(rows + first, test + first) for first, (rows, test) in zip(blocks, folds, strict=True)]
+
+    def select_weights(self, rows: Rows) -> npt.NDArray[np.float64] | None:
+        """Return the weights (m,) of the samples with these indices (m,); None if all are equal."""
+        weights = self.dataset.weights
+        return None if weights is None else weights[rows % self.samples]
 
 
 def find_split_problems(dataset: Dataset, split: str | None, folds: int | None) -> list[str]:

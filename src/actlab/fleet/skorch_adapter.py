@@ -78,15 +78,15 @@ def read_run(net: skorch.NeuralNet, X: Any, y: Any) -> Run:
         split = type(net.train_split).__name__
         raise NeedsSkorch(f"train_split is a {split}; a fleet needs a ValidSplit or None")
     loss = _read_loss(net)
-    is_explicit = has_explicit_gradient(loss)
-    arrays = read_inputs(X)
-    _check_inputs(arrays, X)
-    _check_targets(read_targets(y), loss, is_explicit)
+    is_explicit, for_classes = has_explicit_gradient(loss), is_for_classes(loss)
+    arrays, targets = read_inputs(X), read_targets(y)
     arguments = list_arguments(arrays)
+    _check_inputs(arrays, X)
+    _check_targets(targets, loss, for_classes, is_explicit)
     factory = [net.module, net.get_params_for("module"), *([arguments] if arguments else [])]
     samples = len(next(iter(arrays.values())))
     batches = _read_batches(net, samples)
-    if is_for_classes(loss) and not is_explicit:  # a mean with class weights depends on the batch
+    if for_classes and not is_explicit:  # a mean with class weights depends on the batch
         size = _validation_batch_size(net)
         batches["piece"] = samples if size == -1 else size
     return Run(
@@ -216,13 +216,12 @@ def _check_inputs(arrays: Mapping[str, Any], X: Any) -> None:
         raise NeedsSkorch(f"X cannot be joined: {summarize_error(error)}") from error
 
 
-def _check_targets(y: Any, loss: nn.Module, is_explicit: bool) -> None:
+def _check_targets(y: Any, loss: nn.Module, for_classes: bool, is_explicit: bool) -> None:
     if not isinstance(y, np.ndarray):
         raise NeedsSkorch(f"y is a {type(y).__name__}; a fleet needs a NumPy array, a tensor or a Series")
-    classes = is_for_classes(loss)
-    if y.dtype != (expected := np.dtype(np.int64 if classes else np.float32)):
+    if y.dtype != (expected := np.dtype(np.int64 if for_classes else np.float32)):
         raise NeedsSkorch(f"y has the dtype {y.dtype}; a fleet needs {expected} for {type(loss).__name__}")
-    if classes and is_explicit and y.size and y.min() < 0:
+    if for_classes and is_explicit and y.size and y.min() < 0:
         raise NeedsSkorch(f"y has the label {y.min()}; a fleet needs labels >= 0")
 
 
