@@ -13,7 +13,8 @@ from torch import nn
 
 from actlab import FleetSearchCV, compare
 from actlab.data.dataset import Dataset
-from actlab.fleet.inputs import join_inputs, list_arguments, read_inputs, slice_inputs, split_inputs
+from actlab.fleet.inputs import join_inputs, list_arguments, read_inputs, slice_inputs
+from actlab.fleet.module_building import split_inputs
 from tests.search_models import Columns, Table
 from tests.searches import CLASSES, ROWS, X, Y, classifier, create_network, one_thread, score_matrix
 
