@@ -68,8 +68,11 @@ def gradient(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return torch.autograd.grad(y, x, torch.ones_like(y))[0]
 
 
-def same(got: Tensor, expected: Tensor, tolerance: float = 0.0) -> None:
-    torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance, equal_nan=True)
+def same(got: Tensor, expected: Tensor, tolerance: float = 0.0, name: str = "") -> None:
+    def prefix(message: str) -> str:
+        return f"{name}: {message}" if name else message
+
+    torch.testing.assert_close(got, expected, rtol=tolerance, atol=tolerance, equal_nan=True, msg=prefix)
 
 
 # -- exactness ------------------------------------------------------------------------------------
@@ -232,24 +235,38 @@ def transforms(activation: Activation) -> None:
     same(hessian.sum(0), torch.zeros_like(row) if second is None else second, 1e-12)
 
 
-def compiles(activation: Activation, backend: str = "aot_eager") -> None:
+class _SideBySide(torch.nn.Module):
+    """Call several modules with one input."""
+
+    def __init__(self, modules: list[torch.nn.Module]) -> None:
+        super().__init__()
+        self.parts = torch.nn.ModuleList(modules)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(part(x) for part in self.parts)
+
+
+def compiles(*activations: Activation, backend: str = "aot_eager") -> None:
     """Compiled without a graph break: value, gradient, and an optimiser step through it."""
     torch.compiler.reset()
     # In float64, because a steep function would amplify the rounding errors of the first step.
-    model = torch.nn.Sequential(torch.nn.Linear(8, 8), module(activation)).double().eval()
+    layers = [torch.nn.Sequential(torch.nn.Linear(8, 8), module(each)) for each in activations]
+    model = _SideBySide([*layers]).double().eval()
     with torch.no_grad():
-        model[0].weight.copy_(sample((8, 8), seed=1) / 6)
-        model[0].bias.zero_()
+        for layer in layers:
+            layer[0].weight.copy_(sample((8, 8), seed=1) / 6)
+            layer[0].bias.zero_()
     eager, x = copy.deepcopy(model), sample((5, 8))
     compiled = torch.compile(model, fullgraph=True, backend=backend)
     for network in (compiled, eager):
         optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
         for _ in range(2):
             optimizer.zero_grad()
-            network(x).square().sum().backward()
+            torch.stack([y.square().sum() for y in network(x)]).sum().backward()
             optimizer.step()
-    for got, expected in zip(model.parameters(), eager.parameters(), strict=True):
-        same(got, expected, 1e-9)
+    for activation, ours, theirs in zip(activations, model.parts, eager.parts, strict=True):
+        for got, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
+            same(got, expected, 1e-9, activation.name)
 
 
 def exports(activation: Activation) -> None:
@@ -260,19 +277,27 @@ def exports(activation: Activation) -> None:
         same(program.module()(x), instance(x), 1e-6)
 
 
-def exports_to_onnx(activation: Activation, **parameters: float) -> None:
-    """Exported by its formula; tests/test_exporting.py exports torch's operations."""
+def exports_to_onnx(*activations: Activation) -> None:
+    modules_agree_in_onnx([module(activation) for activation in activations])
+
+
+def modules_agree_in_onnx(modules: list[torch.nn.Module]) -> None:
+    """Modules, exported by their formulas as one graph, compute the same in ONNX Runtime.
+
+    tests/test_exporting.py exports torch's operations.
+    """
     import onnxruntime
 
-    instance, x = module(activation, **parameters), sample((5, 8), torch.float32)
+    x = sample((5, 8), torch.float32)
     with actlab.exporting(exact=True):
-        program = torch.onnx.export(instance, (x,), dynamo=True, verbose=False)
+        program = torch.onnx.export(_SideBySide(modules).eval(), (x,), dynamo=True, verbose=False)
     file = io.BytesIO()
     program.save(file)
     session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
-    (got,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    outputs = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     assert program.model.opset_imports[""] >= 18
-    same(torch.from_numpy(got), instance(x).detach(), 1e-5)
+    for instance, got in zip(modules, outputs, strict=True):
+        same(torch.from_numpy(got), instance(x).detach(), 1e-5, str(instance))
 
 
 # -- tensors of every kind ------------------------------------------------------------------------

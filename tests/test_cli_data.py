@@ -10,7 +10,7 @@ import pytest
 from actlab.cli import main
 from actlab.cli.parser import create_parser
 from actlab.data.load import NAMES
-from tests.command_line import actlab, in_empty_folder, list_names, refused
+from tests.command_line import in_empty_folder, list_names, refused
 
 __all__ = ["in_empty_folder"]
 
@@ -35,9 +35,10 @@ def test_compare_moves_channels_to_the_front_and_prints_one_note(capsys):
     X = save_images("last.npz", 8, 6, 3)
     np.savez("first.npz", X=np.moveaxis(X, 3, 1), y=LABELS)
     call = [*"compare --no-tune relu tanh --module actlab.models:ConvNet --folds 2 --json".split(), *SHORT]
-    process = actlab(*call, "--data", "last.npz")
-    assert process.returncode == 0
-    assert [line for line in process.stderr.splitlines() if "note" in line] == [
+    assert main([*call, "--data", "last.npz"]) == 0
+    out, err = capsys.readouterr()
+    last = json.loads(out)
+    assert [line for line in err.splitlines() if "note" in line] == [
         "actlab: note: last.npz: X has shape (60, 8, 6, 3); the last axis of an image was taken as "
         "its channels and moved to the front; if the first axis is the channels, set "
         "channels='first' (--channels first)"
@@ -45,7 +46,7 @@ def test_compare_moves_channels_to_the_front_and_prints_one_note(capsys):
     assert main([*call, "--data", "first.npz"]) == 0
     out, err = capsys.readouterr()
     assert "note" not in err
-    last, first = json.loads(process.stdout), json.loads(out)
+    first = json.loads(out)
     assert last["fingerprint"] == first["fingerprint"]
     assert [row["mean"] for row in last["ranking"]] == [row["mean"] for row in first["ranking"]]
 
@@ -151,11 +152,10 @@ def test_train_rejects_unreadable_data_files(tmp_path, capsys, name, content, me
     assert list_names(tmp_path) == [name]
 
 
-def test_compare_rejects_a_broken_csv_file_without_traceback(tmp_path):
+def test_compare_rejects_a_broken_csv_file_without_traceback(tmp_path, capsys):
     (tmp_path / "a.csv").write_bytes(b'kind,size\nx,"1,234"\ny,5\n')
-    process = actlab("compare", "--no-tune", "relu", "tanh", "--data", "a.csv", "--target", "kind", *SHORT)
-    assert (process.returncode, process.stdout) == (2, "")
-    assert process.stderr == (
+    call = ["compare", "--no-tune", "relu", "tanh", "--data", "a.csv", "--target", "kind", *SHORT]
+    assert refused(capsys, *call) == (
         "actlab: error: a.csv: feature column 'size' contains '1,234' in row 0 "
         "(counted from 0); write numbers as 1234.5, or read the file with pandas.read_csv(decimal=..., "
         "thousands=...) and pass the DataFrame to load_data\n"

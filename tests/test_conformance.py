@@ -25,23 +25,26 @@ def name_of(activation):
 
 every_activation = parametrize("activation", ALL, ids=name_of)
 every_elementwise = parametrize("activation", ELEMENTWISE, ids=name_of)
+# Compiling or exporting five takes little longer than one.
+five_activations = parametrize(
+    "activations",
+    [ALL[start : start + 5] for start in range(0, len(ALL), 5)],
+    ids=lambda activations: "-".join(map(name_of, activations)),
+)
 # torch.export calls a function that torch itself deprecates.
 quiet = pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning")
-OTHER_PARAMETERS = parametrize(
-    ("name", "parameters"),
-    [
-        ("leaky_relu", {"negative_slope": 0.3}),
-        ("leaky_relu", {"negative_slope": -0.2}),
-        ("elu", {"alpha": 0.5}),
-        ("celu", {"alpha": 2.0}),
-        ("softplus", {"beta": 2.0}),
-        ("hardtanh", {"min_val": -2.0, "max_val": 0.5}),
-        ("hardshrink", {"lambd": 1.5}),
-        ("softshrink", {"lambd": 0.25}),
-        ("squareplus", {"b": 0.5}),
-    ],
-    ids=str,
-)
+OTHERS = [
+    ("leaky_relu", {"negative_slope": 0.3}),
+    ("leaky_relu", {"negative_slope": -0.2}),
+    ("elu", {"alpha": 0.5}),
+    ("celu", {"alpha": 2.0}),
+    ("softplus", {"beta": 2.0}),
+    ("hardtanh", {"min_val": -2.0, "max_val": 0.5}),
+    ("hardshrink", {"lambd": 1.5}),
+    ("softshrink", {"lambd": 0.25}),
+    ("squareplus", {"b": 0.5}),
+]
+OTHER_PARAMETERS = parametrize(("name", "parameters"), OTHERS, ids=str)
 
 
 @every_elementwise
@@ -110,15 +113,15 @@ def test_activation_works_under_torch_func_transforms(activation):
     law.transforms(activation)
 
 
-@every_activation
-def test_activation_compiles_through_an_optimizer_step(activation):
-    law.compiles(activation)
+@five_activations
+def test_activations_compile_through_an_optimizer_step(activations):
+    law.compiles(*activations)
 
 
 @pytest.mark.slow
 @every_activation
 def test_activation_compiles_with_inductor(activation):
-    law.compiles(activation, "inductor")
+    law.compiles(activation, backend="inductor")
 
 
 @every_activation
@@ -127,16 +130,15 @@ def test_activation_exports(activation):
     law.exports(activation)
 
 
-@every_activation
+@five_activations
 @quiet
-def test_activation_exports_to_onnx(activation):
-    law.exports_to_onnx(activation)
+def test_activations_export_to_onnx(activations):
+    law.exports_to_onnx(*activations)
 
 
-@OTHER_PARAMETERS
 @quiet
-def test_activation_exports_to_onnx_with_other_parameters(name, parameters):
-    law.exports_to_onnx(actlab.catalogue[name], **parameters)
+def test_activations_with_other_parameters_export_to_onnx():
+    law.modules_agree_in_onnx([law.module(actlab.catalogue[name], **values) for name, values in OTHERS])
 
 
 @every_activation
@@ -185,8 +187,7 @@ def fused():
         yield
 
 
-@parametrize("name", ["relu", "tanh"])
-@parametrize("dtype", [torch.float32, torch.bfloat16], ids=lambda d: str(d)[6:])
+@parametrize(("name", "dtype"), [("relu", torch.bfloat16), ("tanh", torch.float32)])
 def test_fused_activation_is_exact(name, dtype, fused):
     law.exact(actlab.catalogue[name], dtype)
 

@@ -4,9 +4,9 @@ import copy
 import importlib.util
 import json
 import math
+import os
 import pickle
 import re
-import subprocess
 import sys
 import warnings
 
@@ -20,7 +20,10 @@ import actlab
 from actlab.cli import main
 from actlab.derivation import formula_activation
 from actlab.derivation.formula_activation import formula, make_name
+from actlab.derivation.formula_derivation import derive
+from actlab.derivation.syntax.to_sympy import read_formula
 from actlab.ledger.run_key import describe, hash_description
+from tests.processes import run_process
 
 # Other tests measure the accuracy of the derivation.
 pytestmark = pytest.mark.filterwarnings("ignore::actlab.FormulaWarning")
@@ -184,23 +187,6 @@ def test_formula_copies_and_pickles_are_equal():
         assert torch.equal(other(points(torch.float32)), module(points(torch.float32)))
 
 
-def test_formula_pickle_can_be_read_in_another_process(tmp_path):
-    activation = swish(trainable=["beta"], name="sent")
-    module = activation.module_class(0.7)
-    (tmp_path / "formula.pickle").write_bytes(pickle.dumps([activation, activation.module_class, module]))
-    code = """
-import pickle, torch
-made, kind, module = pickle.load(open("formula.pickle", "rb"))
-assert kind is made.module_class and type(module) is kind
-print(made, module(torch.tensor([1.5, -2.0], dtype=torch.float32)).tolist())
-"""
-    process = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path
-    )
-    expected = module(torch.tensor([1.5, -2.0])).tolist()
-    assert (process.stdout, process.stderr) == (f"<activation sent: {SWISH}> {expected}\n", "")
-
-
 def key(activation):
     return hash_description(describe(activation.module_class()))
 
@@ -217,14 +203,31 @@ def test_formula_description_depends_on_the_computation():
     assert len({key(one), *map(key, others)}) == 6
 
 
-def test_formula_description_is_equal_in_another_process():
+def test_formula_pickle_description_and_derivation_are_equal_in_another_process(tmp_path):
+    """Another hash seed changes the order of sets."""
+    activation = swish(trainable=["beta"], name="sent")
+    module = activation.module_class(0.7)
+    (tmp_path / "formula.pickle").write_bytes(pickle.dumps([activation, activation.module_class, module]))
+    text = "elu(x, 0.5) * a + gelu(x)"
     code = f"""
-from actlab.ledger.run_key import describe, hash_description
+import pickle, torch
 from actlab.derivation.formula_activation import formula
+from actlab.derivation.formula_derivation import derive
+from actlab.derivation.syntax.to_sympy import read_formula
+from actlab.ledger.run_key import describe, hash_description
+made, kind, module = pickle.load(open("formula.pickle", "rb"))
+assert kind is made.module_class and type(module) is kind
+print(made, module(torch.tensor([1.5, -2.0], dtype=torch.float32)).tolist())
 print(hash_description(describe(formula({SWISH!r}, parameters={{"beta": 1.5}}).module_class())))
+print(derive(read_formula({text!r}), {{"a": 1.0}}, trainable=["a"]).derivative.to_python())
 """
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert (process.stdout, process.stderr) == (f"{key(swish())}\n", "")
+    process = run_process(
+        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONHASHSEED": "1"}
+    )
+    values = module(torch.tensor([1.5, -2.0])).tolist()
+    derived = derive(read_formula(text), {"a": 1.0}, trainable=["a"]).derivative.to_python()
+    expected = f"<activation sent: {SWISH}> {values}\n{key(swish())}\n{derived}\n"
+    assert (process.stdout, process.stderr) == (expected, "")
 
 
 def test_formulas_with_one_name_are_separate_in_a_fleet():
