@@ -284,7 +284,7 @@ def exports_to_onnx(*activations: Activation) -> None:
 def modules_agree_in_onnx(modules: list[torch.nn.Module]) -> None:
     """Modules, exported by their formulas as one graph, compute the same in ONNX Runtime.
 
-    tests/test_exporting.py exports torch's operations.
+    tests/test_exporting.py exports all activations at once.
     """
     import onnxruntime
 

@@ -130,12 +130,6 @@ def test_activation_exports(activation):
     law.exports(activation)
 
 
-@five_activations
-@quiet
-def test_activations_export_to_onnx(activations):
-    law.exports_to_onnx(*activations)
-
-
 @quiet
 def test_activations_with_other_parameters_export_to_onnx():
     law.modules_agree_in_onnx([law.module(actlab.catalogue[name], **values) for name, values in OTHERS])

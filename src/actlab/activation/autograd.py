@@ -73,7 +73,9 @@ class AutogradFunctions:
             if output is not None:
                 return output
         if torch.compiler.is_compiling():
-            result = self.traced.apply(x, *values)
+            # An exported program contains no autograd functions, and a strict export does not accept them.
+            evaluate = self.forward if torch.compiler.is_exporting() else self.traced.apply
+            result = evaluate(x, *values)
             return x.copy_(result) if inplace else result
         if not inplace:
             # Function.apply binds the signature in every call: half of its cost. Only functorch needs that.

@@ -47,3 +47,8 @@ def exports_torch_operations() -> bool:
         return False
     # The older ONNX exporter traces eager code.
     return _is_tracing() and torch.onnx.is_in_onnx_export() and not _exact
+
+
+def exports_exact_onnx() -> bool:
+    """Return whether an exported program is to contain the formulas, in the operators of ONNX."""
+    return _exact and torch.onnx.is_in_onnx_export()

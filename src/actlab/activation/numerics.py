@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from actlab.activation.export_mode import exports_exact_onnx
+
 aten = torch.ops.aten
 
 FAR = 800.0  # exp(-FAR) is 0, in float64 too
@@ -25,8 +27,13 @@ _compiled_forms_forced = False
 
 
 def uses_compiled_forms() -> bool:
-    """Return whether Inductor compiles this; an exported program uses torch's operations."""
-    return (torch.compiler.is_compiling() and not torch.compiler.is_exporting()) or _compiled_forms_forced
+    """Return whether Inductor compiles this, or exact ONNX is written, which has neither erfc nor expm1.
+
+    Other exported programs use torch's operations.
+    """
+    if not torch.compiler.is_compiling():
+        return _compiled_forms_forced
+    return not torch.compiler.is_exporting() or exports_exact_onnx()
 
 
 @contextlib.contextmanager

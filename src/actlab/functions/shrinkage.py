@@ -105,7 +105,7 @@ def tanhshrink(x: Tensor) -> Tensor:
     # tanh x - tanh c = (1 - t^2) (1 - e) / ((1 + t) + (1 - t) e) with t = tanh c, e = exp(-2 (x - c)).
     e = beyond.abs().mul_(-2).exp_()
     scale = (e * (1 - _TANH_BEND)).add_(1 + _TANH_BEND)
-    step = e.sub_(1).mul_((1 - _TANH_BEND**2) / _BEND).div_(scale)
+    step = (e - 1).mul_((1 - _TANH_BEND**2) / _BEND).div_(scale)
     z = c * c
     top, bottom = (polynomial(z, part) for part in (_LONG if x.dtype is torch.float64 else _SHORT))
     return top.mul_(z).div_(bottom).add_(step).mul_(c).add_(beyond)

@@ -149,7 +149,7 @@ def hardsigmoid(x: Tensor) -> Tensor:
     """
     before_one = 1 - torch.finfo(x.dtype).eps / 2
     if uses_compiled_forms():
-        return torch.where(x < 3, ((x + 3) / 6).clamp(0, before_one), x.clamp(1, 1))
+        return torch.where(x < 3, ((x + 3) / 6).clamp(0.0, before_one), x.clamp(1.0, 1.0))
     return torch.minimum(aten.hardsigmoid(x), (x - 2).clamp_min_(before_one))
 
 

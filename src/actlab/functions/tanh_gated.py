@@ -82,7 +82,7 @@ Mish = mish.module("Mish")
 )
 def tanhexp(x: Tensor) -> Tensor:
     """TanhExp: ``x * tanh(exp(x))``."""
-    return tanh(x.clamp_max(_STEEP).exp_()).mul_(x.clamp_min(-FAR))
+    return x.clamp_min(-FAR).mul_(tanh(x.clamp_max(_STEEP).exp_()))
 
 
 @tanhexp.derivative
@@ -189,7 +189,7 @@ Smish = smish.module("Smish")
 )
 def phish(x: Tensor) -> Tensor:
     """Phish: ``x * tanh(gelu(x))``."""
-    return tanh(exact_gelu(x)).mul_(x.clamp_min(-40))
+    return x.clamp_min(-40).mul_(tanh(exact_gelu(x)))
 
 
 @phish.derivative
