@@ -8,7 +8,8 @@ Run ``python docs/make_tutorial.py [FOLDER]``. The lessons read two environment 
 Without FOLDER, the notebooks are written beside their sources. A screenshot replaces the page that a cell
 tagged ``photograph`` shows, because the page takes a megabyte. This needs playwright and chromium. If only
 the text of a lesson has changed, its outputs stay; remove its notebook to execute it again. With FOLDER, all
-lessons are executed and written there without screenshots.
+lessons are executed in one kernel, which forgets all names between two lessons, and written there without
+screenshots.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 import jupytext
 from nbclient import NotebookClient
 from nbformat import NotebookNode, validate
+from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 
 SOURCES = Path(__file__).parent / "tutorial"
@@ -51,18 +53,24 @@ def read_lesson(source: Path) -> NotebookNode:
     return notebook
 
 
-def execute(source: Path) -> NotebookNode:
-    """Return a lesson as a notebook, executed from top to bottom."""
-    notebook = read_lesson(source)
+def execute(sources: list[Path]) -> list[NotebookNode]:
+    """Return lessons as notebooks, executed from top to bottom in one kernel, which starts in seconds."""
+    notebooks = [read_lesson(source) for source in sources]
+    cells = [cell for notebook in notebooks for cell in [*notebook.cells, new_code_cell("%reset -f")]]
     with tempfile.TemporaryDirectory() as folder:
         arguments = [_FIGURES, _QUIET]
-        client = NotebookClient(notebook, timeout=_TIMEOUT, record_timing=False, extra_arguments=arguments)
+        client = NotebookClient(
+            new_notebook(cells=cells, metadata=_METADATA),
+            timeout=_TIMEOUT,
+            record_timing=False,
+            extra_arguments=arguments,
+        )
         client.execute(cwd=folder)
-    notebook.metadata = _METADATA  # the kernel has added the versions of this machine
-    for cell in _code(notebook):
-        cell.outputs = _join_streams(cell.outputs)
-    validate(notebook)
-    return notebook
+    for notebook in notebooks:
+        for cell in _code(notebook):
+            cell.outputs = _join_streams(cell.outputs)
+        validate(notebook)
+    return notebooks
 
 
 def load_outputs(source: Path) -> NotebookNode | None:
@@ -144,13 +152,13 @@ def main() -> None:
     beside = len(sys.argv) == 1
     folder = SOURCES if beside else Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    for source in sorted(SOURCES.glob("[0-9]*.py")):
-        notebook = load_outputs(source) if beside else None
+    sources = sorted(SOURCES.glob("[0-9]*.py"))
+    notebooks = map(load_outputs, sources) if beside else execute(sources)
+    for source, notebook in zip(sources, notebooks, strict=True):
         if notebook is None:
-            notebook = execute(source)
-            if beside:
-                photograph(notebook)
-                shrink(notebook)
+            (notebook,) = execute([source])
+            photograph(notebook)
+            shrink(notebook)
         path = folder / f"{source.stem}.ipynb"
         jupytext.write(notebook, path)
         print(f"Written: {path.name}", flush=True)

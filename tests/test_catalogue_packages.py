@@ -10,6 +10,7 @@ from actlab.functions import DEFINITIONS
 from actlab.functions.registry import Catalogue
 from actlab.ledger.ledger import Ledger
 from tests.command_line import actlab
+from tests.processes import run_process
 
 CUBE = '''
 import torch
@@ -65,14 +66,22 @@ def installed(tmp_path, monkeypatch):
     return install
 
 
-def compare_in_process():
-    """Compare in a new process; return the keys of all recorded runs."""
-    process = actlab(
-        "compare", "--no-tune", "relu", "cube", "--folds", "2", "--epochs", "1", "--jobs", "1", "--quiet"
-    )
-    assert (process.returncode, process.stderr) == (0, "")
-    with Ledger("out/compare/ledger.sqlite", readonly=True) as ledger:
-        return set(ledger.runs()["key"])
+LIST_AND_COMPARE = """
+import actlab
+from actlab.cli import main
+
+main(["list"])
+options = {"folds": 2, "epochs": 1, "tune": None, "jobs": 1, "ledger": "ledger.sqlite"}
+actlab.compare(["relu", "cube"], "digits", **options)
+"""
+
+
+def list_and_compare_in_process():
+    """List and compare in a new process; return the list and the keys of all recorded runs."""
+    process = run_process([sys.executable, "-c", LIST_AND_COMPARE])
+    assert process.returncode == 0, process.stderr
+    with Ledger("ledger.sqlite", readonly=True) as ledger:
+        return process.stdout, set(ledger.runs()["key"])
 
 
 @pytest.mark.parametrize("point", ["their_cubes", "their_cubes:cube"])
@@ -86,10 +95,10 @@ def test_catalogue_contains_definitions_of_other_packages(installed, point):
 
 def test_list_and_compare_use_definitions_of_other_packages(installed):
     installed(["their_cubes"], their_cubes=CUBE.format(shift=0.0))
-    assert "cube            x**3 + 0.0*x" in actlab("list").stdout
-    before = compare_in_process()
+    listed, before = list_and_compare_in_process()
+    assert "cube            x**3 + 0.0*x" in listed
     installed(["their_cubes"], their_cubes=CUBE.format(shift=2.0))
-    after = compare_in_process()
+    _, after = list_and_compare_in_process()
     assert len(before) == 4
     assert len(after - before) == 2  # the runs of cube; those of relu are unchanged
 

@@ -21,16 +21,22 @@ from tests.processes import list_descendants, list_living, run_process, start_pr
 __all__ = ["in_empty_folder", "tiny_data"]
 
 
-# It starts waiting after the models of the other activation, which come first, have been trained.
+# It reports that it waits when the models of the other activation, which come first, are recorded.
 SLOW = """
 import pathlib, time, torch
+from actlab.ledger.ledger import Ledger
+
+def count_recorded():
+    with Ledger("run/ledger.sqlite", readonly=True) as ledger:
+        return len(ledger.runs())
 
 class Slow(torch.nn.Module):
     def forward(self, x):
         if len(x) > 2:
-            time.sleep(5)
+            while count_recorded() < 3:
+                time.sleep(0.05)
             pathlib.Path("started").touch()
-            time.sleep(60)
+            time.sleep(600)
         return x
 """
 

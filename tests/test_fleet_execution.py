@@ -72,7 +72,7 @@ def test_train_runs_in_threads_gives_the_same_bits(local_results, threads):
 
 
 def test_train_runs_in_spawned_processes_gives_the_same_bits(local_results):
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
         assert_equal(train_runs(all_kinds(), X, Y, executor=executor), local_results)
 
 

@@ -5,12 +5,13 @@ import importlib.util
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import jupytext
 import pytest
+
+from tests.processes import run_process
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "docs" / "tutorial").glob("[0-9]*.py"))
@@ -27,14 +28,8 @@ def executed(tmp_path_factory):
     """Return the notebooks by lesson name, executed with scikit-learn's digits."""
     folder = tmp_path_factory.mktemp("tutorial")
     settings = {name: value for name, value in os.environ.items() if not name.startswith("ACTLAB_")}
-    process = subprocess.run(
-        [sys.executable, str(ROOT / "docs" / "make_tutorial.py"), str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=settings,
-        timeout=540,
-    )
+    command = [sys.executable, ROOT / "docs" / "make_tutorial.py", folder]
+    process = run_process(command, 1800, env=settings)
     assert process.returncode == 0, process.stderr
     return {lesson: jupytext.read(folder / f"{lesson}.ipynb") for lesson in LESSONS}
 
