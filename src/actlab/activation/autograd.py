@@ -6,6 +6,7 @@ Dynamo does not support an ``autograd.Function`` with a ``jvp``. Compiled code u
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 from actlab.activation.fused_kernels import is_fusing, run_fused
+from actlab.activation.numerics import lies_within
+from actlab.activation.slices import run_in_slices, run_whole
 
 if TYPE_CHECKING:
     from actlab.activation.definition import Activation
@@ -40,6 +43,21 @@ def evaluate(formula: Formula, first: Tensor, *rest: Any, dtype: torch.dtype) ->
         return formula(_widen(first), *map(_widen, rest)).to(dtype)
     result = formula(first, *rest)
     return result if result.dtype is dtype else result.to(dtype)
+
+
+@dataclass(frozen=True)
+class TorchKernel:
+    """A kernel of torch that is accurate if the saved input lies between two bounds.
+
+    Attributes:
+        run: A function of the input, or of the incoming gradient and the input.
+        low: All elements must be larger.
+        high: All elements must be smaller.
+    """
+
+    run: Formula
+    low: float
+    high: float
 
 
 class AutogradFunctions:
@@ -124,6 +142,20 @@ class AutogradFunctions:
         """Return gradient times derivative, rounded once."""
         return self.evaluate(self._product, grad, saved, *values, dtype=grad.dtype)
 
+    def eager_forward(self, x: Tensor, *values: Any) -> Tensor:
+        """Return the value by the kernel of torch where it is accurate, else by the formula."""
+        kernel = self.formulas.torch_value
+        if kernel is not None and lies_within(x, kernel.low, kernel.high):
+            return kernel.run(x, *values)
+        return self.forward(x, *values) if x.dtype in _HALF else self.formula(x, *values)
+
+    def eager_backward(self, grad: Tensor, saved: Tensor, *values: Any) -> Tensor:
+        """Return the gradient by the kernel of torch where it is accurate, else by the formula."""
+        kernel = self.formulas.torch_gradient
+        if kernel is not None and lies_within(saved, kernel.low, kernel.high):
+            return kernel.run(grad, saved, *values)
+        return self.eager_gradient(grad, saved, *values)
+
     def _product(self, grad: Tensor, saved: Tensor, *values: Any) -> Tensor:
         return grad * self.formulas.derivative(_to_numbers(saved, grad.dtype), *values)
 
@@ -188,7 +220,7 @@ def _build_functions(functions: AutogradFunctions) -> tuple[type[Function], type
     """Build the autograd functions for compiled code, eager code, and eager code in place."""
     index = len(_ALL)
     _ALL.append(functions)
-    formula, eager_gradient = functions.formula, functions.eager_gradient
+    run = run_in_slices if functions.pointwise else run_whole
 
     class Traced(Function):
         @staticmethod
@@ -210,10 +242,8 @@ def _build_functions(functions: AutogradFunctions) -> tuple[type[Function], type
         def forward(x: Tensor, *values: Any) -> Tensor:
             if is_fusing(x):
                 y = run_fused(functions, "forward", x, *values)
-            elif x.dtype in _HALF:
-                y = functions.forward(x, *values)
             else:
-                y = formula(x, *values)
+                y = run(functions.eager_forward, x, *values)
             if y.dtype is x.dtype and (y.shape == x.shape or not functions.pointwise):
                 return y
             return _match_input(functions.name, x, y)
@@ -230,7 +260,7 @@ def _build_functions(functions: AutogradFunctions) -> tuple[type[Function], type
                 elif is_fusing(grad):
                     below = run_fused(functions, "gradient", grad, saved, *values)
                 else:
-                    below = eager_gradient(grad, saved, *values)
+                    below = run(functions.eager_backward, grad, saved, *values)
                 if below.shape != grad.shape and functions.pointwise:
                     below = _match_input(functions.name, grad, below)
             if not tensors:

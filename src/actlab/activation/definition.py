@@ -17,7 +17,7 @@ from typing import Any, Concatenate, Generic, Literal, ParamSpec
 from torch import Tensor
 from torch.nn import functional
 
-from actlab.activation.autograd import AutogradFunctions, Formula, TorchOperation
+from actlab.activation.autograd import AutogradFunctions, Formula, TorchKernel, TorchOperation
 from actlab.activation.export_mode import exports_torch_operations
 from actlab.activation.module import ActivationModule, choose_public_module, make_module
 
@@ -48,6 +48,8 @@ class Formulas:
     gradient_kernel: Formula | None = None
     torch_operation: TorchOperation | None = None
     exported: TorchOperation | None = None
+    torch_value: TorchKernel | None = None
+    torch_gradient: TorchKernel | None = None
     requirement: Requirement | None = None
     preparation: Callable[..., tuple[Any, ...]] | None = None
 
@@ -185,6 +187,14 @@ class Activation(Generic[P]):
         """
         self.formulas.exported = operation
         return operation
+
+    def torch_kernels(self, value: TorchKernel, gradient: TorchKernel) -> None:
+        """Set kernels of torch for inputs for which they are accurate.
+
+        In eager mode on a CPU the smallest and the largest element choose between the kernel and the formula.
+        The definition must save its input.
+        """
+        self.formulas.torch_value, self.formulas.torch_gradient = value, gradient
 
     def requires(
         self, condition: Callable[..., bool], problem: str, error: type[Exception] = ValueError

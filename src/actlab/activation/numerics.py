@@ -47,6 +47,33 @@ def force_compiled_forms() -> Iterator[None]:
         _compiled_forms_forced = False
 
 
+def is_eager_on_cpu(x: Tensor) -> bool:
+    """Return whether torch's eager CPU kernels compute with x, so that every operation is a pass over x."""
+    return x.is_cpu and not torch.compiler.is_compiling() and not _compiled_forms_forced
+
+
+def has_values_on_cpu(x: Tensor) -> bool:
+    """Return whether x is an ordinary tensor in CPU memory: not transformed, traced, fake or on a device."""
+    return (
+        type(x) in (Tensor, torch.nn.Parameter)
+        and is_eager_on_cpu(x)
+        and not torch._C._are_functorch_transforms_active()
+        and torch._C._get_tracing_state() is None
+        and torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is None
+    )
+
+
+def lies_within(x: Tensor, low: float, high: float = math.inf) -> bool:
+    """Return whether all elements are known to lie between two bounds; False if any is NaN.
+
+    Values are read only where that is cheap and possible: in CPU memory, outside transforms and traces.
+    """
+    if not (has_values_on_cpu(x) and x.numel()):
+        return False
+    x = x.detach()
+    return (high == math.inf or x.amax().item() < high) and x.amin().item() > low
+
+
 def is_small(x: Tensor) -> bool:
     """Return whether x is so small that a Python autograd function costs more than a copy of x.
 
@@ -60,18 +87,21 @@ def gate(x: Tensor, z: Tensor) -> Tensor:
     return finite_gate(aten.threshold_backward(x, z, -FAR), z)
 
 
-def finite_gate(x: Tensor, z: Tensor) -> Tensor:
-    """Return ``x * sigmoid(z)``; x must be finite where z is minus infinity.
+def finite_gate(x: Tensor, z: Tensor, sign: int = 1) -> Tensor:
+    """Return ``x * sigmoid(sign * z)``; x must be finite where the sigmoid is 0.
 
     One of torch's kernels, the backward of softplus, computes it with one exponential.
     """
-    return aten.softplus_backward(x, z, 1, CERTAIN)
+    return aten.softplus_backward(x, z, sign, CERTAIN)
 
 
 def gate_slope(rise: Tensor, z: Tensor) -> Tensor:
-    """Return ``sigmoid(z) (1 + rise sigmoid(-z))``, the derivative of x sigmoid(z), for rise = x dz/dx."""
+    """Return ``sigmoid(z) (1 + rise sigmoid(-z))``, the derivative of x sigmoid(z), for rise = x dz/dx.
+
+    Both must be finite.
+    """
     if not uses_compiled_forms():
-        return gate(gate(rise, -z).add_(1), z)
+        return finite_gate(finite_gate(rise, z, -1).add_(1), z)
     c = z.clamp(-FAR, 44)  # exp(44)^2 is finite in float32, and 4000 / exp(44) negligible
     e = torch.exp(c)
     r = e + 1
@@ -81,14 +111,14 @@ def gate_slope(rise: Tensor, z: Tensor) -> Tensor:
 def both_gates(x: Tensor, z: Tensor) -> Tensor:
     """Return ``x * sigmoid(z) * sigmoid(-z)``, x times the derivative of the sigmoid, exact in both tails."""
     below = z.abs().neg_()
-    root = (below * 0.5).exp_()  # it underflows later than its square
+    root = exp(below * 0.5)  # it underflows later than its square
     root = root / (root * root + 1)
     return aten.threshold_backward(x, below, -FAR) * root * root
 
 
 def sigmoid_to_the_last(x: Tensor) -> Tensor:
     """Return the sigmoid, subnormal numbers included: torch's own is 0 below -88.7 in float32."""
-    return gate(torch.ones_like(x), x)
+    return finite_gate(x.new_ones(()).expand_as(x), x)
 
 
 def polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
@@ -98,6 +128,17 @@ def polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
     for coefficient in middle:
         value.add_(coefficient).mul_(x)
     return value.add_(last)
+
+
+_LOG2_E = 1 / math.log(2)
+
+
+def exp(x: Tensor) -> Tensor:
+    """Return ``exp(x)``, with an error below ``eps * (1 + |x|)``.
+
+    On a CPU, torch's power of 2 takes a quarter of the time of its exponential.
+    """
+    return torch.exp2(x * _LOG2_E) if is_eager_on_cpu(x) else torch.exp(x)
 
 
 def expm1(x: Tensor) -> Tensor:
@@ -126,11 +167,11 @@ def elu(x: Tensor, alpha: float, scale: float = 1.0, input_scale: float = 1.0) -
 
 
 def tanh(u: Tensor) -> Tensor:
-    """Return the hyperbolic tangent; compiled code computes it from expm1."""
-    if not uses_compiled_forms():
+    """Return the hyperbolic tangent from expm1, which takes half of the time of torch's tanh on a CPU."""
+    if not (uses_compiled_forms() or is_eager_on_cpu(u)):
         return torch.tanh(u)
     m = expm1(u.clamp_min(-20) * -2)  # tanh(-20) is -1, in float64 too
-    return -m / (m + 2)
+    return m / (-2 - m)
 
 
 def tanh_and_slope(u: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,7 +184,7 @@ def tanh_and_slope(u: Tensor) -> tuple[Tensor, Tensor]:
 
 def sech(u: Tensor) -> Tensor:
     """Return ``1 / cosh(u)``, the root of tanh's derivative, exact however small it is."""
-    root = torch.exp(-u.abs())
+    root = exp(-u.abs())
     return 2 * root / (1 + root * root)
 
 
@@ -162,17 +203,11 @@ def erf_of_positive(u: Tensor) -> Tensor:
 
 # The square root of 1/2, in two parts that hold 32 digits.
 _ROOT_HALF, _ROOT_HALF_REST = math.sqrt(0.5), -4.8336466567264565e-17
-# Mills' ratio Phi(-a) / exp(-a^2 / 2) for a >= 0, to 6e-9: fitted by weighted least squares to 40 digits.
+# Mills' ratio Phi(-a) / exp(-a^2 / 2) for 0 <= a <= 14.4, with an error below 0.4 of a rounding of a: fitted
+# by weighted least squares.
 _MILLS = (
-    (0.004116288476540133, 0.040633284445390154, 0.1832355918207972, 0.4382959950215916, 0.5000000029329318),
-    (
-        0.010317885377498056,
-        0.10185898524203857,
-        0.4694717391814805,
-        1.2025057239301922,
-        1.6744769698918,
-        1.0,
-    ),
+    (0.013986520131915845, 0.10635181896372034, 0.3386596921701353, 0.4999999777344416),
+    (0.03507233720697817, 0.26615219826019454, 0.8897731560900448, 1.4752010939619915, 1.0),
 )
 
 
@@ -189,7 +224,7 @@ def normal_cdf(x: Tensor) -> Tensor:
     if not uses_compiled_forms():
         return torch.special.erfc(x * -_ROOT_HALF).mul_(0.5)
     a = x.abs()
-    below = torch.exp(a * a * -0.5) * mills_ratio(a)
+    below = exp(a * a * -0.5) * mills_ratio(a)
     return torch.where(x > 0, 1 - below, below)
 
 

@@ -10,23 +10,15 @@ from torch import Tensor
 
 from actlab.activation.definition import elementwise
 from actlab.activation.module import TrainedModule
-from actlab.activation.numerics import both_gates, exact_product, gate
+from actlab.activation.numerics import both_gates, gate
 
 inf, nan = math.inf, math.nan
 
 
-def _sine_of_product(x: Tensor, factor: float, quarters: int) -> Tensor:
-    """Return ``sin(factor * x + quarters * pi / 2)``. A rounded product would lose the phase."""
-    if x.dtype is not torch.float64:
-        wide = x.double() * factor
-        turns = torch.round(wide / (2 * math.pi))
-        phase = (wide - turns * (2 * math.pi)).to(x.dtype)
-        return torch.cos(phase) if quarters else torch.sin(phase)
-    product, rest = exact_product(x, factor)
-    sine, cosine = torch.sin(product), torch.cos(product)
-    if quarters:
-        return cosine * torch.cos(rest) - sine * torch.sin(rest)
-    return sine * torch.cos(rest) + cosine * torch.sin(rest)
+def _clamp_to_finite(x: Tensor) -> Tensor:
+    """Return x clamped to finite values: a sine has no value at infinity."""
+    most = torch.finfo(x.dtype).max
+    return x.clamp(-most, most)
 
 
 @elementwise(
@@ -44,27 +36,14 @@ def sine(x: Tensor, omega: float = 30.0) -> Tensor:
         x: The input.
         omega: The frequency, not 0; the paper uses 30 for the first layer.
     """
-    return _sine_of_product(x, omega, 0)
+    return torch.add(torch.sin(_clamp_to_finite(x * omega)), x, alpha=0)  # NaN at infinity only
 
 
-sine.derivative(lambda x, omega: _sine_of_product(x, omega, 1) * omega)
-sine.second(lambda x, omega: _sine_of_product(x, omega, 0) * (-omega * omega))
-
-
-@sine.exported
-def _(x: Tensor, omega: float) -> Tensor | None:
-    # The accurate formula needs float64. Up to 30, rounding the product adds at most 1e-5 for |x| <= 5.
-    return torch.sin(x * omega) if abs(omega) <= 30 else None
-
-
+sine.derivative(lambda x, omega: torch.cos(_clamp_to_finite(x * omega)) * omega)
+sine.second(lambda x, omega: torch.sin(_clamp_to_finite(x * omega)) * (-omega * omega))
+sine.exported(lambda x, omega: torch.sin(x * omega))
 sine.requires(lambda omega: omega != 0, "omega must not be 0")
 Sine = sine.module("Sine")
-
-
-def _clamp_to_finite(x: Tensor) -> Tensor:
-    """Return x clamped to finite values: a sine has no value at infinity."""
-    most = torch.finfo(x.dtype).max
-    return x.clamp(-most, most)
 
 
 @elementwise(

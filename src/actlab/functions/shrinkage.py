@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from actlab.activation.definition import elementwise
-from actlab.activation.numerics import expm1, is_small, polynomial
+from actlab.activation.numerics import exp, expm1, is_small, polynomial
 
 inf = math.inf
 aten = torch.ops.aten
@@ -103,7 +103,7 @@ def tanhshrink(x: Tensor) -> Tensor:
     c = x.clamp(-_BEND, _BEND)
     beyond = x - c
     # tanh x - tanh c = (1 - t^2) (1 - e) / ((1 + t) + (1 - t) e) with t = tanh c, e = exp(-2 (x - c)).
-    e = beyond.abs().mul_(-2).exp_()
+    e = exp(beyond.abs() * -2)
     scale = (e * (1 - _TANH_BEND)).add_(1 + _TANH_BEND)
     step = (e - 1).mul_((1 - _TANH_BEND**2) / _BEND).div_(scale)
     z = c * c

@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from actlab.activation.autograd import TorchKernel
 from actlab.activation.definition import elementwise
 from actlab.activation.module import TrainedModule
 from actlab.activation.numerics import (
     FAR,
     both_gates,
+    exp,
     finite_gate,
     gate,
     gate_slope,
@@ -41,7 +43,15 @@ def silu(x: Tensor) -> Tensor:
     return finite_gate(x.clamp_min(-FAR), x)
 
 
-silu.derivative(lambda x: gate_slope(x, x))
+@silu.derivative
+def _(x: Tensor) -> Tensor:
+    x = x.clamp(-FAR, FAR)
+    return gate_slope(x, x)
+
+
+# torch's values are 0 below -88 in float32, and NaN at minus infinity. Its derivative loses digits above 5.5.
+silu.torch_kernels(TorchKernel(aten.silu, -80, inf), TorchKernel(aten.silu_backward, -80, 5))
+
 silu.second(lambda x: both_gates(2 - x * torch.tanh(x / 2), x))
 SiLU = silu.module("SiLU")
 
@@ -72,7 +82,7 @@ def swish(x: Tensor, beta: float | Tensor = 1.0) -> Tensor:
 
 @swish.derivative
 def _(x: Tensor, beta: float | Tensor) -> Tensor:
-    z = x * beta
+    z = (x * beta).clamp(-FAR, FAR)
     return gate_slope(z, z)
 
 
@@ -141,21 +151,19 @@ def exact_gelu(x: Tensor) -> Tensor:
     """Return ``x Phi(x)``."""
     if uses_compiled_forms() and x.dtype is torch.float32:
         a = x.abs().clamp_max(40)
-        return torch.relu(x) - a * torch.exp(a * a * -0.5) * mills_ratio(a)
+        return torch.addcmul(torch.relu(x), a * exp(a * a * -0.5), mills_ratio(a), value=-1)
     return normal_cdf(x.clamp(-40, 40)).mul_(x.clamp_min(-40))
 
 
-def exact_gelu_with_slope(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return exact GELU and its derivative, ``Phi(x) + x phi(x)``, for x from -40."""
+def exact_gelu_slope(x: Tensor) -> Tensor:
+    """Return the derivative of exact GELU, ``Phi(x) + x phi(x)``."""
     if uses_compiled_forms() and x.dtype is torch.float32:
         a = x.abs().clamp_max(40)
-        bell, ratio = torch.exp(a * a * -0.5), mills_ratio(a)
-        left = (ratio - a * _BELL) * bell  # the slope at -a; at a it is 1 minus that
-        return torch.relu(x) - a * bell * ratio, torch.where(x > 0, 1 - left, left)
-    c = x.clamp(-40, 40)
-    below = normal_cdf(c)
-    bell = (c * c).mul_(-0.5).exp_().mul_(_BELL).mul_(c)
-    return below * x, bell.add_(below)
+        # the slope at -a; at a it is 1 minus that
+        left = torch.sub(mills_ratio(a), a, alpha=_BELL) * exp(a * a * -0.5)
+        return left + aten.threshold_backward(1 - 2 * left, x, 0)
+    x = x.clamp(-40, 40)
+    return torch.addcmul(normal_cdf(x), (x * x).mul_(-0.5).exp_(), x, value=_BELL)
 
 
 def exact_gelu_second(x: Tensor) -> Tensor:
@@ -195,14 +203,14 @@ def gelu(x: Tensor, approximate: str = "none") -> Tensor:
         approximate: ``"none"``, or ``"tanh"`` for the approximation by a hyperbolic tangent.
     """
     if approximate == "tanh":
-        return gate(x, _inner(x)[0])
+        return finite_gate(x.clamp_min(-25), _inner(x)[0])
     return exact_gelu(x)
 
 
 @gelu.derivative
 def _(x: Tensor, approximate: str) -> Tensor:
     if approximate == "none":
-        return exact_gelu_with_slope(x.clamp_min(-40))[1]
+        return exact_gelu_slope(x)
     v, c = _inner(x)
     rise = (c * c).mul_(3 * _GELU_TANH * _GELU_CUBE).add_(_GELU_TANH).mul_(c)  # x dv/dx
     return gate_slope(rise, v)
@@ -239,8 +247,9 @@ def logish(x: Tensor) -> Tensor:
 
 @logish.derivative
 def _(x: Tensor) -> Tensor:
+    x = x.clamp(-FAR, FAR)
     s = sigmoid_to_the_last(x)
-    return torch.log1p(s) + gate(gate(x, -x) / (1 + s), x)
+    return torch.log1p(s) + finite_gate(finite_gate(x, x, -1) / (1 + s), x)
 
 
 @logish.second

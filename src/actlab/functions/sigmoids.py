@@ -9,7 +9,7 @@ from torch import Tensor
 
 from actlab.activation.definition import elementwise
 from actlab.activation.module import ActivationModule
-from actlab.activation.numerics import CERTAIN, expm1, is_small, uses_compiled_forms
+from actlab.activation.numerics import CERTAIN, expm1, is_small
 from actlab.functions.rectifiers import byte_mask, clip, clipped_gradient
 
 inf = math.inf
@@ -137,24 +137,18 @@ class Hardtanh(ActivationModule):
     slopes=(0, 0),
     monotonic=True,
     paper="Courbariaux et al. 2015",
-    saves="output",
     kinks={-3: 0, 3: 0},
     torch_equivalent="Hardsigmoid",
     inplace=True,
 )
 def hardsigmoid(x: Tensor) -> Tensor:
-    """Piecewise linear sigmoid: 0 below -3, 1 above 3.
-
-    Just below 3 it is the largest number below 1, so that the output shows where the input was cut.
-    """
-    before_one = 1 - torch.finfo(x.dtype).eps / 2
-    if uses_compiled_forms():
-        return torch.where(x < 3, ((x + 3) / 6).clamp(0.0, before_one), x.clamp(1.0, 1.0))
-    return torch.minimum(aten.hardsigmoid(x), (x - 2).clamp_min_(before_one))
+    """Piecewise linear sigmoid: 0 below -3, 1 above 3."""
+    return aten.hardsigmoid(x)
 
 
-hardsigmoid.derivative(lambda y: ((y > 0) & (y < 1)).to(y.dtype) / 6)
-hardsigmoid.gradient(lambda grad, y: aten.hardtanh_backward(grad, y, 0, 1).div_(6))
+hardsigmoid.derivative(lambda x: (x.abs() < 3).to(x.dtype) / 6)
+hardsigmoid.second(torch.zeros_like)
+hardsigmoid.gradient(lambda grad, x: aten.hardtanh_backward(grad, x, -3, 3).div_(6))
 Hardsigmoid = hardsigmoid.module("Hardsigmoid", repr_format="")
 
 

@@ -12,12 +12,14 @@ from actlab.activation.numerics import (
     CERTAIN,
     FAR,
     erf_of_positive,
+    exp,
+    finite_gate,
     sech,
     sigmoid_to_the_last,
     tanh,
     tanh_and_slope,
 )
-from actlab.functions.sigmoid_gated import exact_gelu, exact_gelu_second, exact_gelu_with_slope
+from actlab.functions.sigmoid_gated import exact_gelu, exact_gelu_second, exact_gelu_slope
 
 inf = math.inf
 aten = torch.ops.aten
@@ -44,7 +46,7 @@ def _softplus(x: Tensor) -> Tensor:
 )
 def mish(x: Tensor) -> Tensor:
     """Mish: ``x * tanh(softplus(x))``, by ``x n / (n + 2)`` with ``n = exp(x) (exp(x) + 2)``."""
-    e = x.clamp_max(20).exp_()  # at 20 the quotient is 1, in float64 too
+    e = exp(x.clamp_max(20))  # at 20 the quotient is 1, in float64 too
     n = (e + 2).mul_(e)
     return n.div_(n + 2).mul_(x.clamp_min(-FAR))
 
@@ -52,7 +54,7 @@ def mish(x: Tensor) -> Tensor:
 @mish.derivative
 def _(x: Tensor) -> Tensor:
     x = x.clamp(-FAR, 20)
-    e = x.exp()
+    e = exp(x)
     m = (e + 2).mul_(e).add_(2)
     # Factor e out of the sum, so that its error counts once.
     return (e + 1).mul_(x).mul_(4).div_(m).add_(e).add_(2).mul_(e).div_(m)
@@ -82,15 +84,15 @@ Mish = mish.module("Mish")
 )
 def tanhexp(x: Tensor) -> Tensor:
     """TanhExp: ``x * tanh(exp(x))``."""
-    return x.clamp_min(-FAR).mul_(tanh(x.clamp_max(_STEEP).exp_()))
+    return x.clamp_min(-FAR).mul_(tanh(exp(x.clamp_max(_STEEP))))
 
 
 @tanhexp.derivative
 def _(x: Tensor) -> Tensor:
     x = x.clamp(-FAR, _STEEP)
-    e = x.exp()
+    e = exp(x)
     value, slope = tanh_and_slope(e)
-    return value + x * e * slope
+    return torch.addcmul(value, x * e, slope)
 
 
 @tanhexp.second
@@ -126,7 +128,7 @@ def serf(x: Tensor) -> Tensor:
 def _(x: Tensor) -> Tensor:
     x = x.clamp(-FAR, 28)
     u = _softplus(x)
-    return erf_of_positive(u) + x * torch.exp(-u * u) * sigmoid_to_the_last(x) * _ERF_SLOPE
+    return torch.add(erf_of_positive(u), finite_gate(x * exp(-u * u), x), alpha=_ERF_SLOPE)
 
 
 @serf.second
@@ -149,7 +151,7 @@ Serf = serf.module("Serf")
 )
 def smish(x: Tensor) -> Tensor:
     """Smish: ``x * tanh(log(1 + sigmoid(x)))``, by ``e (3e + 2) / (5e^2 + 6e + 2)`` with ``e = exp(x)``."""
-    e = x.clamp_max(CERTAIN).exp_()
+    e = exp(x.clamp_max(CERTAIN))
     return (3 * e + 2).mul_(e).div_(_smish_quotient(e)).mul_(x.clamp_min(-FAR))
 
 
@@ -160,7 +162,7 @@ def _smish_quotient(e: Tensor) -> Tensor:
 @smish.derivative
 def _(x: Tensor) -> Tensor:
     x = x.clamp(-FAR, CERTAIN)
-    e = x.exp()
+    e = exp(x)
     m = _smish_quotient(e)
     return (4 * x * (2 * e + 1) * (e + 1) / m + 3 * e + 2) * e / m
 
@@ -195,15 +197,14 @@ def phish(x: Tensor) -> Tensor:
 @phish.derivative
 def _(x: Tensor) -> Tensor:
     x = x.clamp(-40, _WIDE)
-    inner, inner_slope = exact_gelu_with_slope(x)
-    value, slope = tanh_and_slope(inner)
-    return value + x * slope * inner_slope
+    value, slope = tanh_and_slope(exact_gelu(x))
+    return torch.addcmul(value, x * slope, exact_gelu_slope(x))
 
 
 @phish.second
 def _(x: Tensor) -> Tensor:
     x = x.clamp(-40, _WIDE)
-    inner, slope = exact_gelu_with_slope(x)
+    inner, slope = exact_gelu(x), exact_gelu_slope(x)
     root = sech(inner)
     return (2 * slope + x * (exact_gelu_second(x) - 2 * tanh(inner) * slope.square())) * root * root
 
