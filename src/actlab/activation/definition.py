@@ -188,13 +188,21 @@ class Activation(Generic[P]):
         self.formulas.exported = operation
         return operation
 
-    def torch_kernels(self, value: TorchKernel, gradient: TorchKernel) -> None:
+    def torch_kernels(
+        self, value: tuple[Formula, float, float], gradient: tuple[Formula, float, float]
+    ) -> None:
         """Set kernels of torch for inputs for which they are accurate.
 
         In eager mode on a CPU the smallest and the largest element choose between the kernel and the formula.
         The definition must save its input.
+
+        Args:
+            value: A function of the input and the parameters, and the two bounds between which all elements
+                must lie.
+            gradient: A function of the incoming gradient, the input and the parameters, and its two bounds.
         """
-        self.formulas.torch_value, self.formulas.torch_gradient = value, gradient
+        self.formulas.torch_value = TorchKernel(*value)
+        self.formulas.torch_gradient = TorchKernel(*gradient)
 
     def requires(
         self, condition: Callable[..., bool], problem: str, error: type[Exception] = ValueError
