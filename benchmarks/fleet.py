@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from actlab.execution.scheduler import train_runs
 from actlab.fleet.loop import DeviceData, Loop
 from actlab.fleet.run import Run
 from actlab.fleet.skorch_adapter import read_run
+from actlab.models.networks import ConvNet
 from actlab.training.validation_split import split_validation
 from benchmarks.measuring import machine
 
@@ -40,6 +42,7 @@ LIMITS = [
     "The two products of the first layer, 51 MFLOP per step, limit the speed. Of nine networks on two",
     "processes, one process trains at least five.",
 ]
+FOUR = ["relu", "tanh", "silu", "gelu"]
 TEN = ["relu", "tanh", "leaky_relu", "sigmoid", "silu", "mish", "gelu", "elu", "selu", "softplus"]
 
 
@@ -113,6 +116,143 @@ def measure_comparison(data: actlab.Dataset, epochs: int, rounds: int) -> list[s
         means = ", ".join(f"{score:.5f}" for score in scores[name])
         ratios = f"{medians[two] / seconds:.2f} | {medians[one] / seconds:.2f}"
         lines.append(f"| {name} | {seconds:.1f} | {means} | {ratios} |")
+    return [*lines, ""]
+
+
+class PooledConvNet(torch.nn.Module):
+    """Two convolutions with max pooling, and a linear layer."""
+
+    def __init__(self, activation: str = "relu", num_features: int = 64, channels: int = 8) -> None:
+        super().__init__()
+        side = math.isqrt(num_features)
+        self.layers = torch.nn.Sequential(
+            torch.nn.Unflatten(1, (1, side, side)),
+            torch.nn.Conv2d(1, channels, 3, padding=1),
+            actlab.get(activation),
+            torch.nn.MaxPool2d(2),
+            torch.nn.Conv2d(channels, 2 * channels, 3, padding=1),
+            actlab.get(activation),
+            torch.nn.MaxPool2d(2),
+            torch.nn.Flatten(),
+            torch.nn.Linear(2 * channels * (side // 4) ** 2, 10),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.layers(x)
+        return result
+
+
+class Transformer(torch.nn.Module):
+    """One block with four heads on the patches of an image; 32 numbers per patch."""
+
+    def __init__(self, activation: str = "relu", num_features: int = 64, length: int = 8) -> None:
+        super().__init__()
+        self.length = length
+        self.first = torch.nn.Linear(num_features // length, 32)
+        self.positions = torch.nn.Parameter(torch.zeros(length, 32))
+        self.norm1, self.norm2 = torch.nn.LayerNorm(32), torch.nn.LayerNorm(32)
+        self.attention = torch.nn.MultiheadAttention(32, 4, batch_first=True)
+        hidden = torch.nn.Linear(32, 128), actlab.get(activation), torch.nn.Linear(128, 32)
+        self.hidden, self.last = torch.nn.Sequential(*hidden), torch.nn.Linear(32, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x.unflatten(1, (self.length, -1))) + self.positions
+        inputs = self.norm1(x)
+        x = x + self.attention(inputs, inputs, inputs, need_weights=False)[0]
+        result: torch.Tensor = self.last((x + self.hidden(self.norm2(x))).mean(1))
+        return result
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A network, its data and the size of a batch."""
+
+    title: str
+    module: type[torch.nn.Module]
+    data: actlab.Dataset
+    batch_size: int
+    epochs: int
+    options: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def create_classifier(self) -> skorch.NeuralNetClassifier:
+        return skorch.NeuralNetClassifier(
+            self.module,
+            module__num_features=self.data.num_features,
+            **{f"module__{name}": value for name, value in self.options.items()},
+            criterion=torch.nn.CrossEntropyLoss,
+            optimizer__momentum=0.9,
+            lr=0.01,
+            batch_size=self.batch_size,
+            max_epochs=self.epochs,
+            verbose=0,
+        )
+
+    def search(self, with_fleet: bool) -> float:
+        """Return the seconds of a search over four activations and three folds on two processes."""
+        kind = actlab.FleetSearchCV if with_fleet else GridSearchCV
+        estimator, grid = self.create_classifier(), {"module__activation": FOUR}
+        start = time.perf_counter()
+        with parallel_config("loky", inner_max_num_threads=1):
+            kind(estimator, grid, cv=3, refit=False, n_jobs=2).fit(self.data.X, self.data.y)
+        return time.perf_counter() - start
+
+    def measure_overhead(self) -> float:
+        """Return the share of skorch's time that a plain loop over the same batches does not need."""
+        torch.set_num_threads(1)
+        X, count = torch.from_numpy(self.data.X), len(self.data.y) * 4 // 5
+        train, valid = (X[:count], torch.from_numpy(self.data.y[:count])), X[count:]
+        net = self.create_classifier().initialize()
+        module, optimizer = net.module_, net.optimizer_
+        shares = []
+        for _ in range(5):
+            start = time.process_time()
+            net.partial_fit(self.data.X, self.data.y)
+            middle = time.process_time()
+            for _ in range(self.epochs):
+                for inputs, labels in zip(*(part.split(self.batch_size) for part in train), strict=True):
+                    optimizer.zero_grad()
+                    torch.nn.functional.cross_entropy(module(inputs), labels).backward()
+                    optimizer.step()
+                with torch.no_grad():
+                    module(valid)
+            shares.append(1 - (time.process_time() - middle) / (middle - start))
+        return statistics.median(shares)
+
+
+def list_cases(digits: actlab.Dataset, mnist: actlab.Dataset | None) -> Iterator[Case]:
+    convolutions, transformer = "two convolutions, max pooling", "transformer, {} patches"
+    for size in (32, 128):
+        yield Case("`--model convnet`", ConvNet, digits, size, 25)
+        yield Case(convolutions, PooledConvNet, digits, size, 25)
+        yield Case(transformer.format(8), Transformer, digits, size, 15)
+    if mnist is not None:
+        small = actlab.Dataset(mnist.X[:6000], mnist.y[:6000], "MNIST", "", mnist.classes)
+        yield Case("`--model convnet`", ConvNet, small, 128, 3)
+        yield Case(convolutions, PooledConvNet, small, 128, 3)
+        yield Case(transformer.format(16), Transformer, small, 128, 3, {"length": 16})
+
+
+def measure_networks(mnist: actlab.Dataset | None, rounds: int) -> list[str]:
+    """Compare convolutional networks and transformers with skorch."""
+    lines = [
+        "## Convolutional networks and transformers",
+        "",
+        f"4 activations, 3 folds, two processes with one thread each: medians of {rounds} rounds in turn.",
+        "The overhead is the share of skorch's time that a plain PyTorch loop does not need.",
+        "",
+        "| network | data | batch | fleet, s | skorch, s | speedup | overhead of skorch |",
+        "|---|---|--:|--:|--:|--:|--:|",
+    ]
+    for case in list_cases(actlab.load_data("digits"), mnist):
+        seconds: dict[bool, list[float]] = {True: [], False: []}
+        for number in range(rounds + 1):  # the first round warms up
+            for with_fleet in seconds:
+                seconds[with_fleet] += [case.search(with_fleet)] * (number > 0)
+        fleet, peer = (statistics.median(times) for times in seconds.values())
+        ratio = statistics.median(b / a for a, b in zip(*seconds.values(), strict=True))
+        figures = f"{fleet:.2f} | {peer:.2f} | {ratio:.1f} | {100 * case.measure_overhead():.0f} %"
+        lines.append(f"| {case.title} | {case.data.name} | {case.batch_size} | {figures} |")
+        print(lines[-1], flush=True)
     return [*lines, ""]
 
 
@@ -318,10 +458,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         data = actlab.load_data("mnist", arguments.data_dir)
     except actlab.UsageError as error:
         lines += [f"The MNIST tables are omitted: {error}", ""]
-        lines += measure_many_runs()
+        lines += [*measure_networks(None, arguments.rounds), *measure_many_runs()]
     else:
         lines += measure_comparison(data, arguments.epochs, arguments.rounds)
         lines += [
+            *measure_networks(data, arguments.rounds),
             *measure_step_parts(data),
             *measure_many_runs(),
             *measure_samples(data),

@@ -48,8 +48,8 @@ def list_shared_memory():
     return lambda: set(SHM.glob(f"actlab-{os.getpid()}-*")) - before
 
 
-def make_perceptron(activation="relu"):
-    return functools.partial(NeuralNet, 8, activation, FEATURES, CLASSES)
+def make_perceptron(activation="relu", units=8):
+    return functools.partial(NeuralNet, units, activation, FEATURES, CLASSES)
 
 
 def make_noisy():

@@ -140,6 +140,17 @@ def test_fleet_continues_unchanged_after_early_stopping_of_some_runs(optimizer, 
             assert row == pytest.approx(expected, rel=1e-6)
 
 
+def test_fleet_continues_alone_with_a_layer_that_single_networks_store_otherwise():
+    model = make_perceptron("tanh", [(1 << 16) // FEATURES + 1])
+    continuing = run(model, seed=1, epochs=4)
+    stops = run(model, epochs=4, stopping=EarlyStopping("train_loss", patience=1, threshold=0.99))
+    stopped, result = train_by_fleets([stops, continuing], X, Y)
+    (expected,) = train_by_fleets([continuing], X, Y)
+    assert (len(stopped.history), len(result.history)) == (2, 4)
+    for name, weight in expected.weights.items():
+        torch.testing.assert_close(result.weights[name], weight, rtol=1e-4, atol=1e-5)
+
+
 # -- progress -------------------------------------------------------------------------------------
 
 

@@ -278,6 +278,36 @@ def test_plan_respects_layer_by_layer_false():
     assert not fleet.layer_by_layer
 
 
+class Pooled(nn.Module):
+    """A convolution and a pooling layer, whose outputs are joined by a function."""
+
+    def __init__(self, join, pool=nn.MaxPool2d):
+        super().__init__()
+        self.convolution, self.pool, self.join = nn.Conv2d(1, 2, 3, padding=1), pool((1, 2)), join
+        self.last = nn.Linear(4, CLASSES)
+
+    def forward(self, x):
+        return self.last(self.join(self.pool(self.convolution(x.unflatten(1, (1, 1, FEATURES))))))
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"join": lambda x: x.flatten(1)}, ("convolution.weight",)),
+        ({"join": lambda x: x.view(len(x), -1)}, ()),
+        ({"join": lambda x: x.flatten(1), "pool": nn.AvgPool2d}, ()),
+    ],
+)
+def test_plan_stores_convolutions_before_max_pooling_channels_last(options, names):
+    models = [run(functools.partial(Pooled, **options), seed=seed) for seed in range(2)]
+    alone, stacked = fleets(models, Packing(most=1)), fleets(models[:1] * 2)
+    assert [fleet.channels_last for fleet in alone] == [names, names]
+    assert [fleet.channels_last for fleet in stacked] == [()]
+    for one, other in zip(train_by_fleets(models, X, Y, most=1), train_by_fleets(models, X, Y), strict=True):
+        for name, weight in other.weights.items():
+            torch.testing.assert_close(one.weights[name], weight, rtol=1e-4, atol=1e-5)
+
+
 # -- sequences of layers --------------------------------------------------------------------------
 
 

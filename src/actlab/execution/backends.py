@@ -23,12 +23,11 @@ from actlab.execution.processes import (
     create_shared_folder,
     share_arrays,
 )
-from actlab.execution.split_on_failure import FleetOutcome, train_or_split
+from actlab.execution.split_on_failure import FleetOutcome, make_loop, train_or_split
 from actlab.fleet.grouping import Fleet
 from actlab.fleet.loop import DeviceData, EpochCallback, Loop
 from actlab.fleet.run import Epoch, Run
 from actlab.fleet.settings import FleetSettings, use_settings
-from actlab.fleet.trial import ReasonAlone
 from actlab.introspection.user_code import unimportable_sources
 
 Array = npt.NDArray[Any]
@@ -187,7 +186,7 @@ class ThreadBackend(ExecutorBackend):
 
     def _build_loops(self, job: Job) -> list[Loop]:
         try:
-            return [Loop(job.runs, job.fleet.layer_by_layer, self.data, job.fleet.alone is ReasonAlone.DRAWS)]
+            return [make_loop(job.runs, job.fleet, self.data)]
         except Exception:  # the job raises the same error when it trains
             return []
 

@@ -31,6 +31,12 @@ class FleetOutcome:
     notes: list[str] = field(default_factory=list)
 
 
+def make_loop(runs: Sequence[Run], fleet: Fleet, data: DeviceData) -> Loop:
+    """Return the loop of some runs of a fleet."""
+    draws = fleet.alone is ReasonAlone.DRAWS
+    return Loop(runs, fleet.layer_by_layer, data, draws, fleet.channels_last)
+
+
 def train_or_split(
     runs: Sequence[Run],
     fleet: Fleet,
@@ -63,7 +69,7 @@ def _train_or_split(
 ) -> FleetOutcome:
     notes: list[str] = []
     try:
-        loops = ready or [Loop(runs, fleet.layer_by_layer, data, fleet.alone is ReasonAlone.DRAWS)]
+        loops = ready or [make_loop(runs, fleet, data)]
         # `pop` leaves no other reference, so the memory of a loop that fails is freed.
         return FleetOutcome(loops.pop().train(report, notes), notes)
     except StateChanged as change:

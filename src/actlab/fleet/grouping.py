@@ -24,6 +24,7 @@ class Fleet:
         layer_by_layer: Whether the networks are sequential and use explicit gradients.
         alone: The kind of reason why a run trains by itself; None if it may train with others.
         reason_alone: The reason as a sentence; empty if there is none.
+        channels_last: Names of the convolutions of a network that trains by itself to store channels last.
         networks: Untrained networks that were built for the trial, by the index of their run.
     """
 
@@ -31,6 +32,7 @@ class Fleet:
     layer_by_layer: bool
     alone: ReasonAlone | None = None
     reason_alone: str = ""
+    channels_last: tuple[str, ...] = ()
     networks: Mapping[int, nn.Module] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -92,7 +94,8 @@ def _split(
     for i in range(count):
         part = tuple(indices[i * len(indices) // count : (i + 1) * len(indices) // count])
         stored = {index: networks[index] for index in part if index in networks}
-        yield Fleet(part, trial.layer_by_layer, trial.alone, trial.reason_alone, stored)
+        channels_last = trial.channels_last if len(part) == 1 else ()
+        yield Fleet(part, trial.layer_by_layer, trial.alone, trial.reason_alone, channels_last, stored)
 
 
 def _make_fleet_key(run: Run, trial: Trial) -> tuple[Any, ...]:

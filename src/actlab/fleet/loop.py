@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,10 +105,16 @@ class Loop:
         layer_by_layer: Whether the networks are sequential and use explicit gradients.
         data: Inputs and targets.
         draws: Whether the network, the only one of the fleet, draws random numbers during training.
+        channels_last: Names of the convolutions to store channels last, if there is only one network.
     """
 
     def __init__(
-        self, runs: Sequence[Run], layer_by_layer: bool, data: DeviceData, draws: bool = False
+        self,
+        runs: Sequence[Run],
+        layer_by_layer: bool,
+        data: DeviceData,
+        draws: bool = False,
+        channels_last: Collection[str] = (),
     ) -> None:
         self.first, self.data, self.draws = runs[0], data, draws
         self.device, self.diagnostic_epochs = data.X.device, runs[0].diagnostic_epochs
@@ -123,12 +129,12 @@ class Loop:
             self.data = dataclasses.replace(data, y=y)
         self.bytes_by_factory: dict[Callable[[], nn.Module], int | None] = {}
         self.layers = trace_layers(self.modules[0]) if layer_by_layer else None
-        self._set_up()
+        self._set_up(channels_last or None)
 
-    def _set_up(self) -> None:
+    def _set_up(self, transposed: Collection[str] | None) -> None:
         """Create step and optimizer for the active runs."""
         run, bfloat16 = self.first, self.first.precision == "bf16"
-        self.step = create_step(self.modules, self.layers, self.loss, run.device, bfloat16)
+        self.step = create_step(self.modules, self.layers, self.loss, run.device, bfloat16, transposed)
         # The first module is called for all networks of the stack.
         self.state_watch = StateWatch(self.modules[0]) if self.step.calls_modules else None
         stack = self.step.stack
@@ -339,7 +345,7 @@ class Loop:
         if self.active:
             self.modules = [self.modules[index] for index in remaining]
             step, optimizer, indices = self.step, self.optimizer, torch.tensor(remaining, device=self.device)
-            self._set_up()
+            self._set_up(step.stack.transposed)  # the state of the optimizer has the same layout
             self.step.stack.copy_networks(step.stack, indices)
             self.optimizer.copy_networks(optimizer, indices)
 

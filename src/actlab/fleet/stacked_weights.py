@@ -15,7 +15,7 @@ class Stack:
 
     Args:
         modules: The networks; their parameters and buffers agree in name, shape and dtype.
-        transposed: Names of the matrices to store transposed.
+        transposed: Names of the matrices to store transposed, and of convolutions to store channels last.
         device: Where to store the tensors.
 
     Attributes:
@@ -34,7 +34,7 @@ class Stack:
         if hooked := [name for name, p in parameters.items() if p._backward_hooks]:
             raise ValueError(f"a hook on {hooked[0]} would be lost")
         self.transposed = frozenset(transposed)
-        shapes = {name: self._transpose(name, p).shape for name, p in parameters.items() if p.requires_grad}
+        shapes = {name: self._as_stored(name, p).shape for name, p in parameters.items() if p.requires_grad}
         sizes = [-(-shape.numel() // _ALIGNMENT) * _ALIGNMENT for shape in shapes.values()]
         dtype = next((p.dtype for p in parameters.values()), torch.float32)
         self.is_single = len(modules) == 1
@@ -44,15 +44,20 @@ class Stack:
         for index, module in enumerate(modules):
             for name, value in module.named_parameters():
                 if name in self.views:
-                    self.views[name][index].copy_(self._transpose(name, value.detach()))
+                    self.views[name][index].copy_(self._as_stored(name, value.detach()))
         self.bound: list[Tensor] = []
         states = [_untrained_tensors(module) for module in modules]
         self.untrained = {name: torch.stack([s[name] for s in states]).to(device) for name in states[0]}
 
     def bind(self, name: str, tensor: Tensor) -> None:
         """Make a parameter or buffer of the only network a view of the stack's."""
-        tensor.data = self.views[name][0] if name in self.views else self.untrained[name][0]
+        is_trained = name in self.views
+        tensor.data = self._as_given(name, self.views[name][0]) if is_trained else self.untrained[name][0]
         self.bound.append(tensor)
+
+    def get_grad(self, name: str, index: int) -> Tensor:
+        """Return a view of the gradient of a weight of one network, in the shape that the network has."""
+        return self._as_given(name, self.grad_views[name][index])
 
     def count_writes(self) -> list[int]:
         """Return how often each tensor was written to."""
@@ -74,19 +79,27 @@ class Stack:
     def load_state_dict(self, index: int, state: Mapping[str, Tensor]) -> None:
         """Load a state from :meth:`state_dict` into one network."""
         for name, view in self.views.items():
-            view[index].copy_(self._transpose(name, state[name]))
+            view[index].copy_(self._as_stored(name, state[name]))
         for name, value in self.untrained.items():
             value[index].copy_(state[name])
 
     def state_dict(self, index: int) -> dict[str, Tensor]:
         """Return a copy of the weights and buffers of one network, on the CPU."""
-        trained = {name: self._transpose(name, view[index]) for name, view in self.views.items()}
+        trained = {name: self._as_given(name, view[index]) for name, view in self.views.items()}
         untrained = {name: value[index] for name, value in self.untrained.items()}
         return {name: value.cpu().clone().contiguous() for name, value in {**trained, **untrained}.items()}
 
-    def _transpose(self, name: str, value: Tensor) -> Tensor:
-        """Return a weight transposed if it is stored transposed."""
-        return value.mT if name in self.transposed else value
+    def _as_stored(self, name: str, value: Tensor) -> Tensor:
+        """Return a weight of a network in the shape in which it is stored."""
+        if name not in self.transposed:
+            return value
+        return value.mT if value.ndim == 2 else value.movedim(1, -1)
+
+    def _as_given(self, name: str, value: Tensor) -> Tensor:
+        """Return a stored weight in the shape that the network has."""
+        if name not in self.transposed:
+            return value
+        return value.mT if value.ndim == 2 else value.movedim(-1, 1)
 
 
 def _split(flat: Tensor, shapes: Mapping[str, torch.Size], sizes: Sequence[int]) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 import torch
@@ -86,6 +86,7 @@ class SequentialStep(TrainingStep):
         loss: The criterion.
         device: Where to compute.
         bfloat16: Whether matrix products take bfloat16 factors.
+        transposed: Names of the matrices to store transposed; None to choose them.
     """
 
     how = "layer by layer"
@@ -97,12 +98,14 @@ class SequentialStep(TrainingStep):
         loss: nn.Module,
         device: str,
         bfloat16: bool,
+        transposed: Collection[str] | None,
     ) -> None:
         self.calls_modules = any(layer.kind not in EXPLICIT for layer in layers)
-        linear = [layer.name for layer in layers if layer.kind == "linear"]
-        weights = {f"{name}weight": modules[0].get_submodule(name[:-1]).weight for name in linear}
-        is_single = len(modules) == 1
-        transposed = [name for name, w in weights.items() if is_stored_transposed(w, is_single, device)]
+        if transposed is None:
+            linear = [layer.name for layer in layers if layer.kind == "linear"]
+            weights = {f"{name}weight": modules[0].get_submodule(name[:-1]).weight for name in linear}
+            is_single = len(modules) == 1
+            transposed = [name for name, w in weights.items() if is_stored_transposed(w, is_single, device)]
         self.has_explicit_gradient = has_explicit_gradient(loss)
         super().__init__(Stack(modules, transposed, device), loss)
         self.traced = layers
@@ -160,19 +163,26 @@ class AutogradStep(TrainingStep):
         loss: The criterion.
         device: Where to compute.
         bfloat16: Whether to compute under autocast.
+        channels_last: Names of the convolutions to store channels last, if there is one network.
     """
 
     how = "autograd"
 
-    def __init__(self, modules: Sequence[nn.Module], loss: nn.Module, device: str, bfloat16: bool) -> None:
-        super().__init__(Stack(modules, device=device), loss)
+    def __init__(
+        self,
+        modules: Sequence[nn.Module],
+        loss: nn.Module,
+        device: str,
+        bfloat16: bool,
+        channels_last: Collection[str] = (),
+    ) -> None:
+        super().__init__(Stack(modules, channels_last, device), loss)
         self.autocast = torch.autocast(device.partition(":")[0], torch.bfloat16, enabled=bfloat16)
         self.module = modules[0]
         self.activations: list[str] | None = None  # names of the activations; None before the first diagnosis
         self.calls = make_calls(self.stack, self.module, "", lambda: self.training)
-        self.grads = [self.stack.grad_views[name] for name in self.calls.names]
-        if self.is_single:
-            self.grads = [grad[0] for grad in self.grads]
+        stack, names = self.stack, self.calls.names
+        self.grads = [stack.get_grad(n, 0) if self.is_single else stack.grad_views[n] for n in names]
 
     def _forward(self, x: Tensor) -> Tensor:
         with self.autocast:
@@ -216,7 +226,7 @@ class AutogradStep(TrainingStep):
             inputs = [*(call.y for call in calls), *weights]
             grads = torch.autograd.grad(loss, inputs, retain_graph=True, materialize_grads=True)
             for name, grad in zip(self.calls.names, grads[len(calls) :], strict=True):
-                self.stack.grad_views[name][index].copy_(grad)
+                self.stack.get_grad(name, index).copy_(grad)
             return [
                 ActivationRecord(call.name, call.y.detach(), call.slope(), grad)
                 for call, grad in zip(calls, grads, strict=False)
@@ -232,11 +242,12 @@ def create_step(
     loss: nn.Module,
     device: str,
     bfloat16: bool,
+    transposed: Collection[str] | None = None,
 ) -> TrainingStep:
     """Return a step with explicit gradients if the layers are known, otherwise one with autograd."""
     if layers is not None:
-        return SequentialStep(modules, layers, loss, device, bfloat16)
-    return AutogradStep(modules, loss, device, bfloat16)
+        return SequentialStep(modules, layers, loss, device, bfloat16, transposed)
+    return AutogradStep(modules, loss, device, bfloat16, transposed or ())
 
 
 def compute_losses(loss: nn.Module, outputs: Tensor, targets: Tensor, is_single: bool) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import random
 import re
@@ -51,6 +52,7 @@ class Trial:
         layers: The layers that the networks of a fleet share.
         activations: The formulas in which the networks of a fleet may differ.
         layer_by_layer: Whether the network is sequential and uses explicit gradients.
+        channels_last: Names of the convolutions to store channels last if the network trains by itself.
         alone: The kind of reason why a run trains by itself; None if it may train with others.
         reason_alone: The reason as a sentence; empty if there is none.
         network: The network in its initial state; None if it has changed or is too large to store.
@@ -62,6 +64,7 @@ class Trial:
     layers: Any = None
     activations: tuple[str, ...] = ()
     layer_by_layer: bool = False
+    channels_last: tuple[str, ...] = ()
     alone: ReasonAlone | None = None
     reason_alone: str = ""
     network: nn.Module | None = None
@@ -93,22 +96,24 @@ def try_in_fleet(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> Tri
             problem = _find_step_problem([network], layers, run, x, y)
             if problem and layers is not None:  # a layer that has no gradient, such as a lookup
                 layers, problem = None, _find_step_problem([network], None, run, x, y)
+            channels_last = () if layers else _find_channels_last(network, run, x, y)
     except Exception as error:  # too little memory, which may be available in training
         return Trial(alone=ReasonAlone.FAILS, reason_alone=summarize_error(error))
     if problem:
         reason = f"a fleet cannot train the network: {problem}"
         return Trial(alone=ReasonAlone.NEEDS_SKORCH, reason_alone=reason)
-    is_sequential = layers is not None
+    trial = Trial(layer_by_layer=layers is not None, channels_last=channels_last)
     if draws:
-        return Trial(layer_by_layer=is_sequential, alone=ReasonAlone.DRAWS, reason_alone=_DRAWS)
+        return dataclasses.replace(trial, alone=ReasonAlone.DRAWS, reason_alone=_DRAWS)
     is_explicit = layers is not None and all(layer.kind in EXPLICIT for layer in layers)
     if not is_explicit and (reason := _find_vmap_problem(network, layers, run, x, y)):
-        return Trial(layer_by_layer=is_sequential, alone=ReasonAlone.NO_VMAP, reason_alone=reason)
+        return dataclasses.replace(trial, alone=ReasonAlone.NO_VMAP, reason_alone=reason)
     with torch.no_grad():
         for name, value in network.named_buffers():
             value.copy_(buffers.get(name, value))
-    saved_bytes = None if is_explicit else (try_saved_bytes(network, x, len(x)) or 0) / len(x)
-    return _describe(run, network, layers, saved_bytes, -1 if has_lazy else settings.weights_per_fleet)
+    if not is_explicit:
+        trial = dataclasses.replace(trial, saved_bytes=(try_saved_bytes(network, x, len(x)) or 0) / len(x))
+    return _describe(trial, run, network, layers, -1 if has_lazy else settings.weights_per_fleet)
 
 
 def _find_layers(network: nn.Module) -> list[TracedLayer] | None:
@@ -121,11 +126,29 @@ def _find_layers(network: nn.Module) -> list[TracedLayer] | None:
     return None if any(p.ndim > 1 for module in modules for p in module.parameters()) else layers
 
 
+def _find_channels_last(network: nn.Module, run: Run, x: Tensor, y: Tensor) -> tuple[str, ...]:
+    """Return the names of convolutions if the network pools images: torch pools faster with channels last."""
+    if run.device != "cpu" or not any(isinstance(part, nn.MaxPool2d) for part in network.modules()):
+        return ()
+    trained = {name for name, p in network.named_parameters() if p.requires_grad}
+    convolutions = [name for name, part in network.named_modules() if type(part) is nn.Conv2d]
+    names = tuple(name for name in (f"{conv}.weight" for conv in convolutions) if name in trained)
+    try:  # a call such as x.view(n, -1) needs the usual layout
+        step = create_step([network], None, run.loss, "cpu", False, names)
+        step.compute_gradients(x.unsqueeze(0), y.unsqueeze(0))
+        with torch.no_grad():
+            step.compute_outputs(x.unsqueeze(0))
+    except Exception as error:
+        _summarize_unless_out_of_memory(error)
+        return ()
+    return names
+
+
 def _describe(
+    trial: Trial,
     run: Run,
     network: nn.Module,
     layers: Sequence[TracedLayer] | None,
-    saved_bytes: float | None,
     max_stored_size: int,
 ) -> Trial:
     """Return the trial of a network that can train with others."""
@@ -138,7 +161,8 @@ def _describe(
         shared = shared, id(run.net)
     activations = tuple(layer.activation for layer in layers or ())
     stored = network if size <= max_stored_size else None
-    return Trial(shapes, size, saved_bytes, shared, activations, layers is not None, network=stored)
+    found = {"shapes": shapes, "size": size, "layers": shared, "activations": activations}
+    return dataclasses.replace(trial, **found, network=stored)
 
 
 def _find_step_problem(
