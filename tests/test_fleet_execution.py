@@ -173,17 +173,17 @@ def test_train_runs_reports_every_epoch_with_its_values():
 @pytest.mark.parametrize("pool", [start_processes, ThreadPoolExecutor], ids=["processes", "threads"])
 def test_train_runs_reports_progress_of_executors(pool):
     states = []
-    runs = [run(make_perceptron(name), epochs=2000) for name in ("tanh", "gelu")]
+    runs = [run(make_perceptron(name), epochs=1000) for name in ("tanh", "gelu")]
     with pool(2) as executor:
         train_runs(runs, X, Y, executor=executor, watch=states.append)
     for fleet in (0, 1):
         *under_way, last = [state for state in states if state.fleet == fleet]
         epochs = [state.epoch for state in under_way]
         assert epochs == sorted(epochs)
-        assert epochs[0] < 2000
+        assert epochs[0] < 1000
         assert epochs[-1] > 0
         assert all(state.results is None for state in under_way)
-        assert last.epoch == last.epochs == len(last.results[0].history) == 2000
+        assert last.epoch == last.epochs == len(last.results[0].history) == 1000
 
 
 @pytest.mark.parametrize("layer_by_layer", [True, False], ids=["layer by layer", "autograd"])

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import actlab
+from actlab import timing
 from actlab.cli import main
 from actlab.timing import Timing, Timings, interleaved, measure_alone
 from tests.command_line import in_empty_folder, refused
@@ -18,6 +19,12 @@ from tests.command_line import in_empty_folder, refused
 __all__ = ["in_empty_folder"]
 
 SMALL = {"shape": (16, 8)}
+
+
+@pytest.fixture(autouse=True)
+def short_samples(monkeypatch):
+    """Take few and short samples: no test depends on the accuracy of a time."""
+    monkeypatch.setattr(timing._time, "__defaults__", (3, 0.001))
 
 
 def test_measure_compares_with_torch_at_the_same_parameters():

@@ -32,7 +32,7 @@ from actlab.errors import UsageError, summarize_error
 Array = npt.NDArray[Any]
 _MEMORY, _PREFIX = Path("/dev/shm"), "actlab-"
 _CODES = re.compile(r"exit codes of the workers are \{(.*?)\}")  # the text of loky's error
-_IDLE = 60  # seconds after which idle processes end
+_IDLE = 300  # seconds after which idle processes end, as in joblib
 _CHECK_SECONDS = 1.0  # seconds between two checks whether the parent process is alive
 
 
@@ -101,7 +101,7 @@ class WorkerPool(WorkerExecutor):
         return self.number + 1
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Accept no more calls. Idle processes stay alive for a minute, for the next executor."""
+        """Accept no more calls. Idle processes stay alive for five minutes, for the next executor."""
         with self._lock:
             self._closed = True
             futures = [future for future, _ in self._waiting]
@@ -199,7 +199,7 @@ def start_processes(number: int) -> Iterator[WorkerPool]:
         number: Number of processes.
 
     Yields:
-        The executor. Its processes stay alive for a minute, for the next block.
+        The executor. Its processes stay alive for five minutes, for the next block.
     """
     executor = WorkerPool(number)
     try:
