@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -153,14 +152,10 @@ def test_load_data_refuses_images_that_do_not_fit_into_memory(tmp_path, monkeypa
     )
 
 
-def test_load_data_without_pillow_names_its_package(tmp_path):
+def test_load_data_without_pillow_names_its_package(tmp_path, monkeypatch):
     write_folder(tmp_path, GREY)
-    program = "import sys; sys.modules['PIL'] = None; import actlab; actlab.load_data(sys.argv[1])"
-    process = subprocess.run(
-        [sys.executable, "-c", program, tmp_path], capture_output=True, text=True, timeout=120
-    )
-    error = process.stderr.splitlines()[-1]
-    assert error == "actlab.errors.UsageError: images need Pillow: install it with pip install pillow"
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    refused("images need Pillow: install it with pip install pillow", tmp_path)
 
 
 def test_compare_verb_compares_on_a_folder_of_images(tmp_path, capsys):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from tests.fleet_runs import (
     run,
 )
 from tests.fleets import CLASSES, FEATURES, make_table, train_by_fleets
+from tests.processes import run_process
 
 __all__ = ["list_shared_memory", "one_fleet", "one_thread"]
 
@@ -119,14 +119,9 @@ for models in (30, 1):
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is looked up in /proc")
 def test_train_runs_splits_a_fleet_that_runs_out_of_memory():
-    done = subprocess.run(
-        [sys.executable, "-c", MEMORY],
-        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"},  # freed memory is returned at once
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}  # freed memory is returned at once
+    root = Path(__file__).parents[1]
+    done = run_process([sys.executable, "-c", MEMORY], env=environment, cwd=root)
     lines = done.stdout.splitlines()
     assert lines[:8] == ["30 2 epochs layer by layer"] * 8, done.stderr
     assert len(lines) == 16

@@ -11,7 +11,6 @@ import os
 import pty
 import re
 import struct
-import subprocess
 import sys
 import termios
 import threading
@@ -23,6 +22,7 @@ from rich.cells import cell_len
 from actlab.execution.progress import show_progress
 from actlab.execution.scheduler import SchedulerState
 from actlab.fleet.run import Result
+from tests.processes import run_process
 
 NAMES = ["relu", "relu", "tanh", "elu"]
 AGAIN = re.compile(r"\r(?:\x1b\[2K|\x1b\[1A)+")  # back to the first line of the display, clearing it
@@ -389,7 +389,7 @@ def test_show_progress_lines_do_not_import_rich():
         "with show_progress(['relu'], 2, io.StringIO()) as watch: watch(SchedulerState(0, 1, (0,), 1, 2))\n"
         "print(*[name for name in sys.modules if name.partition('.')[0] == 'rich'])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = run_process([sys.executable, "-c", code])
     assert (done.stdout, done.stderr) == ("\n", "")
 
 

@@ -9,7 +9,6 @@ import json
 import math
 import os
 import re
-import subprocess
 import sys
 import textwrap
 
@@ -26,6 +25,7 @@ from actlab.fleet.skorch_adapter import read_run
 from actlab.ledger.run_key import hash_description, list_key_settings
 from tests.fleet_runs import run as as_run
 from tests.fleets import CLASSES, FEATURES, classifier, make_table
+from tests.processes import run_process
 from tests.user_code import CODE, OWN, fixed_seed, import_code
 
 __all__ = ["fixed_seed", "import_code"]
@@ -300,9 +300,8 @@ def test_run_key_is_independent_of_process_folder_and_hash_seed(tmp_path):
         paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(paths)}
         command = [sys.executable, "-c", textwrap.dedent(SCRIPT).format(first=first)]
-        process = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=True, timeout=120
-        )
+        process = run_process(command, cwd=folder, env=environment)
+        assert process.returncode == 0, process.stderr
         outputs.append(process.stdout.split())
     assert len(outputs[0]) == 6
     assert outputs[0] == outputs[1] == outputs[2]

@@ -20,6 +20,7 @@ import actlab
 from actlab import Dataset
 from actlab.comparison.comparison import Interrupted
 from actlab.execution.processes import start_processes
+from tests.processes import start_process
 from tests.searches import Idle, X, Y, classifier, fit_by_skorch, one_thread, score_matrix, search
 
 __all__ = ["one_thread"]
@@ -268,15 +269,10 @@ actlab.compare(["relu", "tanh"], data, module=model, folds=2)
 def test_search_and_compare_are_interrupted_by_ctrl_c(tmp_path, call):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT + call)
-    process = subprocess.Popen(
-        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with start_process([sys.executable, str(script)], **pipes) as process:
         assert process.stdout.readline() == "epoch\n"
         os.kill(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate()
         assert errors.rstrip().endswith("KeyboardInterrupt")
         assert process.returncode == -signal.SIGINT
-    finally:
-        process.kill()
-        process.communicate()
