@@ -43,11 +43,11 @@ for arguments in (["--help"], ["list"], ["completion", "bash"], ["show", "mish"]
 def test_main_compare_does_not_import_the_compiler_of_torch(tmp_path):
     arguments = ["compare", "relu", "tanh", "--epochs", "1", "--no-tune", "--out", str(tmp_path), "--quiet"]
     imported, _ = list_imports(f"from actlab.cli import main; assert main({arguments!r}) == 0")
-    # The page needs jinja2, and hiplot is optional. torch imports SymPy for the loss of several networks.
+    # The page needs jinja2, and hiplot is optional. Measuring the costs of activations imports SymPy.
     assert imported - {"jinja2", "hiplot", "sympy"} == OF_COMPARE
 
 
-def test_worker_of_start_processes_trains_a_fleet_without_skorch():
+def test_worker_of_start_processes_trains_a_fleet_without_skorch_and_sympy():
     program = f"""
 import dataclasses, numpy as np
 from actlab.data import load_data
@@ -58,12 +58,14 @@ from actlab.training.settings import TrainSettings
 from actlab.training.train import make_net
 data = load_data("iris")
 run = read_run(make_net(data, "gelu", TrainSettings(epochs=1)), data.X, data.y)
-run = dataclasses.replace(run, rows=np.arange(100), valid=np.arange(100, 150))
+rows = {{"rows": np.arange(100), "valid": np.arange(100, 150)}}
+runs = [dataclasses.replace(run, **rows, seed=seed) for seed in range(16)]  # at least eight fleets
 with start_processes(1) as executor:
-    (result,) = train_runs([run], data.X, data.y, executor=executor)
-    print(len(result.history), *executor.submit(eval, "{WATCHED} & set(__import__('sys').modules)").result())
+    results = train_runs(runs, data.X, data.y, executor=executor)
+    modules = executor.submit(eval, "{WATCHED} & set(__import__('sys').modules)").result()
+print(sum(len(result.history) for result in results), *modules)
 """
     _, printed = list_imports(program)
     epochs, *imported = printed.split()
-    assert epochs == "1"
+    assert epochs == "16"
     assert set(imported) == {"torch", "numpy", "loky", "joblib"}

@@ -18,7 +18,13 @@ from actlab.errors import summarize_error
 from actlab.fleet.diagnostics import ROWS, measure_layers, try_saved_bytes
 from actlab.fleet.early_stopping import EarlyStopper
 from actlab.fleet.epoch_scores import EpochOutputs, EpochScorer
-from actlab.fleet.losses import WeightedLoss, append_weights, find_scoring
+from actlab.fleet.losses import (
+    WeightedLoss,
+    append_weights,
+    compute_loss_and_gradients,
+    find_scoring,
+    has_explicit_gradient,
+)
 from actlab.fleet.lr_schedule import ScheduleStepper
 from actlab.fleet.module_state import StateChanged, StateWatch
 from actlab.fleet.optimizers import OPTIMIZERS
@@ -278,6 +284,9 @@ class Loop:
         return targets[..., -1].sum(1) if isinstance(self.loss, WeightedLoss) else targets.shape[1]
 
     def _compute_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        if has_explicit_gradient(self.loss) and (outputs.ndim == targets.ndim or outputs.ndim == 3):
+            # torch.vmap of the loss takes ten times as long, and imports SymPy.
+            return compute_loss_and_gradients(self.loss, outputs, targets, stacked=True)[0]
         if len(outputs) == 1:  # the loss of a network that trains alone may not support vmap
             return compute_losses(self.loss, outputs[0], targets[0], True).reshape(1)
         return compute_losses(self.loss, outputs, targets, False)
