@@ -111,7 +111,7 @@ def gate_slope(rise: Tensor, z: Tensor) -> Tensor:
 def both_gates(x: Tensor, z: Tensor) -> Tensor:
     """Return ``x * sigmoid(z) * sigmoid(-z)``, x times the derivative of the sigmoid, exact in both tails."""
     below = z.abs().neg_()
-    root = exp(below * 0.5)  # it underflows later than its square
+    root = exp(below, 0.5)  # it underflows later than its square
     root = root / (root * root + 1)
     return aten.threshold_backward(x, below, -FAR) * root * root
 
@@ -123,22 +123,24 @@ def sigmoid_to_the_last(x: Tensor) -> Tensor:
 
 def polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
     """Evaluate a polynomial, the highest power first, in one buffer and two passes per term."""
-    first, *middle, last = coefficients
-    value = x * first
-    for coefficient in middle:
-        value.add_(coefficient).mul_(x)
-    return value.add_(last)
+    first, second, *rest = coefficients
+    value = x + second if first == 1 else (x * first).add_(second)
+    for coefficient in rest:
+        value.mul_(x).add_(coefficient)
+    return value
 
 
 _LOG2_E = 1 / math.log(2)
 
 
-def exp(x: Tensor) -> Tensor:
-    """Return ``exp(x)``, with an error below ``eps * (1 + |x|)``.
+def exp(x: Tensor, factor: float = 1.0) -> Tensor:
+    """Return ``exp(factor * x)``, with an error below ``eps * (1 + |factor * x|)``.
 
     On a CPU, torch's power of 2 takes a quarter of the time of its exponential.
     """
-    return torch.exp2(x * _LOG2_E) if is_eager_on_cpu(x) else torch.exp(x)
+    if is_eager_on_cpu(x):
+        return torch.exp2(x * (factor * _LOG2_E))
+    return torch.exp(x if factor == 1 else x * factor)
 
 
 def expm1(x: Tensor) -> Tensor:
@@ -184,7 +186,7 @@ def tanh_and_slope(u: Tensor) -> tuple[Tensor, Tensor]:
 
 def sech(u: Tensor) -> Tensor:
     """Return ``1 / cosh(u)``, the root of tanh's derivative, exact however small it is."""
-    root = exp(-u.abs())
+    root = exp(u.abs(), -1)
     return 2 * root / (1 + root * root)
 
 
@@ -224,7 +226,7 @@ def normal_cdf(x: Tensor) -> Tensor:
     if not uses_compiled_forms():
         return torch.special.erfc(x * -_ROOT_HALF).mul_(0.5)
     a = x.abs()
-    below = exp(a * a * -0.5) * mills_ratio(a)
+    below = exp(a * a, -0.5) * mills_ratio(a)
     return torch.where(x > 0, 1 - below, below)
 
 

@@ -277,13 +277,13 @@ ISRLU = isrlu.module("ISRLU")
 )
 def gaussian(x: Tensor) -> Tensor:
     """Gaussian bell: ``exp(-x^2)``."""
-    return numerics.exp(-x * x)
+    return numerics.exp(x * x, -1)
 
 
 def _half_gaussian(x: Tensor) -> tuple[Tensor, Tensor]:
     """Return x, clamped, and the square root of the bell, which underflows later than the bell."""
     x = x.clamp(-40, 40)
-    return x, numerics.exp(-0.5 * x * x)
+    return x, numerics.exp(x * x, -0.5)
 
 
 @gaussian.derivative

@@ -82,7 +82,7 @@ _BEND = 0.75
 _TANH_BEND = math.tanh(_BEND)
 # Lambert's fraction, x - tanh x = x u / (1 + u) with u = z / (3 + z / (5 + z / (7 + ...))) and z = x^2,
 # as numerator over z and denominator: four terms suffice for float32, eight for float64.
-_SHORT = (14.0, 315.0), (15.0, 420.0, 945.0)
+_SHORT = (14 / 15, 21.0), (1.0, 28.0, 63.0)
 _LONG = (
     (44.0, 12870.0, 810810.0, 11486475.0),
     (45.0, 13860.0, 945945.0, 16216200.0, 34459425.0),
@@ -103,7 +103,7 @@ def tanhshrink(x: Tensor) -> Tensor:
     c = x.clamp(-_BEND, _BEND)
     beyond = x - c
     # tanh x - tanh c = (1 - t^2) (1 - e) / ((1 + t) + (1 - t) e) with t = tanh c, e = exp(-2 (x - c)).
-    e = exp(beyond.abs() * -2)
+    e = exp(beyond.abs(), -2)
     scale = (e * (1 - _TANH_BEND)).add_(1 + _TANH_BEND)
     step = (e - 1).mul_((1 - _TANH_BEND**2) / _BEND).div_(scale)
     z = c * c

@@ -150,7 +150,7 @@ def exact_gelu(x: Tensor) -> Tensor:
     """Return ``x Phi(x)``."""
     if uses_compiled_forms() and x.dtype is torch.float32:
         a = x.abs().clamp_max(40)
-        return torch.addcmul(torch.relu(x), a * exp(a * a * -0.5), mills_ratio(a), value=-1)
+        return torch.addcmul(torch.relu(x), a * exp(a * a, -0.5), mills_ratio(a), value=-1)
     return normal_cdf(x.clamp(-40, 40)).mul_(x.clamp_min(-40))
 
 
@@ -159,7 +159,7 @@ def exact_gelu_slope(x: Tensor) -> Tensor:
     if uses_compiled_forms() and x.dtype is torch.float32:
         a = x.abs().clamp_max(40)
         # the slope at -a; at a it is 1 minus that
-        left = torch.sub(mills_ratio(a), a, alpha=_BELL) * exp(a * a * -0.5)
+        left = torch.sub(mills_ratio(a), a, alpha=_BELL) * exp(a * a, -0.5)
         return left + aten.threshold_backward(1 - 2 * left, x, 0)
     x = x.clamp(-40, 40)
     return torch.addcmul(normal_cdf(x), (x * x).mul_(-0.5).exp_(), x, value=_BELL)

@@ -128,7 +128,7 @@ def serf(x: Tensor) -> Tensor:
 def _(x: Tensor) -> Tensor:
     x = x.clamp(-FAR, 28)
     u = _softplus(x)
-    return torch.add(erf_of_positive(u), finite_gate(x * exp(-u * u), x), alpha=_ERF_SLOPE)
+    return torch.add(erf_of_positive(u), finite_gate(x * exp(u * u, -1), x), alpha=_ERF_SLOPE)
 
 
 @serf.second
