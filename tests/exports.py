@@ -79,7 +79,7 @@ def load_in_onnxruntime(proto: onnx.ModelProto) -> Callable[[Sequence[Tensor]], 
 
 def load_in_openvino(proto: onnx.ModelProto) -> Callable[[Sequence[Tensor]], list[Tensor]]:
     model = openvino.Core().read_model(io.BytesIO(proto.SerializeToString()))
-    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, "ENABLE_CPU_PINNING": False}
     compiled = openvino.compile_model(model, "CPU", options)
 
     def run(args: Sequence[Tensor]) -> list[Tensor]:

@@ -6,12 +6,14 @@ import contextlib
 import functools
 import io
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from benchmarks.exporting import describe_nodes
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,7 +30,8 @@ from tests.exports import (
 )
 
 # torch calls functions of its own that it deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch", "ignore::FutureWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+DOCS = Path(__file__).parents[1] / "docs"
 OPSETS = (18, 20, 21, 25)  # 25 is the newest that torch 2.13 converts to
 NODES = {
     "celu": "Celu",
@@ -65,6 +68,17 @@ OTHERS = {  # without a torch equivalent
 }
 
 
+def names_of_torch() -> list[str]:
+    """Return the activations that torch exports with as few nodes as possible."""
+    return [name for name in NODES if name not in ("rrelu", "softshrink")]
+
+
+@functools.cache
+def exported_by_torch(opset: int) -> onnx.ModelProto:
+    names = names_of_torch()
+    return to_onnx(several_of_torch(names), inputs(len(names)), opset)
+
+
 @functools.cache
 def exported(names: tuple[str, ...] = tuple(NODES), opset: int = 20, exact: bool = False) -> onnx.ModelProto:
     with actlab.exporting(exact=exact):
@@ -93,9 +107,7 @@ def test_nodes_are_listed_for_every_torch_equivalent():
 def test_onnx_export_writes_the_nodes_of_torch_nn(opset):
     ours = dict(zip(NODES, node_types(exported(opset=opset)), strict=True))
     assert ours == NODES | ({"gelu": "Div Erf Add Mul Mul"} if opset < 20 else {})
-    names = [name for name in NODES if name not in ("rrelu", "softshrink")]
-    theirs = several_of_torch(names)
-    assert node_types(to_onnx(theirs, inputs(len(names)), opset)) == [ours[name] for name in names]
+    assert node_types(exported_by_torch(opset)) == [ours[name] for name in names_of_torch()]
 
 
 @RUNTIMES
@@ -243,6 +255,36 @@ def test_exporting_exact_exports_the_formula_until_the_end_of_the_context(strict
             raise ZeroDivisionError
         assert tail() == formula
     assert tail() == torchs
+
+
+# -- the pages ----------------------------------------------------------------------------------------
+
+
+def table_rows(page: str) -> list[list[str]]:
+    """Return the cells of the rows that begin with the name of an activation."""
+    lines = (DOCS / page).read_text(encoding="utf-8").splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
+    return [row for row in rows if row[0] in actlab.catalogue]
+
+
+def test_benchmark_page_states_the_nodes_of_every_torch_equivalent():
+    theirs = dict(zip(names_of_torch(), node_types(exported_by_torch(20)), strict=True))
+    theirs["softshrink"] = node_types(to_onnx(nn.Softshrink(), inputs(1)))[0]
+    rows = [describe_nodes(name, NODES[name], theirs.get(name)) for name in actlab.catalogue if name in NODES]
+    assert [f"| {' | '.join(row[:4])} |" for row in table_rows("benchmarks/exporting.md")] == rows
+
+
+def test_how_to_page_states_the_values_in_runtimes():
+    rows = table_rows("how-to/export.md")
+    names, points = [row[0] for row in rows], [float(row[1]) for row in rows]
+    args = tuple(torch.full((2, 8), x) for x in points)
+    columns = [several(names).double()(*(x.double() for x in args))]
+    for exact in (False, True):
+        with actlab.exporting(exact=exact):
+            model = to_onnx(several(names), args)
+        columns += [load(model)(args) for load in (load_in_onnxruntime, load_in_openvino)]
+    values = [[f"{float(y[0, 0]):.3g}" for y in ys] for ys in zip(*columns, strict=True)]
+    assert [row[2:] for row in rows] == values
 
 
 # -- torch.export -------------------------------------------------------------------------------------

@@ -22,6 +22,9 @@ def exporting(*, exact: bool) -> Iterator[None]:
     Args:
         exact: Whether to write the accurate formula instead, which consists of more operations.
 
+    Returns:
+        A context manager.
+
     Examples:
         >>> import torch, actlab
         >>> gelu, x = actlab.nn.GELU(), torch.tensor([-5.0])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from actlab.activation.definition import elementwise
+from actlab.activation.export_mode import exports_exact_onnx
 from actlab.activation.module import ActivationModule
 from actlab.activation.numerics import CERTAIN, expm1, is_small
 from actlab.functions.rectifiers import byte_mask, clip, clipped_gradient
@@ -28,6 +29,8 @@ aten = torch.ops.aten
 )
 def sigmoid(x: Tensor) -> Tensor:
     """Logistic sigmoid: ``1 / (1 + exp(-x))``."""
+    if exports_exact_onnx():  # ONNX Runtime's Sigmoid is 0 below -18
+        return 1 / (1 + torch.exp(-x))
     return torch.sigmoid(x)
 
 
