@@ -21,7 +21,7 @@ import psutil
 from benchmarks.measuring import machine
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "importing.md"
-ROUNDS = 5
+ROUNDS = 3
 TORCH = "`import torch`"
 STATEMENTS = {
     "`import actlab`": "import actlab",
@@ -90,10 +90,10 @@ def main() -> None:
             times[name].append(start(program)[:2])
     lines = ["# Start-up times", "", f"{machine('cpu')}. Written by `python -m benchmarks.importing`."]
     lines += [
-        f"Medians of {ROUNDS} new processes in turn, one thread each, from start to end; for `compare`, to the",
-        "end of the first epoch. Processor time is that of the process without its workers, and other work on",
-        "the machine affects it less. Differences are to `import torch` in the same round. Their limits are",
-        "0.3 s for the activations and 1.5 s for a comparison.",
+        f"Medians of {ROUNDS} new processes in turn, one thread each, from start to end; for `compare`, to",
+        "the end of the first epoch. Processor time is that of the process without its workers. Other work",
+        "on the machine affects it less than the seconds. Differences are to `import torch` in the same",
+        "round. Their limits are 0.3 s for the activations and 1.5 s for a comparison.",
         "",
         "| | seconds | minus torch | processor time minus torch |",
         "|---|--:|--:|--:|",
