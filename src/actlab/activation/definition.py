@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Concatenate, Generic, Literal, ParamSpec
@@ -130,7 +130,7 @@ class Activation(Generic[P]):
         signature = inspect.signature(forward)
         self.parameters = {p.name: p.default for p in list(signature.parameters.values())[1:]}
         if facts.torch_equivalent is not None and hasattr(functional, self.name):
-            self.formulas.exported = _make_torch_call(getattr(functional, self.name), tuple(self.parameters))
+            self.formulas.exported = _pass_floats_to(getattr(functional, self.name))
         self.defaults = tuple(self.parameters.values())
         self._incomplete = inspect.Parameter.empty in self.defaults
         if facts.inplace:
@@ -418,13 +418,11 @@ class Activation(Generic[P]):
         return self
 
 
-def _make_torch_call(function: Callable[..., Tensor], names: Sequence[str]) -> TorchOperation:
-    """Return a function of torch that takes the parameters in order, not by name."""
+def _pass_floats_to(function: Callable[..., Tensor]) -> TorchOperation:
+    """Return a function that is called with floats for integers, which the ONNX exporter does not mix."""
 
     def call(x: Tensor, *values: Any) -> Tensor:
-        # The ONNX exporter does not mix int and float.
-        floats = [float(value) if type(value) is int else value for value in values]
-        return function(x, **dict(zip(names, floats, strict=True)))
+        return function(x, *(float(value) if type(value) is int else value for value in values))
 
     return call
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from actlab.activation.definition import elementwise
 from actlab.activation.module import TrainedModule
@@ -225,6 +226,7 @@ def _(x: Tensor, approximate: str) -> Tensor:
     return both_gates(2 * slope + c * bend - c * slope * slope * torch.tanh(v / 2), v)
 
 
+gelu.exported(lambda x, approximate: functional.gelu(x, approximate=approximate))
 gelu.requires(
     lambda approximate: approximate in ("none", "tanh"), "approximate must be 'none' or 'tanh'", RuntimeError
 )
