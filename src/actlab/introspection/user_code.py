@@ -75,9 +75,13 @@ def find_library_of_file(file: str) -> str | None:
     for folder in map(os.path.realpath, folders):
         if path.is_relative_to(folder):
             package = path.relative_to(folder).parts[0].partition(".")[0]
-            names = sorted(set(packages_distributions().get(package, ())))
-            return ", ".join(f"{name} {version(name)}" for name in names) or None
+            names = set(_read_distributions().get(package) or packages_distributions().get(package, []))
+            return ", ".join(f"{name} {version(name)}" for name in sorted(names)) or None
     return "" if any(path.is_relative_to(os.path.realpath(folder)) for folder in python) else None
+
+
+# It reads the files of all distributions for half a second. One that was installed later is not in it.
+_read_distributions = functools.cache(packages_distributions)
 
 
 def _get_folder(module: ModuleType) -> str:
