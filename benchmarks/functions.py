@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,11 @@ def fused(step: Callable[[], None]) -> Callable[[], None]:
     return run
 
 
+def choose_clock(device: str) -> Callable[[], float]:
+    """Return the clock of this thread, which other programs do not disturb; a GPU needs elapsed time."""
+    return time.thread_time if device == "cpu" else time.perf_counter
+
+
 def row(name: str, device: str) -> dict[str, Any]:
     label, theirs = peer(name)
     result: dict[str, Any] = {"name": name, "peer": label}
@@ -138,12 +144,12 @@ def row(name: str, device: str) -> dict[str, Any]:
         shape = (size // 1000, 1000)
         step = training_step(ours(name), shape, device)
         work = {"peer": training_step(theirs, shape, device), "eager": step, "fused": fused(step)}
-        result[size] = interleaved(work, repeats)
+        result[size] = interleaved(work, repeats, clock=choose_clock(device))
     small = {
         "peer": training_step(theirs, (128, 128), device),
         "eager": training_step(ours(name), (128, 128), device),
     }
-    result["small"] = interleaved(small, 41, inner=20)
+    result["small"] = interleaved(small, 41, 20, choose_clock(device))
     result["bytes"] = (saved_bytes(ours(name)), saved_bytes(theirs))
     result["calls"] = (count_calls(ours(name)), count_calls(theirs))
     return result
@@ -152,7 +158,7 @@ def row(name: str, device: str) -> dict[str, Any]:
 def floor(size: int, device: str) -> float:
     """Return the seconds that forward and backward need to read and write memory: 2.5 copies."""
     x = torch.randn(size // 1000, 1000, device=device)
-    return 2.5 * interleaved({"copy": x.clone}, 21)["copy"]
+    return 2.5 * interleaved({"copy": x.clone}, 21, clock=choose_clock(device))["copy"]
 
 
 def lines(rows: list[dict[str, Any]], device: str) -> list[str]:
@@ -170,7 +176,7 @@ def lines(rows: list[dict[str, Any]], device: str) -> list[str]:
     out = [
         "# Every activation, measured",
         "",
-        f"{machine(device)}. float32, forward and backward, medians of interleaved runs in one process.",
+        f"{machine(device)}. float32, forward and backward: processor time, medians of interleaved runs in one process.",
         "Written by `python -m benchmarks.functions`. The peer is the `torch.nn` module of the same name, or",
         "the textbook formula under autograd if torch has none. A ratio below 1 means actlab is faster.",
         "*Floor* is the time of 2.5 copies of the input, the time of reading and writing alone.",

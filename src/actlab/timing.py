@@ -107,7 +107,10 @@ Name = TypeVar("Name", bound=Hashable)
 
 
 def interleaved(
-    work: Mapping[Name, Callable[[], object]], repeats: int, inner: int | Mapping[Name, int] = 1
+    work: Mapping[Name, Callable[[], object]],
+    repeats: int,
+    inner: int | Mapping[Name, int] = 1,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[Name, float]:
     """Time calls in turn, several times, and return the median seconds of each.
 
@@ -117,6 +120,7 @@ def interleaved(
         work: The calls.
         repeats: The number of samples of each.
         inner: The number of calls in a sample, for all or for each.
+        clock: Returns the time in seconds.
     """
     for call in work.values():
         call()
@@ -124,12 +128,12 @@ def interleaved(
     for _ in range(repeats):
         for name, call in work.items():
             calls = inner if isinstance(inner, int) else inner[name]
-            start = time.perf_counter()
+            start = clock()
             for _ in range(calls):
                 call()
             if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
                 torch.cuda.synchronize()
-            seconds[name].append((time.perf_counter() - start) / calls)
+            seconds[name].append((clock() - start) / calls)
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 

@@ -163,7 +163,21 @@ def exact_gelu_slope(x: Tensor) -> Tensor:
         left = torch.sub(mills_ratio(a), a, alpha=_BELL) * exp(a * a, -0.5)
         return left + aten.threshold_backward(1 - 2 * left, x, 0)
     x = x.clamp(-40, 40)
-    return torch.addcmul(normal_cdf(x), (x * x).mul_(-0.5).exp_(), x, value=_BELL)
+    return _add_bell(normal_cdf(x), x)
+
+
+def _add_bell(cdf: Tensor, x: Tensor) -> Tensor:
+    """Return ``cdf + x phi(x)``."""
+    return torch.addcmul(cdf, (x * x).mul_(-0.5).exp_(), x, value=_BELL)
+
+
+def exact_gelu_with_slope(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return exact GELU and its derivative, for x from -40."""
+    if uses_compiled_forms() and x.dtype is torch.float32:
+        return exact_gelu(x), exact_gelu_slope(x)
+    c = x.clamp_max(40)
+    cdf = normal_cdf(c)
+    return cdf * x, _add_bell(cdf, c)
 
 
 def exact_gelu_second(x: Tensor) -> Tensor:

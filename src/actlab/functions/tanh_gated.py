@@ -19,7 +19,7 @@ from actlab.activation.numerics import (
     tanh,
     tanh_and_slope,
 )
-from actlab.functions.sigmoid_gated import exact_gelu, exact_gelu_second, exact_gelu_slope
+from actlab.functions.sigmoid_gated import exact_gelu, exact_gelu_second, exact_gelu_with_slope
 
 inf = math.inf
 aten = torch.ops.aten
@@ -197,14 +197,15 @@ def phish(x: Tensor) -> Tensor:
 @phish.derivative
 def _(x: Tensor) -> Tensor:
     x = x.clamp(-40, _WIDE)
-    value, slope = tanh_and_slope(exact_gelu(x))
-    return torch.addcmul(value, x * slope, exact_gelu_slope(x))
+    inner, inner_slope = exact_gelu_with_slope(x)
+    value, slope = tanh_and_slope(inner)
+    return torch.addcmul(value, x * slope, inner_slope)
 
 
 @phish.second
 def _(x: Tensor) -> Tensor:
     x = x.clamp(-40, _WIDE)
-    inner, slope = exact_gelu(x), exact_gelu_slope(x)
+    inner, slope = exact_gelu_with_slope(x)
     root = sech(inner)
     return (2 * slope + x * (exact_gelu_second(x) - 2 * tanh(inner) * slope.square())) * root * root
 
