@@ -176,7 +176,8 @@ def lines(rows: list[dict[str, Any]], device: str) -> list[str]:
     out = [
         "# Every activation, measured",
         "",
-        f"{machine(device)}. float32, forward and backward: processor time, medians of interleaved runs in one process.",
+        f"{machine(device)}. float32, forward and backward, medians of interleaved runs in one process; on a "
+        "CPU, processor time.",
         "Written by `python -m benchmarks.functions`. The peer is the `torch.nn` module of the same name, or",
         "the textbook formula under autograd if torch has none. A ratio below 1 means actlab is faster.",
         "*Floor* is the time of 2.5 copies of the input, the time of reading and writing alone.",
