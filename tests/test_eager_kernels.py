@@ -6,12 +6,15 @@ import math
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import actlab
 from actlab.activation import slices
 from actlab.activation.numerics import exp, lies_within
+from actlab.fleet.layers import FormulaLayer
+from tests.exact_values import bound, exact_values
 
 inf, nan = math.inf, math.nan
 silu = actlab.catalogue["silu"]
@@ -75,8 +78,6 @@ def test_lies_within_leaves_no_graph():
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.trace` is deprecated:DeprecationWarning")
 def test_lies_within_reads_no_values_of_fake_meta_and_traced_tensors():
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
     seen = []
 
     def spy(x):
@@ -114,8 +115,6 @@ def test_silu_runs_torch_kernels_only_inside_their_range():
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_silu_is_exact_inside_the_range_of_torch_kernels(dtype):
-    from tests.exact_values import bound, exact_values
-
     wide = torch.cat([torch.linspace(-79.5, 4.97, 500), torch.logspace(-30, 0.6, 100)]).double()
     x = wide.to(dtype).requires_grad_()
     assert lies_within(x, -80, 5)
@@ -168,6 +167,17 @@ def test_silu_in_place_and_not_contiguous_runs_torch_kernels():
     torch.nn.functional.silu(expected).sum().backward()
     assert torch.equal(y, torch.nn.functional.silu(base.mT))
     assert torch.equal(x.grad, expected.grad)
+
+
+def test_silu_of_a_network_in_a_fleet_does_not_depend_on_the_others():
+    x = torch.linspace(-3, 3, 48).view(2, 4, 6)
+    other = torch.stack([x[0], x[1] * 100])
+    results = []
+    for values in (x, other):
+        layer = FormulaLayer([actlab.nn.SiLU(), actlab.nn.SiLU()])
+        results.append((layer.forward(values, True)[0], layer.backward(torch.ones_like(values), False)[0]))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
 
 
 # -- slices ---------------------------------------------------------------------------------------
