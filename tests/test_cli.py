@@ -119,7 +119,7 @@ def test_compare_prints_the_same_table_again_and_with_two_jobs(tmp_path, tiny_da
     columns = ["rank", "activation", "mean", "std", "runs", "fold_1", "fold_2", "fold_3"]
     assert first.split()[:8] == columns
     assert "Region of practical equivalence" in first
-    tables = ["results.csv", "history.csv", "verdicts.csv", "ranking.csv", "comparison.json"]
+    tables = ["results.csv", "history.csv", "verdicts.csv", "ranking.csv", "costs.csv", "comparison.json"]
     files = ["ledger.sqlite", "cv_results.csv", *tables, "report.html", "hiplot.html"]
     assert f"Written: {', '.join(f'a/{name}' for name in files)}" in " ".join(first.split())
     assert max(map(len, first.splitlines())) <= 80

@@ -252,7 +252,7 @@ def test_search_with_an_invalid_criterion_fails_only_its_candidate():
 
 
 class Picky(nn.Module):
-    """Works in skorch, but not with external weights."""
+    """Works with its own weights, but neither in torch.fx nor with those of a stack."""
 
     def __init__(self, **sizes):
         super().__init__()
@@ -264,12 +264,12 @@ class Picky(nn.Module):
         return self.layer(x)
 
 
-def test_search_trains_models_unsupported_by_fleets_by_skorch():
+def test_search_trains_models_that_vmap_cannot_run_alone():
     fitted = search(classifier(module=Picky), {"lr": [0.1, 0.2]}).fit(X, Y)
     assert fitted.runs_["reason_alone"].unique().tolist() == [
-        "a fleet cannot train the network: TypeError: no weights of my own"
+        "torch.vmap cannot run the network: TypeError: no weights of my own"
     ]
-    assert fitted.runs_["how"].eq("skorch").all()
+    assert fitted.runs_["how"].eq("autograd").all()
     assert fitted.runs_["failure"].eq("").all()
     assert fitted.best_score_ > 0.3
 
