@@ -24,7 +24,8 @@ from actlab.functions.sigmoid_gated import exact_gelu, exact_gelu_second, exact_
 inf = math.inf
 aten = torch.ops.aten
 
-_STEEP = 6.0  # tanh(exp(_STEEP)) is 1 and its slope 0, in float64 too
+_STEEP = 6.0  # the second derivative of tanhexp is 0 from here, in float64 too
+_FLAT = 3.7  # tanh(exp(_FLAT)) is 1, in float64 too; beyond 4.5, exponentials become subnormal, which is slow
 _WIDE = 400.0  # the slope of tanh at _WIDE is 0, in float64 too
 _ERF_SLOPE = 2 / math.sqrt(math.pi)
 
@@ -84,12 +85,12 @@ Mish = mish.module("Mish")
 )
 def tanhexp(x: Tensor) -> Tensor:
     """TanhExp: ``x * tanh(exp(x))``."""
-    return x.clamp_min(-FAR).mul_(tanh(exp(x.clamp_max(_STEEP))))
+    return x.clamp_min(-FAR).mul_(tanh(exp(x.clamp_max(_FLAT))))
 
 
 @tanhexp.derivative
 def _(x: Tensor) -> Tensor:
-    x = x.clamp(-FAR, _STEEP)
+    x = x.clamp(-FAR, _FLAT)
     e = exp(x)
     value, slope = tanh_and_slope(e)
     return torch.addcmul(value, x * e, slope)
