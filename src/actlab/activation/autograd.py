@@ -73,6 +73,7 @@ class AutogradFunctions:
         self.formulas = activation.formulas
         # Eager mode uses the one-pass kernel of the definition; Inductor fuses the formula better.
         self.eager_gradient = activation.formulas.gradient_kernel or self.gradient
+        self.run = run_in_slices if self.pointwise else run_whole
         self.traced, self.eager, self.overwriting = _build_functions(self)
         self.plain_apply = super(Function, self.eager).apply  # type: ignore[misc]
         self.slope = _build_slope_function(self)
@@ -147,14 +148,14 @@ class AutogradFunctions:
         kernel = self.formulas.torch_value
         if kernel is not None and lies_within(x, kernel.low, kernel.high):
             return kernel.run(x, *values)
-        return self.forward(x, *values) if x.dtype in _HALF else self.formula(x, *values)
+        return self.run(self.forward if x.dtype in _HALF else self.formula, x, *values)
 
     def eager_backward(self, grad: Tensor, saved: Tensor, *values: Any) -> Tensor:
         """Return the gradient by the kernel of torch where it is accurate, else by the formula."""
         kernel = self.formulas.torch_gradient
         if kernel is not None and lies_within(saved, kernel.low, kernel.high):
             return kernel.run(grad, saved, *values)
-        return self.eager_gradient(grad, saved, *values)
+        return self.run(self.eager_gradient, grad, saved, *values)
 
     def _product(self, grad: Tensor, saved: Tensor, *values: Any) -> Tensor:
         return grad * self.formulas.derivative(_to_numbers(saved, grad.dtype), *values)
@@ -220,7 +221,6 @@ def _build_functions(functions: AutogradFunctions) -> tuple[type[Function], type
     """Build the autograd functions for compiled code, eager code, and eager code in place."""
     index = len(_ALL)
     _ALL.append(functions)
-    run = run_in_slices if functions.pointwise else run_whole
 
     class Traced(Function):
         @staticmethod
@@ -243,7 +243,7 @@ def _build_functions(functions: AutogradFunctions) -> tuple[type[Function], type
             if is_fusing(x):
                 y = run_fused(functions, "forward", x, *values)
             else:
-                y = run(functions.eager_forward, x, *values)
+                y = functions.eager_forward(x, *values)
             if y.dtype is x.dtype and (y.shape == x.shape or not functions.pointwise):
                 return y
             return _match_input(functions.name, x, y)
@@ -260,7 +260,7 @@ def _build_functions(functions: AutogradFunctions) -> tuple[type[Function], type
                 elif is_fusing(grad):
                     below = run_fused(functions, "gradient", grad, saved, *values)
                 else:
-                    below = run(functions.eager_backward, grad, saved, *values)
+                    below = functions.eager_backward(grad, saved, *values)
                 if below.shape != grad.shape and functions.pointwise:
                     below = _match_input(functions.name, grad, below)
             if not tensors:
