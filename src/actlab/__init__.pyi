@@ -17,6 +17,8 @@ from .errors import DataWarning as DataWarning
 from .errors import FormulaWarning as FormulaWarning
 from .errors import UsageError as UsageError
 from .functions import catalogue as catalogue
+from .judging import Judgement as Judgement
+from .judging import judge as judge
 from .models import NeuralNet as NeuralNet
 from .models import gain as gain
 from .models import init_ as init_

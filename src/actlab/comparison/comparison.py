@@ -35,12 +35,12 @@ from actlab.comparison.tables import (
     make_ranking_table,
     make_results_table,
     make_tuning_table,
-    make_verdict_table,
 )
 from actlab.comparison.tuning import train_planned
 from actlab.comparison.user_model import ModuleLike, Replaced
 from actlab.data.load import load_data
 from actlab.files import create_output_folder
+from actlab.judging.verdict_tables import make_verdict_table
 from actlab.ledger.session import LedgerLike
 from actlab.report.paper_tables import format_latex, format_markdown
 from actlab.report.sentences import describe_comparison

@@ -17,7 +17,6 @@ from actlab.comparison.curves import sample_curves
 from actlab.comparison.files import read_table
 from actlab.comparison.runs import FinishedRun, RunLabels, select_best
 from actlab.comparison.tables import (
-    VERDICTS,
     describe_environment,
     list_result_columns,
     make_diagnostics_table,
@@ -29,6 +28,7 @@ from actlab.errors import UsageError
 from actlab.files import LEDGER
 from actlab.fleet.run import Result
 from actlab.fleet.skorch_adapter import find_restored_column
+from actlab.judging.verdict_tables import VERDICTS
 from actlab.ledger.ledger import Ledger
 from actlab.report.tables import to_json_rows, write_csv, write_json
 from actlab.spec import ResolvedActivation

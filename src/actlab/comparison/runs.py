@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import skorch
 
 from actlab.fleet.run import Outcomes, Result, Rows, Run
+from actlab.judging.verdict_tables import describe_failures
 
 
 @dataclass(frozen=True)
@@ -132,12 +133,3 @@ def count_failures(runs: Sequence[FinishedRun[Labels]]) -> dict[str, str]:
         for name, each in reasons.items()
     }
     return {name: text for name, text in described.items() if text}
-
-
-def describe_failures(reasons: Sequence[str], total: int) -> str:
-    """Return how many of a number of runs have failed, and why; an empty text if none has."""
-    diverged = sum(reason.startswith("diverged") for reason in reasons)
-    parts = [f"diverged in {diverged} of {total} runs"] if diverged else []
-    if others := [reason for reason in reasons if not reason.startswith("diverged")]:
-        parts.append(f"failed in {len(others)} of {total} runs: {others[0]}")
-    return "; ".join(parts)

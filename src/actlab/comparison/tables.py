@@ -6,7 +6,7 @@ import datetime
 import functools
 import math
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,21 +19,13 @@ from actlab.comparison.chance_level import ChanceTest
 from actlab.comparison.module_arguments import name_module
 from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.runner import Finished
-from actlab.comparison.runs import FinishedRun, Labels, describe_failures
+from actlab.comparison.runs import FinishedRun, Labels
 from actlab.data.fixed_test import find_missing_labels
 from actlab.fleet.diagnostics import describe_diagnostic_epochs
 from actlab.fleet.run import Epoch
 from actlab.fleet.settings import processor_name
-from actlab.stats.fixed_test_set import FixedTestSummary
-from actlab.stats.posterior import MAX_SEEDS
-from actlab.stats.sequential import Pair
-from actlab.stats.verdict import Verdict
+from actlab.judging.verdict_tables import average, describe_failures, rank_methods, sort_ranking
 from actlab.training.train import HISTORY_COLUMNS
-
-VERDICTS = [
-    *("a", "b", "verdict", "difference", "low", "high", "level", "p", "p_holm", "p_better", "p_equivalent"),
-    *("p_worse", "wins", "wins_low", "wins_high", "runs", "seeds", "more_seeds", "reason"),
-]
 
 
 def make_results_table(runs: Sequence[Finished], plan: ComparisonPlan) -> pd.DataFrame:
@@ -131,83 +123,6 @@ def _list_validation(history: Sequence[Epoch], prefix: str) -> dict[str, float]:
     return {f"{prefix}_{name}": last.get(f"valid_{name}", math.nan) for name in ("acc", "loss")}
 
 
-def make_verdict_table(
-    verdicts: Mapping[Pair, Verdict | None],
-    level: float,
-    failures: Mapping[str, str],
-    dropped: Mapping[str, str],
-) -> pd.DataFrame:
-    """Return the rows of :attr:`actlab.Comparison.verdicts`.
-
-    Args:
-        verdicts: The verdict on every pair; None if a run has failed.
-        level: The probability of an error at which they were judged.
-        failures: The activations with failed runs, and how many.
-        dropped: The activations that dropped out of a sequential test, and why.
-    """
-    rows = []
-    for (a, b), verdict in verdicts.items():
-        row: dict[str, Any] = dict.fromkeys(VERDICTS, math.nan)
-        row.update(a=a, b=b, verdict="none", level=level, runs=0, seeds=0, more_seeds=pd.NA)
-        if verdict is None:
-            row["reason"] = "; ".join(f"{name} {failures[name]}" for name in (a, b) if name in failures)
-        else:
-            row.update(_list_verdict_columns(verdict))
-            why = "; ".join(f"{name} was dropped: {dropped[name]}" for name in (a, b) if name in dropped)
-            row["reason"] = _explain_undecided(verdict, why) if verdict.outcome == "undecided" else ""
-        rows.append(row)
-    frame = pd.DataFrame(rows, columns=VERDICTS)
-    return frame.astype({"runs": int, "seeds": int, "more_seeds": "Int64"})
-
-
-def _list_verdict_columns(verdict: Verdict) -> dict[str, Any]:
-    summary = verdict.summary
-    return {
-        "verdict": verdict.outcome,
-        "difference": verdict.difference,
-        "low": verdict.low,
-        "high": verdict.high,
-        "level": verdict.level,
-        "p": verdict.p_value,
-        "p_holm": verdict.p_holm,
-        "p_better": verdict.better,
-        "p_equivalent": verdict.equivalent,
-        "p_worse": verdict.worse,
-        "wins": summary.wins,
-        "wins_low": summary.wins_low,
-        "wins_high": summary.wins_high,
-        "runs": summary.runs,
-        "seeds": summary.seeds,
-        "more_seeds": pd.NA if verdict.more_seeds is None else verdict.more_seeds,
-    }
-
-
-def _explain_undecided(verdict: Verdict, dropped: str) -> str:
-    if dropped:
-        return dropped
-    if isinstance(verdict.summary, FixedTestSummary):
-        return _explain_undecided_on_fixed_test(verdict.more_seeds, verdict.summary)
-    if not verdict.summary.within_df:
-        return "one seed cannot separate the variance of the seed from that of the fold: add seeds"
-    if verdict.more_seeds is None:
-        return "no number of seeds would decide it; more folds or more data may"
-    return _format_forecast(verdict.more_seeds)
-
-
-def _explain_undecided_on_fixed_test(more_seeds: int | None, summary: FixedTestSummary) -> str:
-    if summary.seeds == 1:
-        return "interval and p hold for these two trained models only, not for other seeds: add seeds"
-    if more_seeds is not None:
-        return _format_forecast(more_seeds)
-    if summary.is_limited_by_samples:
-        return f"more seeds cannot decide it: the test set has only {summary.samples} samples"
-    return f"more than {MAX_SEEDS} seeds would be needed"
-
-
-def _format_forecast(more_seeds: int) -> str:
-    return f"about {more_seeds} more seed{'s' if more_seeds > 1 else ''} would decide it"
-
-
 def make_ranking_table(frame: pd.DataFrame, verdicts: pd.DataFrame, seeds: int) -> pd.DataFrame:
     """Return the rows of :attr:`actlab.Comparison.ranking`.
 
@@ -216,34 +131,13 @@ def make_ranking_table(frame: pd.DataFrame, verdicts: pd.DataFrame, seeds: int) 
         verdicts: Of every pair.
         seeds: Seeds of those that have most; with one, the columns at the end are the folds.
     """
-    names = list(dict.fromkeys(frame["activation"]))
-    scores = {name: frame[frame["activation"] == name]["score"] for name in names}
+    scores = {str(name): rows["score"] for name, rows in frame.groupby("activation", sort=False)}
     by, prefix = ("fold", "fold_") if seeds == 1 else ("seed", "seed_")
-    parts = frame.pivot_table(index="activation", columns=by, values="score", aggfunc=_average, dropna=False)
-    status = {name: _describe_status(frame[frame["activation"] == name]) for name in names}
-    table = pd.DataFrame(
-        {
-            "activation": names,
-            "mean": [_average(scores[name]) for name in names],
-            "std": [float(scores[name].std(ddof=0, skipna=False)) for name in names],
-            "runs": [len(scores[name]) for name in names],
-            "status": [status[name][0] for name in names],
-        }
-    )
-    ranks = [_rank(name, verdicts) if status[name][1] else None for name in names]
-    table.insert(0, "rank", pd.Series(ranks, dtype="Int64"))
-    parts = parts.loc[names].set_axis([f"{prefix}{part}" for part in parts.columns], axis=1)
-    table = pd.concat([table, parts.reset_index(drop=True)], axis=1)
-    return table.sort_values(["rank", "mean"], ascending=[True, False], kind="stable", ignore_index=True)
-
-
-def _average(scores: pd.Series[Any]) -> float:
-    return float(scores.mean(skipna=False))
-
-
-def _rank(name: str, verdicts: pd.DataFrame) -> int:
-    above = ((verdicts["a"] == name) & (verdicts["verdict"] == "worse")).sum()
-    return 1 + int(above + ((verdicts["b"] == name) & (verdicts["verdict"] == "better")).sum())
+    parts = frame.pivot_table(index="activation", columns=by, values="score", aggfunc=average, dropna=False)
+    status = {name: _describe_status(frame[frame["activation"] == name]) for name in scores}
+    table = rank_methods(scores, status, verdicts)
+    parts = parts.loc[list(scores)].set_axis([f"{prefix}{part}" for part in parts.columns], axis=1)
+    return sort_ranking(pd.concat([table, parts.reset_index(drop=True)], axis=1))
 
 
 def _describe_status(rows: pd.DataFrame) -> tuple[str, bool]:

@@ -34,6 +34,8 @@ def describe_report(comparison: Comparison) -> list[str]:
     about = comparison.about
     if about.get("kind") == "training":
         return [*describe_training(comparison.results, comparison.history), *describe_data(about)]
+    if about.get("kind") == "judgement":
+        return list(about["sentences"])
     if progress := about.get("unfinished"):
         return describe_progress(progress, comparison.ranking, about.get("metric", "score"))
     if set(about) >= _JUDGED:
@@ -43,6 +45,11 @@ def describe_report(comparison: Comparison) -> list[str]:
         return ["Fewer than two activations have a mean score."]
     best = str(comparison.ranking["activation"].iloc[int(means.argmax())])
     return [f"Highest mean: {best}.", "The folder does not contain the settings of the comparison."]
+
+
+def name_subject(about: Mapping[str, Any]) -> str:
+    """Return what is compared: activations, or any methods."""
+    return "method" if about.get("kind") == "judgement" else "activation"
 
 
 def describe_data(about: Mapping[str, Any]) -> list[str]:
@@ -68,7 +75,7 @@ def describe_comparison(comparison: Comparison) -> list[str]:
     pairs = _describe_pairs(comparison)
     without_rank = _describe_unranked(comparison)
     return [
-        *_describe_best(ranking, about["metric"]),
+        *_describe_best(ranking, about["metric"], name_subject(about)),
         *_describe_settings(comparison),
         *(without_rank + pairs if only_one_ranked else pairs + without_rank),
         *_describe_region(about, len(ranking)),
@@ -80,10 +87,10 @@ def describe_comparison(comparison: Comparison) -> list[str]:
     ]
 
 
-def _describe_best(ranking: pd.DataFrame, metric: str) -> list[str]:
+def _describe_best(ranking: pd.DataFrame, metric: str, noun: str) -> list[str]:
     first = ranking[ranking["rank"] == 1]
     if first.empty:
-        return ["No activation has a rank."]
+        return [f"No {noun} has a rank."]
     runs = f"{' or '.join(str(runs) for runs in sorted(set(first['runs'])))} runs"
     if len(first) > 1:
         means = ", ".join(f"{row['activation']} ({row['mean']:.4f})" for _, row in first.iterrows())
@@ -99,7 +106,7 @@ def _describe_best(ranking: pd.DataFrame, metric: str) -> list[str]:
 def _describe_pairs(comparison: Comparison) -> list[str]:
     verdicts, ranking = comparison.verdicts, comparison.ranking
     if verdicts.empty:
-        one = "There is only one activation, so there is nothing to compare."
+        one = f"There is only one {name_subject(comparison.about)}, so there is nothing to compare."
         return [one if len(ranking) < 2 else "There are no verdicts."]
     order = {name: position for position, name in enumerate(ranking["activation"])}
     failed = set(ranking[ranking["mean"].isna()]["activation"])  # another sentence describes these

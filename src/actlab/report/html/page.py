@@ -33,7 +33,7 @@ from actlab.report.panels import (
     protect_text_direction,
     shorten_names,
 )
-from actlab.report.sentences import describe_report
+from actlab.report.sentences import describe_report, name_subject
 from actlab.report.tuning_panels import make_tuning_panels, read_trials
 
 if TYPE_CHECKING:
@@ -100,6 +100,8 @@ def render(comparison: Comparison) -> str:
         names=names,
         labels=labels,
         judged=comparison.about.get("kind") != "training",
+        trained=comparison.about.get("kind") != "judgement",
+        subject=name_subject(comparison.about),
         one_run=len(comparison.results) == 1,
         unfinished=bool(comparison.about.get("unfinished")),
         data=json.dumps(data, allow_nan=False, separators=(",", ":")).translate(_ESCAPES),
@@ -155,6 +157,7 @@ def _make_verdicts(comparison: Comparison, names: Sequence[str], labels: Labels)
         ),
         "matrix": tables.make_verdict_matrix(names, pairs, points, given_pairs) if pairs else None,
         "changed": tables.CHANGED if given else "",
+        "diagram": about.get("diagram"),
     }
 
 

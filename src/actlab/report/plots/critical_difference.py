@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import importlib.util
+import io
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from actlab.errors import UsageError
 from actlab.files import replace_file
@@ -149,12 +152,28 @@ def write_critical_difference(comparison: MultiDatasetResult, path: Path) -> Non
     if path.suffix.lower() not in _SUFFIXES:
         raise UsageError(f"the name of a figure must end in {', '.join(_SUFFIXES)}, got {path.name!r}")
     check_matplotlib()
+    with replace_file(path) as temporary:
+        _save(comparison, temporary, path.suffix.lower().lstrip("."))
+
+
+def render_critical_difference(comparison: MultiDatasetResult) -> str:
+    """Return the diagram as a data URI of an SVG image; empty if matplotlib is not installed.
+
+    Args:
+        comparison: From :func:`actlab.stats.several_datasets.compare_over_datasets`.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        return ""
+    image = io.BytesIO()
+    _save(comparison, image, "svg")
+    return f"data:image/svg+xml;base64,{base64.b64encode(image.getvalue()).decode()}"
+
+
+def _save(comparison: MultiDatasetResult, file: Any, kind: str) -> None:
     from matplotlib.figure import Figure
 
     letters = int(comparison.ranks["activation"].str.len().max()) + 6
     figure = Figure(figsize=(4.5 + 2 * _LETTER * letters, 4), layout="constrained")
     ax = draw_critical_difference(comparison, figure.subplots())
     figure.set_figheight(0.7 + _INCHES * ax.get_ylim()[0])
-    with replace_file(path) as temporary:
-        kind = path.suffix.lower().lstrip(".")
-        figure.savefig(temporary, dpi=120, format=kind, bbox_inches="tight", pad_inches=0.15)
+    figure.savefig(file, dpi=120, format=kind, bbox_inches="tight", pad_inches=0.15)

@@ -1,0 +1,140 @@
+"""``actlab judge``: verdicts on results that other programs have computed."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from actlab.cli.options import JSON, Parser
+from actlab.cli.output import SUCCESS, check_parent_folder, print_json, wrap_sentences
+from actlab.errors import UsageError
+
+if TYPE_CHECKING:
+    from actlab.judging import Judgement
+
+SUMMARY = "judge which method is better, from a table with one row per run"
+EXAMPLES = (
+    "actlab judge runs.csv --score accuracy --method model --pair seed,fold",
+    "actlab judge runs.csv --score loss --lower-is-better --baseline adam",
+    "actlab judge runs.csv --score accuracy --require better:mine:baseline",
+)
+_NOT_BETTER, _UNDECIDED = 1, 3
+_POLL_SECONDS = 0.5
+
+
+def add_options(parser: Parser) -> None:
+    """Add the options to the command's parser."""
+    parser.add_argument(
+        "runs",
+        metavar="RUNS",
+        help="a .csv, .tsv, .parquet, .jsonl or .json file, a folder of .json files or of actlab compare, "
+        "mlflow:URI#EXPERIMENT, or optuna:FILE#STUDY",
+    )
+    add = parser.add_argument_group("columns").add_argument
+    add("--score", metavar="COLUMN", help="scores (default: the only column of numbers)")
+    add("--method", metavar="COLUMN", help="methods (default: method, model, activation, ...)")
+    pair = "what two paired runs share (default: seed, fold, ...); '' if runs are not paired"
+    add("--pair", metavar="COLUMN,...", help=pair)
+    add("--dataset", metavar="COLUMN", help="datasets (default: dataset, task, ...)")
+    add("--lower-is-better", action="store_true", help="a smaller score is better")
+    add = parser.add_argument_group("verdicts").add_argument
+    add("--rope", type=float, metavar="R", help="differences up to R are practically equivalent")
+    add("--baseline", metavar="METHOD", help="judge only the pairs with this method")
+    add("--test-share", type=float, metavar="S", help="share of test samples, for splits that are not folds")
+    add("--analysis", metavar="NAME", help="override the analysis, such as welch or permutation")
+    add("--sequential", action="store_true", help="the table is judged again after new runs")
+    add("--watch", action="store_true", help="judge again when the file changes; implies --sequential")
+    add("--power", type=float, metavar="D", help="also print the runs needed to find a difference of D")
+    require = "exit with status 0 if NEW is better than OLD, 1 if it is not, 3 if that is undecided"
+    add("--require", metavar="better:NEW:OLD", help=require)
+    add = parser.add_argument_group("output").add_argument
+    add("--out", type=Path, metavar="FILE", help="write a report page")
+    add("--markdown", action="store_true", help="print a Markdown table of verdicts")
+    add("--json", **JSON)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Judge a table, once or whenever it changes."""
+    required = _read_requirement(arguments.require)
+    if arguments.out:
+        check_parent_folder(arguments.out)
+    if arguments.watch and not Path(arguments.runs).is_file():
+        raise UsageError(f"--watch needs a file, got {arguments.runs!r}")
+    changed = _read_time(arguments)
+    status = _judge_once(arguments, required)
+    while arguments.watch:
+        time.sleep(_POLL_SECONDS)
+        if (now := _read_time(arguments)) != changed:
+            changed = now
+            print()
+            status = _judge_once(arguments, required)
+    return status
+
+
+def _read_time(arguments: argparse.Namespace) -> int:
+    return Path(arguments.runs).stat().st_mtime_ns if arguments.watch else 0
+
+
+def _judge_once(arguments: argparse.Namespace, required: tuple[str, str] | None) -> int:
+    from actlab.judging import judge
+    from actlab.judging.power import describe_power
+
+    judgement = judge(
+        arguments.runs,
+        score=arguments.score,
+        method=arguments.method,
+        pair=None if arguments.pair is None else [name for name in arguments.pair.split(",") if name],
+        dataset=arguments.dataset,
+        lower_is_better=arguments.lower_is_better,
+        rope=arguments.rope,
+        baseline=arguments.baseline,
+        test_share=arguments.test_share,
+        sequential=arguments.sequential or arguments.watch,
+        analysis=arguments.analysis,
+    )
+    status = _check_requirement(judgement, required)
+    power = [] if arguments.power is None else describe_power(judgement, arguments.power)
+    if arguments.out:
+        try:
+            judgement.report(arguments.out)
+        except ImportError as error:
+            raise UsageError(str(error)) from error
+    if arguments.json:
+        print_json(arguments, {**judgement.to_json(), "power": power})
+    elif arguments.markdown:
+        print(judgement.to_markdown("verdicts"))
+        print("\n".join(["", *judgement.sentences(), *power]))
+    else:
+        from actlab.report.tables import format_table
+
+        written = [f"Written: {arguments.out}"] if arguments.out else []
+        print(format_table(judgement.ranking), "", sep="\n")
+        print("\n".join(wrap_sentences([*judgement.sentences(), *power, *written])))
+    return status
+
+
+def _read_requirement(text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return None
+    kind, _, names = text.partition(":")
+    new, mark, old = names.partition(":")
+    if kind != "better" or not mark or not new or not old:
+        raise UsageError(f"--require must be better:NEW:OLD, got {text!r}")
+    return new, old
+
+
+def _check_requirement(judgement: Judgement, required: tuple[str, str] | None) -> int:
+    if required is None:
+        return SUCCESS
+    rows = judgement.verdicts
+    new, old = required
+    for a, b, better in ((new, old, "better"), (old, new, "worse")):
+        found = rows[(rows["a"] == a) & (rows["b"] == b)]
+        if len(found):
+            verdict = found["verdict"].iloc[0]
+            if verdict in ("undecided", "none"):
+                return _UNDECIDED
+            return SUCCESS if verdict == better else _NOT_BETTER
+    raise UsageError(f"--require: there is no verdict on {new!r} and {old!r}")

@@ -1,0 +1,5 @@
+"""Judge which of several methods is better, from anybody's results."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

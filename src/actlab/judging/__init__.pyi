@@ -1,0 +1,2 @@
+from .judgement import Judgement as Judgement
+from .judgement import judge as judge

@@ -1,0 +1,138 @@
+"""Find out how the runs of a table belong together, and choose the analysis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from actlab.errors import UsageError, did_you_mean
+from actlab.judging.table import RunTable
+
+ANALYSES = {
+    "corrected-t": "the corrected resampled t-test (Nadeau and Bengio, 2003)",
+    "mixed": "a model of the variances of splits and of seeds (Bouthillier et al., 2021)",
+    "crossed": "a model of the variances of seeds and of test samples",
+    "paired-t": "the paired t-test",
+    "welch": "Welch's t-test",
+    "permutation": "a permutation test",
+    "demsar": "Wilcoxon's signed-rank test over datasets (Demšar, 2006; Benavoli et al., 2016)",
+}
+
+
+@dataclass(frozen=True)
+class Design:
+    """How runs belong together.
+
+    Attributes:
+        kind: ``"folds"``, ``"folds and seeds"``, ``"seeds"``, ``"samples"``, ``"unpaired"`` or
+            ``"datasets"``.
+        analysis: The name of the analysis, in ``ANALYSES``.
+        num_folds: The number of folds of a split; 0 without folds.
+        sentences: What was found, and what was chosen and why.
+    """
+
+    kind: str
+    analysis: str
+    num_folds: int
+    sentences: tuple[str, ...]
+
+
+def find_design(table: RunTable, analysis: str | None) -> Design:
+    """Return the design of a table.
+
+    Args:
+        table: The runs.
+        analysis: The analysis to use; None to choose it.
+
+    Raises:
+        UsageError: There is no such analysis, or it does not fit the table.
+    """
+    if analysis is not None and analysis not in ANALYSES:
+        hint = did_you_mean(analysis, ANALYSES)
+        raise UsageError(f"analysis must be one of {', '.join(ANALYSES)}, got {analysis!r}{hint}")
+    kind, folds, found = _recognise(table)
+    chosen = analysis or _CHOICES[kind]
+    if problem := _find_problem(kind, chosen):
+        raise UsageError(f"analysis {chosen!r} does not fit this table: {problem}")
+    sentence = f"Analysis: {ANALYSES[chosen]}"
+    reason = f", because {_REASONS[kind]}" if chosen == _CHOICES[kind] else ", as requested"
+    warning = _find_warning(kind, chosen)
+    return Design(kind, chosen, folds, (*found, f"{sentence}{reason}.", *warning))
+
+
+_CHOICES = {
+    "folds": "corrected-t",
+    "folds and seeds": "mixed",
+    "seeds": "paired-t",
+    "samples": "crossed",
+    "unpaired": "welch",
+    "datasets": "demsar",
+}
+_REASONS = {
+    "folds": "the training sets of folds overlap",
+    "folds and seeds": "the training sets of folds overlap and seeds repeat them",
+    "seeds": "each seed is one pair on the same data",
+    "samples": "there is an outcome for each seed and test sample",
+    "unpaired": "nothing links a run of one method to a run of another",
+    "datasets": "the claim is about datasets of this kind",
+}
+
+
+def _recognise(table: RunTable) -> tuple[str, int, list[str]]:
+    frame = table.frame
+    runs = f"{len(frame):,} runs of {len(table.methods)} methods"
+    if len(table.datasets) > 1:
+        return "datasets", 0, [f"Design: {runs} on {len(table.datasets)} datasets."]
+    if table.samples:
+        samples = len(frame[list(table.samples)].drop_duplicates())
+        return "samples", 0, [f"Design: {runs}; outcomes on {samples:,} test samples."]
+    if table.folds or table.repeats:
+        cells = len(frame[[*table.repeats, *table.folds]].drop_duplicates())
+        folds = len(frame[list(table.folds)].drop_duplicates()) if table.folds else 0
+        per_cell = frame.groupby(["method", *table.repeats, *table.folds], sort=False).size()
+        seeds = (
+            f", {per_cell.min()} to {per_cell.max()}"
+            if per_cell.min() < per_cell.max()
+            else f", {per_cell.max()}"
+        )
+        kind = "folds and seeds" if per_cell.max() > 1 else "folds"
+        what = f"{cells} pairs of training and test samples{seeds} runs each"
+        return kind, folds, [f"Design: {runs}, paired by {_join(table.keys)}; {what}."]
+    if table.seeds:
+        common = _count_common(frame, table.keys)
+        return (
+            "seeds",
+            0,
+            [f"Design: {runs}, paired by {_join(table.keys)}; {common} are common to all methods."],
+        )
+    return "unpaired", 0, [f"Design: {runs}, not paired."]
+
+
+def _count_common(frame: pd.DataFrame, keys: list[str]) -> int:
+    counts = frame.groupby(keys, sort=False)["method"].nunique()
+    return int((counts == frame["method"].nunique()).sum())
+
+
+def _find_problem(kind: str, analysis: str) -> str:
+    if analysis == "demsar" and kind != "datasets":
+        return "there is one dataset; pass dataset= (--dataset)"
+    if kind == "datasets" and analysis != "demsar":
+        return "it has several datasets; judge each alone, or use 'demsar'"
+    if analysis in ("corrected-t", "mixed") and not kind.startswith("folds"):
+        return "it has no folds"
+    if analysis == "crossed" and kind != "samples":
+        return "it has no outcomes on test samples"
+    return "runs are not paired" if analysis == "paired-t" and kind == "unpaired" else ""
+
+
+def _find_warning(kind: str, analysis: str) -> list[str]:
+    if kind.startswith("folds") and analysis in ("paired-t", "welch", "permutation"):
+        return [
+            "This analysis treats folds as independent, and finds differences that are not there too often."
+        ]
+    return []
+
+
+def _join(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -1,0 +1,352 @@
+"""Judge which of several methods is better, from a table with one row per run."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from actlab._version import __version__
+from actlab.errors import UsageError, did_you_mean
+from actlab.judging.design import Design, find_design
+from actlab.judging.pairs import judge_pairs, list_pairs
+from actlab.judging.sources import RunSource, read_runs
+from actlab.judging.table import RunTable, make_run_table
+from actlab.judging.verdict_tables import (
+    describe_failures,
+    make_verdict_table,
+    rank_methods,
+    sort_ranking,
+)
+from actlab.report.paper_tables import format_latex, format_markdown
+from actlab.report.sentences import describe_comparison
+from actlab.report.tables import format_table, to_json_rows
+from actlab.stats.posterior import LEVEL
+from actlab.stats.robust import summarize_over_datasets
+from actlab.stats.several_datasets import MultiDatasetResult, compare_over_datasets
+
+_MINIMUM, _RELATIVE = 0.001, 0.01  # of the region of practical equivalence, for shares and for other scores
+
+
+@dataclass(frozen=True, repr=False)
+class Judgement:
+    """The verdicts on the methods of a table.
+
+    Attributes:
+        runs: One row per run: ``method``, ``dataset`` if there are several, the columns by which runs are
+            paired, ``score`` (greater is better) and ``failure`` (why a run has no score).
+        verdicts: As :attr:`actlab.Comparison.verdicts`, one row per pair. Over several datasets: ``a``,
+            ``b``, ``verdict``, ``p``, ``p_holm``, ``mean_rank_difference`` and ``reason``.
+        ranking: One row per method, the best first: ``rank``, ``method``, ``mean``, ``std`` over the runs
+            (``ddof=0``), ``runs`` and ``status``. Over several datasets: ``method``, ``mean_rank``,
+            ``wins`` and the robust summaries of :class:`actlab.stats.RobustSummary`.
+        design: How the runs belong together, and the analysis.
+        about: The name of the ``metric``, the ``region`` of practical equivalence (half its width), the
+            ``level``, the ``data``, and whether the verdicts are ``sequential``.
+        datasets: With several datasets: the test over datasets.
+    """
+
+    runs: pd.DataFrame
+    verdicts: pd.DataFrame
+    ranking: pd.DataFrame
+    design: Design
+    about: Mapping[str, Any] = field(default_factory=dict)
+    datasets: MultiDatasetResult | None = None
+
+    def __repr__(self) -> str:
+        return "\n".join([format_table(self.ranking), "", *self.sentences()])
+
+    def sentences(self) -> list[str]:
+        """Return the result in sentences: design, analysis, and the verdict on each pair."""
+        found = [*self.design.sentences, *self.about["notes"]]
+        if self.datasets is not None:
+            return [*self.datasets.sentences(), *_describe_summaries(self.ranking), *found]
+        return [*describe_comparison(self._make_page(self.about)), *found]  # type: ignore[arg-type]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return ranking, verdicts, design and sentences as plain values."""
+        return {
+            "design": {"kind": self.design.kind, "analysis": self.design.analysis},
+            "ranking": to_json_rows(self.ranking),
+            "verdicts": to_json_rows(self.verdicts),
+            "sentences": self.sentences(),
+            "about": {key: None if value != value else value for key, value in self.about.items()},
+        }
+
+    def to_markdown(self, table: str = "ranking") -> str:
+        """Return a table as Markdown, as :meth:`actlab.Comparison.to_markdown`.
+
+        Args:
+            table: ``"ranking"`` or ``"verdicts"``.
+        """
+        return format_markdown(self.to_page(), table)  # type: ignore[arg-type]
+
+    def to_latex(self, table: str = "ranking") -> str:
+        """Return a table as a LaTeX float, as :meth:`actlab.Comparison.to_latex`.
+
+        Args:
+            table: ``"ranking"`` or ``"verdicts"``.
+        """
+        return format_latex(self.to_page(), table)  # type: ignore[arg-type]
+
+    def report(self, path: str | Path) -> Path:
+        """Write the report page: one HTML file that makes no network request.
+
+        Args:
+            path: The file. It is written completely or not at all.
+
+        Returns:
+            The file.
+
+        Raises:
+            ImportError: Jinja is not installed; the message explains how to install it.
+            UsageError: The file cannot be written.
+        """
+        from actlab.report.html.page import write_report
+
+        write_report(self.to_page(), Path(path))  # type: ignore[arg-type]
+        return Path(path)
+
+    def to_page(self) -> SimpleNamespace:
+        """Return the tables with the names and columns of an :class:`actlab.Comparison`."""
+        about = {**self.about, "sentences": self.sentences()}
+        if self.datasets is not None and len(self.ranking) > 1:
+            from actlab.report.plots.critical_difference import render_critical_difference
+
+            about["diagram"] = render_critical_difference(self.datasets)
+        return self._make_page(about)
+
+    def _make_page(self, about: Mapping[str, Any]) -> SimpleNamespace:
+        empty = pd.DataFrame()
+        return SimpleNamespace(
+            results=self.runs.rename(columns={"method": "activation"}),
+            verdicts=self.verdicts,
+            ranking=self.ranking.rename(columns={"method": "activation"}),
+            **dict.fromkeys(("history", "tuning", "diagnostics", "parameters", "curves", "costs"), empty),
+            as_given=None,
+            about=about,
+        )
+
+
+def judge(
+    runs: RunSource,
+    *,
+    score: str | None = None,
+    method: str | None = None,
+    pair: Sequence[str] | None = None,
+    dataset: str | None = None,
+    lower_is_better: bool = False,
+    rope: float | None = None,
+    level: float = LEVEL,
+    baseline: str | None = None,
+    test_share: float | None = None,
+    sequential: bool = False,
+    analysis: str | None = None,
+) -> Judgement:
+    """Judge which of several methods is better.
+
+    The design is found from the columns: paired by fold or seed, unpaired, with outcomes on test samples, or
+    over several datasets. :meth:`Judgement.sentences` reports it, and the analysis that follows from it.
+
+    Args:
+        runs: One row per run, as a DataFrame, a list of dictionaries, ``cv_results_`` of a scikit-learn
+            search, or a source such as ``"runs.csv"``; see :func:`actlab.judging.sources.read_runs`.
+        score: The column of scores (default: the only column of numbers that is nothing else).
+        method: The column of methods (default: ``method``, ``model``, ``algorithm``, ``activation``, ...).
+        pair: The columns whose values two paired runs share, such as ``["seed", "fold"]`` (default: columns
+            called ``seed``, ``fold``, ``repeat``, ...). An empty list means that runs are not paired.
+        dataset: The column of datasets (default: ``dataset``, ``task``, ... if it has two values).
+        lower_is_better: Whether a smaller score is better, as for a loss.
+        rope: Half the width of the region of practical equivalence, in units of the score (default: 0.001
+            for scores from 0 to 1, else 1 % of the median score).
+        level: The probability of a wrong verdict that is allowed.
+        baseline: Judge only the pairs with this method. Holm's correction is then for fewer pairs.
+        test_share: The share of test samples in a split, 0 to 1, for splits that are not folds.
+        sequential: Whether the verdicts hold although the table is judged again after new runs.
+        analysis: ``"corrected-t"``, ``"mixed"``, ``"crossed"``, ``"paired-t"``, ``"welch"``,
+            ``"permutation"`` or ``"demsar"`` (default: the one that fits the design).
+
+    Returns:
+        Verdicts, ranking and design.
+
+    Raises:
+        UsageError: The table cannot be judged; the message explains why.
+
+    Examples:
+        >>> seeds = [0, 1, 2, 3, 4]
+        >>> rows = [{"method": "a", "seed": s, "accuracy": 0.90 + 0.001 * s} for s in seeds]
+        >>> rows += [{"method": "b", "seed": s, "accuracy": 0.88 + 0.002 * s} for s in seeds]
+        >>> judgement = judge(rows)
+        >>> judgement.verdicts[["a", "b", "verdict"]].to_numpy().tolist()
+        [['a', 'b', 'better']]
+    """
+    frame, name = read_runs(runs)
+    table = make_run_table(
+        frame, score=score, method=method, pair=pair, dataset=dataset, lower_is_better=lower_is_better
+    )
+    _check_settings(table, baseline, rope, test_share)
+    given = {
+        "score": score,
+        "method": method,
+        "pair": pair,
+        "dataset": dataset,
+        "lower_is_better": lower_is_better or None,
+        "rope": rope,
+        "level": None if level == LEVEL else level,
+        "baseline": baseline,
+        "test_share": test_share,
+        "sequential": sequential or None,
+        "analysis": analysis,
+    }
+    design = find_design(table, analysis)
+    about = {
+        "actlab": __version__,
+        "kind": "judgement",
+        "data": name,
+        "metric": table.score,
+        "lower_is_better": lower_is_better,
+        "level": level,
+        "sequential": sequential,
+        "tuned": [],
+        "trained": len(table.frame),
+        "seeds": 1,
+        "notes": list(table.notes),
+        "command": _format_call(runs, given),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    if design.kind == "datasets":
+        if sequential:
+            raise UsageError("sequential verdicts over several datasets are not available; judge one dataset")
+        return _judge_datasets(table, design, about)
+    return _judge_runs(table, design, about, rope, level, baseline, test_share, sequential)
+
+
+def _format_call(runs: Any, given: Mapping[str, Any]) -> str:
+    source = repr(str(runs)) if isinstance(runs, str | Path) else "runs"
+    options = [f"{name}={value!r}" for name, value in given.items() if value is not None]
+    return f"actlab.judge({', '.join([source, *options])})"
+
+
+def _check_settings(
+    table: RunTable, baseline: str | None, rope: float | None, test_share: float | None
+) -> None:
+    if baseline is not None and baseline not in table.methods:
+        hint = did_you_mean(baseline, table.methods)
+        methods = ", ".join(table.methods[:8])
+        raise UsageError(f"baseline must be one of the methods, got {baseline!r}{hint}; they are {methods}")
+    if rope is not None and not 0 <= rope < math.inf:
+        raise UsageError(f"rope must be a finite number >= 0, got {rope}")
+    if test_share is not None and not 0 < test_share < 1:
+        raise UsageError(f"test_share must be between 0 and 1, got {test_share}")
+    if len(table.methods) < 2:
+        raise UsageError(f"there is one method, {table.methods[0]}; a verdict needs two")
+
+
+def _judge_runs(
+    table: RunTable,
+    design: Design,
+    about: dict[str, Any],
+    rope: float | None,
+    level: float,
+    baseline: str | None,
+    test_share: float | None,
+    sequential: bool,
+) -> Judgement:
+    scores = table.frame["score"].to_numpy(np.float64)
+    region, region_is, points = _choose_region(scores, rope)
+    about |= {"region": region, "region_is": region_is, "points": points}
+    pairs = list_pairs(table.methods, baseline)
+    judged = judge_pairs(
+        table, design, pairs, region=region, level=level, test_share=test_share, sequential=sequential
+    )
+    if judged.unmatched:
+        about["notes"].append(
+            f"{judged.unmatched} runs have no partner with equal {' and '.join(table.keys)} and do not count."
+        )
+    if sequential:
+        about["notes"].append("p-values and intervals hold although the table is judged after every new run.")
+    verdicts = make_verdict_table(judged.verdicts, level, judged.reasons, {})
+    ranking = sort_ranking(_rank(table, verdicts))
+    return _finish(table, table.frame.drop(columns="dataset"), verdicts, ranking, design, about)
+
+
+def _rank(table: RunTable, verdicts: pd.DataFrame) -> pd.DataFrame:
+    by_method = {str(name): rows for name, rows in table.frame.groupby("method", sort=False)}
+    status = {}
+    for name, rows in by_method.items():
+        failures = rows[rows["score"].isna()]["failure"].to_list()
+        status[name] = describe_failures(failures, len(rows)), not failures
+    return rank_methods({n: rows["score"] for n, rows in by_method.items()}, status, verdicts, "method")
+
+
+def _finish(
+    table: RunTable,
+    runs: pd.DataFrame,
+    verdicts: pd.DataFrame,
+    ranking: pd.DataFrame,
+    design: Design,
+    about: dict[str, Any],
+    datasets: MultiDatasetResult | None = None,
+) -> Judgement:
+    """Return the judgement, with the scores as they were given."""
+    if about["lower_is_better"]:
+        runs, ranking = runs.assign(score=-runs["score"]), ranking.assign(mean=-ranking["mean"])
+    return Judgement(runs, verdicts, ranking, design, about, datasets)
+
+
+def _judge_datasets(table: RunTable, design: Design, about: dict[str, Any]) -> Judgement:
+    frame = table.frame
+    means = frame.groupby(["dataset", "method"], sort=False)["score"].agg(lambda s: s.mean(skipna=False))
+    scores = means.unstack().reindex(index=table.datasets, columns=table.methods)
+    missing = int(scores.isna().sum().sum()) - int(means.isna().sum())
+    if missing:
+        about["notes"].append(f"{missing} of {scores.size} pairs of method and dataset have no run.")
+    result = compare_over_datasets(scores)
+    sign = -1 if about["lower_is_better"] else 1
+    robust = summarize_over_datasets(
+        {
+            str(name): [sign * rows["score"].to_numpy(np.float64) for _, rows in own.groupby("dataset")]
+            for name, own in frame.groupby("method", sort=False)
+        }
+    )
+    ranks = result.ranks.rename(columns={"activation": "method"})
+    ranking = _rank(table, result.verdicts).merge(ranks, on="method")
+    ranking = ranking.merge(pd.DataFrame(map(vars, robust)), on="method")
+    ranking = ranking.sort_values("mean_rank", kind="stable", ignore_index=True)
+    points = _choose_region(frame["score"].to_numpy(np.float64), None)[2]
+    about |= {"region": math.nan, "region_is": "", "points": points}
+    return _finish(table, frame, result.verdicts, ranking, design, about, result)
+
+
+def _describe_summaries(ranking: pd.DataFrame) -> list[str]:
+    """Return sentences on the interquartile means, and when to read which summary."""
+    if ranking["iqm"].isna().all():
+        return []
+    best = ranking.iloc[int(np.nanargmax(ranking["iqm"]))]
+    interval = f"{best['iqm_low']:.4g} to {best['iqm_high']:.4g}"
+    return [
+        f"Highest interquartile mean: {best['method']} {best['iqm']:.4g} (95 % interval {interval}).",
+        "Mean ranks show on how many datasets a method is ahead, and interquartile means by how much.",
+    ]
+
+
+def _choose_region(scores: Any, rope: float | None) -> tuple[float, str, bool]:
+    """Return half the width of the region of practical equivalence, its source, and whether scores are shares."""
+    finite = scores[np.isfinite(scores)]
+    is_share = bool(finite.size and finite.min() >= 0 and finite.max() <= 1)
+    if rope is not None:
+        return rope, "as given", is_share
+    if is_share:
+        return _MINIMUM, "the default", True
+    return (
+        _RELATIVE * float(np.median(np.abs(finite))) if finite.size else math.nan,
+        "1 % of the median score",
+        False,
+    )

@@ -1,0 +1,202 @@
+"""Judge every pair of methods in a table of runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from actlab.judging.design import Design
+from actlab.judging.table import RunTable
+from actlab.stats.anytime import AnytimeSummary
+from actlab.stats.fixed_test_set import summarize_fixed_test
+from actlab.stats.posterior import Floats, Posterior
+from actlab.stats.sequential import Pair
+from actlab.stats.unpaired import summarize_unpaired
+from actlab.stats.verdict import Verdict, summarize_differences
+from actlab.stats.verdict import judge as judge_summaries
+
+_RESAMPLED = 10_000  # runs, up to which the interval of wins is resampled
+_PERMUTATIONS = 9999
+
+
+@dataclass(frozen=True)
+class JudgedPairs:
+    """The verdicts on pairs.
+
+    Attributes:
+        verdicts: The verdict on every pair; None if there can be none.
+        reasons: Why there can be none.
+        unmatched: The number of runs without a partner, summed over pairs.
+    """
+
+    verdicts: dict[Pair, Verdict | None]
+    reasons: dict[Pair, str]
+    unmatched: int
+
+
+def list_pairs(methods: Sequence[str], baseline: str | None) -> list[Pair]:
+    """Return the pairs to judge: all, or those with the baseline."""
+    pairs = list(combinations(methods, 2))
+    return pairs if baseline is None else [pair for pair in pairs if baseline in pair]
+
+
+def judge_pairs(
+    table: RunTable,
+    design: Design,
+    pairs: Sequence[Pair],
+    *,
+    region: float,
+    level: float,
+    test_share: float | None,
+    sequential: bool,
+) -> JudgedPairs:
+    """Judge pairs of methods on one dataset.
+
+    Args:
+        table: The runs.
+        design: How they belong together.
+        pairs: The pairs.
+        region: Half the width of the region of practical equivalence.
+        level: The probability of an error that is allowed.
+        test_share: The share of test samples of a split; None if there are folds.
+        sequential: Whether the verdicts hold although the table is judged after every new run.
+
+    Returns:
+        The verdicts.
+    """
+    summaries: dict[Pair, Any] = {}
+    reasons: dict[Pair, str] = {}
+    unmatched = 0
+    by_method = dict(iter(table.frame.groupby("method", sort=False)))
+    for a, b in pairs:
+        one, other = by_method[a], by_method[b]
+        if failed := [name for name, rows in ((a, one), (b, other)) if rows["score"].isna().any()]:
+            reasons[a, b] = "; ".join(_describe_failed(name, by_method[name]) for name in failed)
+            continue
+        if design.analysis == "welch" or design.kind == "unpaired":
+            summary = _summarize_unpaired(one, other, design, table.step)
+        else:
+            both = one.merge(other, on=table.keys, suffixes=("", "_b"))
+            unmatched += len(one) + len(other) - 2 * len(both)
+            summary = _summarize_pairs(both, table, design, test_share)
+        if isinstance(summary, str):
+            reasons[a, b] = summary
+        else:
+            summaries[a, b] = AnytimeSummary(summary) if sequential else summary
+    verdicts: dict[Pair, Verdict | None] = dict.fromkeys(pairs)
+    verdicts.update(zip(summaries, judge_summaries(list(summaries.values()), region, level), strict=True))
+    return JudgedPairs(verdicts, reasons, unmatched)
+
+
+def _describe_failed(name: str, rows: pd.DataFrame) -> str:
+    failed = rows[rows["score"].isna()]
+    return f"{name} has {len(failed)} of {len(rows)} runs without a score ({failed['failure'].iloc[0]})"
+
+
+def _summarize_unpaired(one: pd.DataFrame, other: pd.DataFrame, design: Design, step: float) -> Any:
+    a, b = (rows["score"].to_numpy(np.float64) for rows in (one, other))
+    if min(len(a), len(b)) < 2:
+        return "a method with one run has no variance: add runs"
+    summary = summarize_unpaired(a, b, step=step, resample=len(a) + len(b) <= _RESAMPLED)
+    if design.analysis != "permutation":
+        return summary
+    return PermutationSummary(summary, _permute((a, b), "independent"))
+
+
+def _summarize_pairs(both: pd.DataFrame, table: RunTable, design: Design, test_share: float | None) -> Any:
+    """Return the summary of a pair, or why there can be none."""
+    if len(both) < 2:
+        return f"{len(both)} of the runs are pairs: add runs with equal {', '.join(table.keys)}"
+    resample = len(both) <= _RESAMPLED
+    if design.kind == "samples":
+        return _summarize_outcomes(both, table, resample)
+    differences = (both["score"] - both["score_b"]).to_numpy(np.float64)
+    if design.analysis == "permutation":
+        summary = summarize_fixed_test(differences, resample=resample)
+        return PermutationSummary(summary, _permute((differences,), "samples"))
+    if not design.kind.startswith("folds") or design.analysis == "paired-t":
+        variance = table.step**2 / 6  # of two rounded scores
+        summary = summarize_fixed_test(differences, resample=resample)
+        return dataclasses.replace(summary, seed_variance=max(summary.seed_variance, variance))
+    cells = both.groupby([*table.repeats, *table.folds], sort=False).ngroup().to_numpy()
+    if cells.max() < 1:
+        return "a test needs at least two folds"
+    ratio = 1 / (design.num_folds - 1) if design.num_folds > 1 else None
+    if test_share is not None:
+        ratio = test_share / (1 - test_share)
+    if ratio is None:
+        return "the share of test samples is unknown: pass test_share= (--test-share), such as 0.2"
+    return summarize_differences(
+        differences, cells, ratio, step=table.step, same_splits=not table.repeats, resample=resample
+    )
+
+
+def _summarize_outcomes(both: pd.DataFrame, table: RunTable, resample: bool) -> Any:
+    difference = (both["score"] - both["score_b"]).to_numpy(np.float64)
+    if not table.seeds:
+        grid = difference[None, :]
+    else:
+        frame = pd.DataFrame({"difference": difference})
+        frame["seed"] = both.groupby(list(table.seeds), sort=False).ngroup().to_numpy()
+        frame["sample"] = both.groupby(list(table.samples), sort=False).ngroup().to_numpy()
+        pivot = frame.pivot(index="seed", columns="sample", values="difference")
+        if pivot.isna().any(axis=None):
+            return "some seeds have no outcome on some test samples"
+        grid = pivot.to_numpy()
+    is_binary = set(np.unique(both[["score", "score_b"]])) <= {0.0, 1.0, -1.0}
+    return summarize_fixed_test(grid, step=1 / grid.shape[1] if is_binary else 0.0, resample=resample)
+
+
+def _permute(samples: tuple[Floats, ...], kind: Literal["independent", "samples"]) -> float:
+    """Return the two-sided p-value of a permutation test of the mean; exact for few runs."""
+
+    def statistic(*values: Any, axis: int) -> Any:
+        means = [np.mean(value, axis=axis) for value in values]
+        return means[0] - means[1] if len(means) > 1 else means[0]
+
+    data: Any = samples
+    result = stats.permutation_test(
+        data,
+        statistic,
+        permutation_type=kind,
+        vectorized=True,
+        n_resamples=_PERMUTATIONS,
+        rng=np.random.default_rng(0),
+    )
+    return float(result.pvalue)
+
+
+@dataclass(frozen=True)
+class _PermutationPosterior(Posterior):
+    """A posterior with the p-value of a permutation test."""
+
+    p: float = math.nan
+
+    @property
+    def p_value(self) -> float:
+        return self.p
+
+
+class PermutationSummary:
+    """A summary whose p-value is that of a permutation test.
+
+    Args:
+        summary: The summary with everything else.
+        p_value: The p-value.
+    """
+
+    def __init__(self, summary: Any, p_value: float) -> None:
+        self.summary = summary
+        known = summary.posterior
+        self.posterior = _PermutationPosterior(known.mean, known.df, known.scales, known.weights, p_value)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.summary, name)

@@ -1,0 +1,95 @@
+"""Plan how many runs would find a difference."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from actlab.errors import UsageError
+from actlab.judging.judgement import Judgement
+
+POWER = 0.8
+_MOST = 10_000  # runs
+
+
+def describe_power(judgement: Judgement, difference: float) -> list[str]:
+    """Return how many runs of each method find a difference with a probability of 80 %.
+
+    The variance is that of the pairs in the table. If runs are paired, it is that of their differences.
+
+    Args:
+        judgement: The judged table, on one dataset.
+        difference: The difference, in units of the score.
+
+    Raises:
+        UsageError: The difference is not a positive number, or there are several datasets.
+    """
+    if not 0 < difference < math.inf:
+        raise UsageError(f"power needs a finite difference > 0, got {difference}")
+    if judgement.datasets is not None:
+        raise UsageError("power is planned for one dataset; select the rows of one")
+    deviations = _measure_deviations(judgement)
+    if not deviations:
+        return ["Power: no pair has a variance; add runs."]
+    deviation = float(np.median(deviations))
+    unpaired = judgement.design.analysis == "welch" or judgement.design.kind == "unpaired"
+    runs = count_runs(difference / deviation, unpaired, judgement.about["level"]) if deviation else 2
+    what = "runs of each method" if unpaired else "pairs of runs"
+    needed = f"more than {_MOST:,}" if runs is None else f"{runs:,}"
+    return [
+        f"Power: {needed} {what} find a difference of {difference:g} with a probability of {POWER:.0%}, at "
+        f"the standard deviation of this table ({deviation:.3g})."
+    ]
+
+
+def count_runs(effect: float, unpaired: bool, level: float) -> int | None:
+    """Return the least number of runs of a t-test that finds an effect with a probability of 80 %.
+
+    Args:
+        effect: The difference in standard deviations: of a difference of paired runs, or of a run.
+        unpaired: Whether runs are not paired; the number is then that of each method.
+        level: The two-sided level of the test.
+
+    Examples:
+        >>> count_runs(0.5, True, 0.05), count_runs(0.5, False, 0.05)
+        (64, 34)
+    """
+    low, high = 1, 2
+    while high <= _MOST and compute_power(effect, high, unpaired, level) < POWER:
+        low, high = high, 2 * high
+    if high > _MOST and compute_power(effect, _MOST, unpaired, level) < POWER:
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        enough = compute_power(effect, middle, unpaired, level) >= POWER
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+def compute_power(effect: float, runs: int, unpaired: bool, level: float) -> float:
+    """Return the probability that a t-test finds an effect."""
+    df, scale = (2 * runs - 2, math.sqrt(runs / 2)) if unpaired else (runs - 1, math.sqrt(runs))
+    bound = stats.t.isf(level / 2, df)
+    return float(stats.nct.sf(bound, df, effect * scale) + stats.nct.cdf(-bound, df, effect * scale))
+
+
+def _measure_deviations(judgement: Judgement) -> list[float]:
+    """Return the standard deviation of each pair."""
+    runs = judgement.runs
+    keys = [name for name in runs if name not in ("method", "score", "failure")]
+    by_method = dict(iter(runs.groupby("method", sort=False)))
+    unpaired = judgement.design.analysis == "welch" or judgement.design.kind == "unpaired"
+    deviations = []
+    for a, b in judgement.verdicts[["a", "b"]].to_numpy():
+        one, other = by_method[a], by_method[b]
+        if unpaired:
+            variance = (one["score"].var(ddof=1) + other["score"].var(ddof=1)) / 2
+        else:
+            both: pd.DataFrame = one.merge(other, on=keys, suffixes=("", "_b"))
+            variance = (both["score"] - both["score_b"]).var(ddof=1)
+        if math.isfinite(variance):
+            deviations.append(math.sqrt(variance))
+    return deviations

@@ -1,0 +1,276 @@
+"""A table with one row per run, checked and with known columns."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from actlab.errors import UsageError, did_you_mean
+
+METHODS = ("method", "model", "algorithm", "activation", "estimator", "optimizer", "variant", "name")
+FOLDS = ("fold", "cv", "cv_fold", "split_id", "k")
+REPEATS = ("repeat", "repetition", "split", "shuffle", "resample")
+SEEDS = ("seed", "random_seed", "random_state", "rng", "run", "trial", "replicate")
+SAMPLES = ("sample", "example", "sample_id", "example_id", "row_id", "instance")
+DATASETS = ("dataset", "task", "data", "env", "environment", "game", "benchmark", "problem")
+_DECIMALS = 6  # scores with more are not rounded
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """The runs of several methods.
+
+    Attributes:
+        frame: One row per run: ``method``, ``dataset`` (empty if there is one), the key columns, ``score``
+            (greater is better; NaN for a run without one) and ``failure`` (why it has none).
+        folds: Key columns that name a fold.
+        repeats: Key columns that name a split of the samples into folds.
+        seeds: Key columns that name a seed.
+        samples: Key columns that name a test sample.
+        score: The name of the score.
+        step: The smallest change of a score: 10^-k if scores are rounded to k decimals, else 0.
+        notes: Sentences on the table.
+    """
+
+    frame: pd.DataFrame
+    folds: tuple[str, ...]
+    repeats: tuple[str, ...]
+    seeds: tuple[str, ...]
+    samples: tuple[str, ...]
+    score: str
+    step: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> list[str]:
+        """The key columns; runs of two methods with equal keys are a pair."""
+        return [*self.repeats, *self.folds, *self.seeds, *self.samples]
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods, in the order of the table."""
+        return list(dict.fromkeys(self.frame["method"]))
+
+    @property
+    def datasets(self) -> list[str]:
+        """The datasets, in the order of the table."""
+        return list(dict.fromkeys(self.frame["dataset"]))
+
+
+def make_run_table(
+    table: pd.DataFrame,
+    *,
+    score: str | None,
+    method: str | None,
+    pair: Sequence[str] | None,
+    dataset: str | None,
+    lower_is_better: bool,
+) -> RunTable:
+    """Check a table and name its columns.
+
+    Args:
+        table: One row per run.
+        score: The column of scores; None if only one column can be it.
+        method: The column of methods; None for the first that is called ``method``, ``model``, ...
+        pair: The columns whose values two paired runs share; an empty sequence if runs are not paired; None
+            for the columns called ``fold``, ``seed``, ...
+        dataset: The column of datasets; None for a column called ``dataset``, ``task``, ... with at least
+            two values.
+        lower_is_better: Whether a smaller score is better, as for a loss.
+
+    Returns:
+        The runs.
+
+    Raises:
+        UsageError: A column is missing, or a value cannot be judged.
+    """
+    if table.empty:
+        raise UsageError("the table has no rows; it needs one row per run")
+    table = table.rename(columns=str)
+    if twice := [name for name in table.columns if list(table.columns).count(name) > 1]:
+        raise UsageError(f"the table has two columns {twice[0]!r}; rename one")
+    method = _choose_column(table, method, METHODS, "method")
+    keys = _choose_keys(table, pair, {method, score})
+    if dataset is None:
+        dataset = next((name for name in _find(table, DATASETS) if table[name].nunique() > 1), None)
+        dataset = None if dataset in (method, *keys) else dataset
+    else:
+        _require_column(table, dataset, "dataset")
+    others = {method, dataset, *keys}
+    score = _choose_score(table, score, others)
+    names = [_name_value(value, method) for value in table[method]]
+    frame = pd.DataFrame(
+        {"method": names, "dataset": "" if dataset is None else table[dataset].map(str).to_numpy()}
+    )
+    for key in keys:
+        frame[key] = table[key].to_numpy()
+    scores = _read_scores(table[score], score)
+    frame["score"] = np.where(np.isfinite(scores), -scores if lower_is_better else scores, math.nan)
+    frame["failure"] = [_describe_value(value) for value in scores]
+    _require_one_unit(frame, score, lower_is_better)
+    _require_unique(frame, keys)
+    named = {kind: tuple(key for key in keys if _is_called(key, names)) for kind, names in _KINDS.items()}
+    known = {key for part in named.values() for key in part}
+    seeds = (*named["seeds"], *(key for key in keys if key not in known))
+    return RunTable(
+        frame,
+        named["folds"],
+        named["repeats"],
+        seeds,
+        named["samples"],
+        score,
+        _find_step(scores),
+        (*_describe_missing(frame), *_describe_names(frame)),
+    )
+
+
+_KINDS = {"folds": FOLDS, "repeats": REPEATS, "seeds": SEEDS, "samples": SAMPLES}
+
+
+# -- columns --------------------------------------------------------------------------------------
+
+
+def _find(table: pd.DataFrame, names: Iterable[str]) -> list[str]:
+    by_name = {re.sub(r"[\s-]+", "_", name.strip().lower()): name for name in reversed(table.columns)}
+    return [by_name[name] for name in names if name in by_name]
+
+
+def _is_called(column: str, names: Iterable[str]) -> bool:
+    return re.sub(r"[\s-]+", "_", column.strip().lower()) in names
+
+
+def _require_column(table: pd.DataFrame, name: str, what: str) -> None:
+    if name not in table:
+        columns = ", ".join(map(repr, table.columns[:12]))
+        hint = did_you_mean(name, table.columns)
+        raise UsageError(f"the table has no column {name!r} for {what}{hint}; it has {columns}")
+
+
+def _choose_column(table: pd.DataFrame, name: str | None, usual: Sequence[str], what: str) -> str:
+    if name is not None:
+        _require_column(table, name, what)
+        return name
+    if found := _find(table, usual):
+        return found[0]
+    columns = ", ".join(map(repr, table.columns[:12]))
+    raise UsageError(f"which column names the method? Pass method= (--method); the table has {columns}")
+
+
+def _choose_keys(table: pd.DataFrame, pair: Sequence[str] | None, taken: set[str | None]) -> list[str]:
+    if pair is not None:
+        for name in pair:
+            _require_column(table, name, "pair")
+        return list(dict.fromkeys(pair))
+    found = _find(table, [*REPEATS, *FOLDS, *SEEDS, *SAMPLES])
+    return [name for name in found if name not in taken]
+
+
+def _choose_score(table: pd.DataFrame, score: str | None, others: set[str | None]) -> str:
+    if score is not None:
+        _require_column(table, score, "score")
+        return score
+    numbers = [
+        name
+        for name in table.columns
+        if name not in others and pd.api.types.is_numeric_dtype(table[name]) and table[name].dtype != bool
+    ]
+    if len(numbers) == 1:
+        return str(numbers[0])
+    columns = ", ".join(map(repr, numbers[:12])) or "no numbers"
+    raise UsageError(f"which column is the score? Pass score= (--score); the table has {columns}")
+
+
+# -- values ---------------------------------------------------------------------------------------
+
+
+def _name_value(value: Any, column: str) -> str:
+    if value is None or value != value or not str(value).strip():
+        raise UsageError(f"column {column!r} has an empty cell: each run needs a method")
+    return str(value).strip()
+
+
+def _read_scores(column: pd.Series[Any], name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    missing = column.isna() | (column.astype(str).str.strip() == "")
+    numbers = pd.to_numeric(column.where(~missing), errors="coerce").astype(np.float64)
+    wrong = numbers.isna() & ~missing & (column.astype(str).str.strip().str.lower() != "nan")
+    if wrong.any():
+        value = str(column[wrong].iloc[0])
+        row = int(np.flatnonzero(wrong)[0]) + 1
+        hint = "scores must be numbers"
+        if re.search(r"±|\+/-|\+-", value):
+            hint = (
+                "means and standard deviations cannot be judged without the number of runs, and not as "
+                "pairs at all; judge the runs themselves"
+            )
+        elif value.strip().endswith("%"):
+            hint = "remove the percent signs"
+        raise UsageError(f"column {name!r} has text, {value!r} in row {row}: {hint}")
+    return np.asarray(numbers, np.float64)
+
+
+def _describe_value(score: float) -> str:
+    return "" if math.isfinite(score) else ("no score" if math.isnan(score) else f"the score is {score}")
+
+
+def _require_one_unit(frame: pd.DataFrame, score: str, lower_is_better: bool) -> None:
+    """Refuse a table in which some methods have percentages and others shares."""
+    if lower_is_better:
+        return
+    for _, rows in frame.groupby("dataset", sort=False):
+        ends = rows.groupby("method")["score"].agg(["min", "max"]).dropna()
+        shares = ends[(ends["min"] >= 0) & (ends["max"] <= 1) & (ends["max"] > 0.02)]
+        percent = ends[(ends["min"] > 1.5) & (ends["max"] <= 100)]
+        if len(shares) and len(percent) and 20 < percent["max"].max() / shares["max"].max() < 500:
+            one, other = shares.index[0], percent.index[0]
+            raise UsageError(
+                f"column {score!r} mixes shares and percentages: {one} has at most "
+                f"{ends.loc[one, 'max']:g} and {other} at least {ends.loc[other, 'min']:g}; use one unit"
+            )
+
+
+def _require_unique(frame: pd.DataFrame, keys: Sequence[str]) -> None:
+    if not keys:
+        return
+    columns = ["method", "dataset", *keys]
+    if (twice := frame.duplicated(columns)).any():
+        row = frame[twice].iloc[0]
+        shown = ", ".join(f"{key}={row[key]}" for key in keys)
+        where = f" on {row['dataset']}" if row["dataset"] else ""
+        count = int(frame.duplicated(columns, keep=False).sum())
+        raise UsageError(
+            f"{row['method']}{where} has several runs with {shown} ({count} such rows in the table); add the "
+            f"column that tells them apart to pair= (--pair), or pass no columns if runs are not paired"
+        )
+
+
+def _find_step(scores: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+    finite = scores[np.isfinite(scores)]
+    for decimals in range(_DECIMALS + 1):
+        if np.allclose(finite, np.round(finite, decimals), rtol=1e-12, atol=1e-12):
+            return float(10.0**-decimals)
+    return 0.0
+
+
+def _describe_missing(frame: pd.DataFrame) -> list[str]:
+    failed = frame[frame["failure"] != ""]
+    if failed.empty:
+        return []
+    counts = failed["method"].value_counts(sort=False)
+    shown = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:_SHOWN])
+    more = f" and {len(counts) - _SHOWN} more methods" if len(counts) > _SHOWN else ""
+    return [f"{len(failed)} of {len(frame)} runs have no finite score: {shown}{more}."]
+
+
+def _describe_names(frame: pd.DataFrame) -> list[str]:
+    by_case: dict[str, list[str]] = {}
+    for name in dict.fromkeys(frame["method"]):
+        by_case.setdefault(re.sub(r"[\s_-]+", "", name.casefold()), []).append(name)
+    same = [" and ".join(map(repr, names)) for names in by_case.values() if len(names) > 1]
+    return [f"{names} count as different methods; rename them if they are one." for names in same[:_SHOWN]]

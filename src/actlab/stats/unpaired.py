@@ -1,0 +1,140 @@
+"""Summarize the difference of two methods whose runs are not paired."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from actlab.stats.posterior import Floats, Posterior, forecast_seeds, require
+
+_RESAMPLES = 2000
+_MOST_PAIRS = 10**6  # of runs, for the interval of wins
+
+
+@dataclass(frozen=True)
+class UnpairedSummary:
+    """A summary of the runs of two methods that have nothing in common but their task.
+
+    Attributes:
+        mean: Difference of the mean scores.
+        counts: The number of runs of each.
+        variances: The variance of the scores of each.
+        wins: Probability that a run of the first is better than one of the second; ties count half.
+        wins_low: Lower end of its 95 % interval.
+        wins_high: Upper end.
+    """
+
+    mean: float
+    counts: tuple[int, int]
+    variances: tuple[float, float]
+    wins: float = math.nan
+    wins_low: float = math.nan
+    wins_high: float = math.nan
+
+    @property
+    def runs(self) -> int:
+        """The number of runs of the method that has fewer."""
+        return min(self.counts)
+
+    @property
+    def seeds(self) -> int:
+        """The number of runs of the method that has fewer."""
+        return self.runs
+
+    @functools.cached_property
+    def posterior(self) -> Posterior:
+        """Student's t with Welch's degrees of freedom."""
+        shares = [variance / count for variance, count in zip(self.variances, self.counts, strict=True)]
+        total = sum(shares)
+        df = float(min(self.counts) - 1)
+        if total:
+            parts = [(share / total) ** 2 / (n - 1) for share, n in zip(shares, self.counts, strict=True)]
+            df = 1 / sum(parts)
+        return Posterior(self.mean, df, np.array([math.sqrt(total)]), np.ones(1))
+
+    def seeds_to_decide(self, threshold: float, region: float, level: float) -> int | None:
+        """Forecast how many runs of each would decide, if the mean and the variances stayed the same.
+
+        Args:
+            threshold: The p-value at which a difference counts.
+            region: Half the width of the region of practical equivalence.
+            level: The probability of an error that is allowed in an equivalence.
+
+        Returns:
+            The number of runs of each method; None if no number up to 500 would decide.
+        """
+
+        def expect(runs: int) -> Posterior:
+            counts = max(2, runs), max(2, runs)
+            return UnpairedSummary(self.mean, counts, self.variances).posterior
+
+        return forecast_seeds(expect, threshold, region, level)
+
+
+def summarize_unpaired(
+    a: npt.ArrayLike, b: npt.ArrayLike, *, step: float = 0.0, resample: bool = True
+) -> UnpairedSummary:
+    """Summarize the scores of two methods whose runs are not paired.
+
+    Args:
+        a: Scores (n,) of one method, n >= 2.
+        b: Scores (m,) of the other, m >= 2.
+        step: The smallest possible change of a score. Equal scores then still have the variance of rounding
+            to this step.
+        resample: Whether to compute the interval of ``wins``, which takes some milliseconds.
+
+    Returns:
+        The summary.
+
+    Raises:
+        UsageError: A score is not finite, or a method has fewer than two runs.
+
+    Examples:
+        >>> summary = summarize_unpaired([0.91, 0.93, 0.92], [0.88, 0.90, 0.89, 0.89])
+        >>> round(summary.mean, 4), round(summary.posterior.p_value, 4)
+        (0.03, 0.0143)
+
+    References:
+        B. L. Welch, "The generalization of 'Student's' problem when several different population variances
+        are involved", Biometrika 34 (1947).
+    """
+    both = [np.asarray(scores, np.float64) for scores in (a, b)]
+    for scores in both:
+        require(
+            scores.ndim == 1 and len(scores) >= 2,
+            f"each method needs at least two runs, got shape {scores.shape}: its variance is unknown",
+        )
+        require(bool(np.isfinite(scores).all()), "scores must be finite; omit failed runs")
+    first, second = both
+    variances = [max(float(scores.var(ddof=1)), step * step / 12) for scores in both]
+    low, high = _bootstrap_superiority(first, second) if resample else (math.nan, math.nan)
+    return UnpairedSummary(
+        float(first.mean() - second.mean()),
+        (len(first), len(second)),
+        (variances[0], variances[1]),
+        compute_superiority(first, second),
+        low,
+        high,
+    )
+
+
+def compute_superiority(a: Floats, b: Floats) -> float:
+    """Return the probability that a value of ``a`` (n,) exceeds one of ``b`` (m,); ties count half."""
+    ranks = stats.rankdata(np.concatenate([a, b]))[: len(a)]
+    return float((ranks.sum() - len(a) * (len(a) + 1) / 2) / (len(a) * len(b)))
+
+
+def _bootstrap_superiority(a: Floats, b: Floats) -> tuple[float, float]:
+    if len(a) * len(b) > _MOST_PAIRS:
+        return math.nan, math.nan
+    rng = np.random.default_rng(0)
+    better = (1 + np.sign(a[:, None] - b)) / 2
+    of_a = rng.multinomial(len(a), np.full(len(a), 1 / len(a)), _RESAMPLES) / len(a)
+    of_b = rng.multinomial(len(b), np.full(len(b), 1 / len(b)), _RESAMPLES) / len(b)
+    low, high = np.quantile(((of_a @ better) * of_b).sum(1), [0.025, 0.975])
+    return float(low), float(high)
