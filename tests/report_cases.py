@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from actlab import Comparison
-from actlab.comparison.tables import VERDICTS
+from actlab.judging.verdict_tables import VERDICTS
 
 # Disable the browser's own network requests.
 QUIET = (

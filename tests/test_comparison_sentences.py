@@ -1,7 +1,8 @@
 import pandas as pd
 
 from actlab import Comparison
-from actlab.comparison.tables import VERDICTS, make_ranking_table
+from actlab.comparison.tables import make_ranking_table
+from actlab.judging.verdict_tables import VERDICTS
 
 ABOUT = {"metric": "accuracy", "region": 0.001, "region_is": "the minimum", "points": True, "tuned": []}
 NAN = float("nan")

@@ -91,13 +91,10 @@ def _recognise(table: RunTable) -> tuple[str, int, list[str]]:
         cells = len(frame[[*table.repeats, *table.folds]].drop_duplicates())
         folds = len(frame[list(table.folds)].drop_duplicates()) if table.folds else 0
         per_cell = frame.groupby(["method", *table.repeats, *table.folds], sort=False).size()
-        seeds = (
-            f", {per_cell.min()} to {per_cell.max()}"
-            if per_cell.min() < per_cell.max()
-            else f", {per_cell.max()}"
-        )
+        counts = " to ".join(map(str, dict.fromkeys([int(per_cell.min()), int(per_cell.max())])))
+        each = f" with {counts} runs each" if per_cell.max() > 1 else ""
         kind = "folds and seeds" if per_cell.max() > 1 else "folds"
-        what = f"{cells} pairs of training and test samples{seeds} runs each"
+        what = f"{cells} pairs of training and test sets{each}"
         return kind, folds, [f"Design: {runs}, paired by {_join(table.keys)}; {what}."]
     if table.seeds:
         common = _count_common(frame, table.keys)

@@ -67,7 +67,7 @@ class Judgement:
         """Return the result in sentences: design, analysis, and the verdict on each pair."""
         found = [*self.design.sentences, *self.about["notes"]]
         if self.datasets is not None:
-            return [*self.datasets.sentences(), *_describe_summaries(self.ranking), *found]
+            return [*self.datasets.sentences("method"), *_describe_summaries(self.ranking), *found]
         return [*describe_comparison(self._make_page(self.about)), *found]  # type: ignore[arg-type]
 
     def to_json(self) -> dict[str, Any]:
@@ -214,9 +214,9 @@ def judge(
         "lower_is_better": lower_is_better,
         "level": level,
         "sequential": sequential,
+        "unpaired": design.kind == "unpaired" or design.analysis == "welch",
         "tuned": [],
         "trained": len(table.frame),
-        "seeds": 1,
         "notes": list(table.notes),
         "command": _format_call(runs, given),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -320,8 +320,7 @@ def _judge_datasets(table: RunTable, design: Design, about: dict[str, Any]) -> J
     ranking = _rank(table, result.verdicts).merge(ranks, on="method")
     ranking = ranking.merge(pd.DataFrame(map(vars, robust)), on="method")
     ranking = ranking.sort_values("mean_rank", kind="stable", ignore_index=True)
-    points = _choose_region(frame["score"].to_numpy(np.float64), None)[2]
-    about |= {"region": math.nan, "region_is": "", "points": points}
+    about["points"] = _choose_region(frame["score"].to_numpy(np.float64), None)[2]
     return _finish(table, frame, result.verdicts, ranking, design, about, result)
 
 
@@ -338,7 +337,7 @@ def _describe_summaries(ranking: pd.DataFrame) -> list[str]:
 
 
 def _choose_region(scores: Any, rope: float | None) -> tuple[float, str, bool]:
-    """Return half the width of the region of practical equivalence, its source, and whether scores are shares."""
+    """Return half the width of the region, its source, and whether scores are shares."""
     finite = scores[np.isfinite(scores)]
     is_share = bool(finite.size and finite.min() >= 0 and finite.max() <= 1)
     if rope is not None:

@@ -56,12 +56,12 @@ class RunTable:
     @property
     def methods(self) -> list[str]:
         """The methods, in the order of the table."""
-        return list(dict.fromkeys(self.frame["method"]))
+        return self.frame["method"].unique().tolist()
 
     @property
     def datasets(self) -> list[str]:
         """The datasets, in the order of the table."""
-        return list(dict.fromkeys(self.frame["dataset"]))
+        return self.frame["dataset"].unique().tolist()
 
 
 def make_run_table(
@@ -105,15 +105,13 @@ def make_run_table(
         _require_column(table, dataset, "dataset")
     others = {method, dataset, *keys}
     score = _choose_score(table, score, others)
-    names = [_name_value(value, method) for value in table[method]]
-    frame = pd.DataFrame(
-        {"method": names, "dataset": "" if dataset is None else table[dataset].map(str).to_numpy()}
-    )
+    frame = pd.DataFrame({"method": _name_values(table[method], method)})
+    frame["dataset"] = "" if dataset is None else _name_values(table[dataset], dataset)
     for key in keys:
         frame[key] = table[key].to_numpy()
     scores = _read_scores(table[score], score)
     frame["score"] = np.where(np.isfinite(scores), -scores if lower_is_better else scores, math.nan)
-    frame["failure"] = [_describe_value(value) for value in scores]
+    frame["failure"] = pd.Series(scores).map(_FAILURES).fillna("").to_numpy()
     _require_one_unit(frame, score, lower_is_better)
     _require_unique(frame, keys)
     named = {kind: tuple(key for key in keys if _is_called(key, names)) for kind, names in _KINDS.items()}
@@ -176,10 +174,9 @@ def _choose_score(table: pd.DataFrame, score: str | None, others: set[str | None
     if score is not None:
         _require_column(table, score, "score")
         return score
+    others = {*others, *_find(table, [*REPEATS, *FOLDS, *SEEDS, *SAMPLES])}
     numbers = [
-        name
-        for name in table.columns
-        if name not in others and pd.api.types.is_numeric_dtype(table[name]) and table[name].dtype != bool
+        name for name in table.columns if name not in others and pd.api.types.is_numeric_dtype(table[name])
     ]
     if len(numbers) == 1:
         return str(numbers[0])
@@ -190,16 +187,25 @@ def _choose_score(table: pd.DataFrame, score: str | None, others: set[str | None
 # -- values ---------------------------------------------------------------------------------------
 
 
-def _name_value(value: Any, column: str) -> str:
-    if value is None or value != value or not str(value).strip():
-        raise UsageError(f"column {column!r} has an empty cell: each run needs a method")
-    return str(value).strip()
+_FAILURES = {math.nan: "no score", math.inf: "the score is inf", -math.inf: "the score is -inf"}
+
+
+def _name_values(column: pd.Series[Any], name: str) -> Any:
+    values = column.unique()
+    if any(value is None or value != value or not str(value).strip() for value in values):
+        raise UsageError(f"column {name!r} has an empty cell: each run needs one")
+    return column.map({value: str(value).strip() for value in values}).to_numpy(object)
 
 
 def _read_scores(column: pd.Series[Any], name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    missing = column.isna() | (column.astype(str).str.strip() == "")
-    numbers = pd.to_numeric(column.where(~missing), errors="coerce").astype(np.float64)
-    wrong = numbers.isna() & ~missing & (column.astype(str).str.strip().str.lower() != "nan")
+    if pd.api.types.is_bool_dtype(column):
+        column = column.astype(float)
+    if pd.api.types.is_numeric_dtype(column):
+        return column.to_numpy(np.float64, na_value=math.nan)
+    text = column.astype(str).str.strip()
+    missing = column.isna() | text.str.lower().isin(["", "nan", "none", "null"])
+    numbers = pd.to_numeric(text.where(~missing), errors="coerce").astype(np.float64)
+    wrong = numbers.isna() & ~missing
     if wrong.any():
         value = str(column[wrong].iloc[0])
         row = int(np.flatnonzero(wrong)[0]) + 1
@@ -213,10 +219,6 @@ def _read_scores(column: pd.Series[Any], name: str) -> np.ndarray[Any, np.dtype[
             hint = "remove the percent signs"
         raise UsageError(f"column {name!r} has text, {value!r} in row {row}: {hint}")
     return np.asarray(numbers, np.float64)
-
-
-def _describe_value(score: float) -> str:
-    return "" if math.isfinite(score) else ("no score" if math.isnan(score) else f"the score is {score}")
 
 
 def _require_one_unit(frame: pd.DataFrame, score: str, lower_is_better: bool) -> None:
@@ -270,7 +272,7 @@ def _describe_missing(frame: pd.DataFrame) -> list[str]:
 
 def _describe_names(frame: pd.DataFrame) -> list[str]:
     by_case: dict[str, list[str]] = {}
-    for name in dict.fromkeys(frame["method"]):
+    for name in frame["method"].unique():
         by_case.setdefault(re.sub(r"[\s_-]+", "", name.casefold()), []).append(name)
     same = [" and ".join(map(repr, names)) for names in by_case.values() if len(names) > 1]
     return [f"{names} count as different methods; rename them if they are one." for names in same[:_SHOWN]]

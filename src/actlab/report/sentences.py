@@ -119,9 +119,9 @@ def _describe_pairs(comparison: Comparison) -> list[str]:
     rows.sort(key=lambda row: sorted((order[row["a"]], order[row["b"]])))
     tested = int(verdicts["p_holm"].notna().sum())
     corrected = f" corrected for {tested} pairs" if tested > 1 else ""  # by Holm; the interval is not
-    points = bool(comparison.about["points"])
+    points, unpaired = bool(comparison.about["points"]), bool(comparison.about.get("unpaired"))
     sentences = [
-        _describe_pair(row, points, corrected)
+        _describe_pair(row, points, corrected, unpaired)
         + (f" {gain}" if (gain := _describe_gain(row, comparison)) else "")
         for row in rows[:_MAX_PAIRS]
     ]
@@ -130,7 +130,7 @@ def _describe_pairs(comparison: Comparison) -> list[str]:
     return sentences
 
 
-def _describe_pair(row: pd.Series[Any], points: bool, corrected: str) -> str:
+def _describe_pair(row: pd.Series[Any], points: bool, corrected: str, unpaired: bool) -> str:
     if row["verdict"] == "none":
         return f"{row['a']} and {row['b']}: no verdict; {row['reason']}."
     sign = -1 if row["difference"] < 0 else 1
@@ -141,9 +141,10 @@ def _describe_pair(row: pd.Series[Any], points: bool, corrected: str) -> str:
     p = f"p = {row['p_holm']:.3g}{corrected}"
     if row["verdict"] in ("better", "worse"):
         wins = row["wins"] if sign == 1 else 1 - row["wins"]
-        return (
-            f"{b} is worse than {a} by {gap}; {p}; {a} is ahead in {wins:.0%} of {row['runs']} pairs of runs."
-        )
+        ahead = f"{a} is ahead in {wins:.0%} of {row['runs']} pairs of runs"
+        if unpaired:
+            ahead = f"a run of {a} is better than one of {b} with a probability of {wins:.0%}"
+        return f"{b} is worse than {a} by {gap}; {p}; {ahead}."
     if row["verdict"] == "equivalent":
         probability = f"{row['p_equivalent']:.1%}"
         return f"{a} and {b} are practically equivalent: difference {gap}, {probability} within the region."

@@ -53,8 +53,11 @@ class MultiDatasetResult:
     verdicts: pd.DataFrame
     cliques: list[list[str]]
 
-    def sentences(self) -> list[str]:
+    def sentences(self, noun: str = "activation") -> list[str]:
         """Describe the result in sentences.
+
+        Args:
+            noun: What is compared.
 
         Returns:
             Sentences about the best mean rank, Friedman's test, the decided pairs, the undecided pairs and
@@ -62,13 +65,13 @@ class MultiDatasetResult:
         """
         n, k = self.scores.shape
         if k == 1:
-            return [f"{self.ranks['activation'][0]} is the only activation: there are no pairs to compare."]
+            return [f"{self.ranks['activation'][0]} is the only {noun}: there are no pairs to compare."]
         if self.scores.isna().all(axis=None):
-            return [f"No activation has a score: all {k} failed on all {n} datasets."]
+            return [f"No {noun} has a score: all {k} failed on all {n} datasets."]
         return [
             _describe_leader(self.ranks, n),
-            *([] if k == 2 else [_describe_friedman(self, n, k)]),
-            *_describe_pairs(self, n),
+            *([] if k == 2 else [_describe_friedman(self, n, k, noun)]),
+            *_describe_pairs(self, n, noun),
             *_describe_failures(self.scores),
         ]
 
@@ -300,15 +303,15 @@ def _describe_leader(ranks: pd.DataFrame, n: int) -> str:
     return f"{best}; it is the sole best on {leaders['wins'].iloc[0]}."
 
 
-def _describe_friedman(result: MultiDatasetResult, n: int, k: int) -> str:
-    conclusion = "the activations differ" if result.p_value <= LEVEL else "no significant difference"
+def _describe_friedman(result: MultiDatasetResult, n: int, k: int, noun: str) -> str:
+    conclusion = f"the {noun}s differ" if result.p_value <= LEVEL else "no significant difference"
     statistic = f"F({k - 1}, {(k - 1) * (n - 1)}) = {result.statistic:.3g}"
     if math.isinf(result.statistic):
         statistic = "all datasets rank them in the same order"
-    return f"Friedman's test of all activations: {conclusion} ({statistic}, {_format_p(result.p_value)})."
+    return f"Friedman's test of all {noun}s: {conclusion} ({statistic}, {_format_p(result.p_value)})."
 
 
-def _describe_pairs(result: MultiDatasetResult, n: int) -> list[str]:
+def _describe_pairs(result: MultiDatasetResult, n: int, noun: str) -> list[str]:
     pairs = result.verdicts
     if n < (needed := count_needed_datasets(len(pairs))):
         what = "the pair" if len(pairs) == 1 else f"any of {len(pairs)} pairs"
@@ -316,7 +319,7 @@ def _describe_pairs(result: MultiDatasetResult, n: int) -> list[str]:
             f"{n} datasets cannot decide {what}: at least {needed} are needed. The order is not a verdict."
         ]
     decided = pairs[pairs["verdict"] != "undecided"]
-    sentences = [*_describe_wins(decided), *_describe_agreement(result, len(decided))]
+    sentences = [*_describe_wins(decided), *_describe_agreement(result, len(decided), noun)]
     if result.cliques:
         cliques = "; ".join(_join_names(clique, len(clique)) for clique in result.cliques)
         sentences.append(f"No significant difference: {cliques}. This does not show that they are equal.")
@@ -338,14 +341,14 @@ def _describe_wins(decided: pd.DataFrame) -> list[str]:
     ]
 
 
-def _describe_agreement(result: MultiDatasetResult, num_decided: int) -> list[str]:
+def _describe_agreement(result: MultiDatasetResult, num_decided: int, noun: str) -> list[str]:
     """Return a sentence if the tests of pairs decide nothing, or if Friedman's test disagrees with them."""
     if len(result.ranks) == 2:
         if num_decided:
             return []
         return [f"Wilcoxon's test shows no significant difference ({_format_p(result.p_value)})."]
     if not num_decided:
-        unknown = ", so it is unknown which activations differ" if result.p_value <= LEVEL else ""
+        unknown = f", so it is unknown which {noun}s differ" if result.p_value <= LEVEL else ""
         return [f"Wilcoxon's tests with Holm's correction do not decide any pair{unknown}."]
     if result.p_value > LEVEL:
         return ["Friedman's test is not significant; each verdict on a pair comes from its own test."]

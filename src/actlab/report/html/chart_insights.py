@@ -175,7 +175,7 @@ def _format_ratio(ratio: float) -> str:
 # -- runs -----------------------------------------------------------------------------------------
 
 
-def describe_runs(results: pd.DataFrame, labels: Labels) -> list[str]:
+def describe_runs(results: pd.DataFrame, labels: Labels, subject: str = "activation") -> list[str]:
     """Return the sources of the variance of the scores, and the best and the worst run."""
     if not {"activation", "score"} <= set(results):
         return []
@@ -185,7 +185,7 @@ def describe_runs(results: pd.DataFrame, labels: Labels) -> list[str]:
         sentences.append(f"{lost} of {len(results)} runs {'has' if lost == 1 else 'have'} no score.")
     if len(scored) < 2 or scored["score"].min() == scored["score"].max():
         return sentences
-    if shares := _share_variance(scored):
+    if shares := _share_variance(scored, subject):
         parts = [
             f"{factor} {format_percent(share)} ({format_percent(luck)} by chance)"
             for factor, share, luck in shares
@@ -196,10 +196,10 @@ def describe_runs(results: pd.DataFrame, labels: Labels) -> list[str]:
     return [*sentences, f"Best run: {best}; worst: {worst}."]
 
 
-def _share_variance(scored: pd.DataFrame) -> list[tuple[str, float, float]]:
+def _share_variance(scored: pd.DataFrame, subject: str) -> list[tuple[str, float, float]]:
     """Return for each factor its share of the sum of squares, and the share expected by chance."""
     split = ["split"] if "split" in scored else []
-    factors: dict[str, tuple[list[str], list[str]]] = {"activation": (["activation"], [])}
+    factors: dict[str, tuple[list[str], list[str]]] = {subject: (["activation"], [])}
     if "fold" in scored:
         factors["fold"] = [*split, "fold"], []
     if "seed" in scored:  # beyond the share of the split, which two seeds have in common

@@ -91,7 +91,8 @@ def render(comparison: Comparison) -> str:
     }
     values = [value for section in sections.values() for value in section.values()]
     figures = {value.id: value.data for value in values if isinstance(value, Figure) and value.data}
-    data = {"labels": labels, "figures": figures, "runs": sections["runs"]["data"]}
+    subject = name_subject(comparison.about)
+    data = {"labels": labels, "subject": subject, "figures": figures, "runs": sections["runs"]["data"]}
     scripts = [_read_asset(f"{name}.js") for name in _SCRIPTS]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.globals["swatch"] = svg.draw_swatch
@@ -101,7 +102,7 @@ def render(comparison: Comparison) -> str:
         labels=labels,
         judged=comparison.about.get("kind") != "training",
         trained=comparison.about.get("kind") != "judgement",
-        subject=name_subject(comparison.about),
+        subject=subject,
         one_run=len(comparison.results) == 1,
         unfinished=bool(comparison.about.get("unfinished")),
         data=json.dumps(data, allow_nan=False, separators=(",", ":")).translate(_ESCAPES),
@@ -203,12 +204,10 @@ def _make_diagnostics(comparison: Comparison, names: Sequence[str], labels: Labe
 
 
 def _make_runs(comparison: Comparison, labels: Labels) -> dict[str, Any]:
-    table, data = tables.make_runs_table(comparison.results, labels)
-    return {
-        "table": table,
-        "data": data,
-        "insights": chart_insights.describe_runs(comparison.results, labels),
-    }
+    subject = name_subject(comparison.about)
+    table, data = tables.make_runs_table(comparison.results, labels, subject)
+    insights = chart_insights.describe_runs(comparison.results, labels, subject)
+    return {"table": table, "data": data, "insights": insights}
 
 
 def _make_functions(comparison: Comparison, names: Sequence[str], labels: Labels) -> dict[str, Any]:

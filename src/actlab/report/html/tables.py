@@ -229,17 +229,23 @@ def make_candidates_table(trials: Trials, names: Sequence[str]) -> Table:
     return Table([("activation", False), *numbers], rows)
 
 
-def make_runs_table(results: pd.DataFrame, labels: Labels) -> tuple[Table, dict[str, Any]]:
+def make_runs_table(
+    results: pd.DataFrame, labels: Labels, subject: str = "activation"
+) -> tuple[Table, dict[str, Any]]:
     """Return the table of all runs, and the values that the page sorts, filters and draws.
 
     Args:
         results: As in :attr:`actlab.Comparison.results`.
         labels: Short labels of the activations.
+        subject: What is compared.
     """
     same = {"accuracy"} if "accuracy" in results and results["accuracy"].equals(results["score"]) else set()
     names = [str(name) for name in results if name not in {"key", *same} and _has_values(results[name])]
     is_number = [_is_number(results[name]) for name in names]
-    titles = [{"saved_bytes": "bytes saved"}.get(name, name.replace("_", " ")) for name in names]
+    titles = [
+        {"saved_bytes": "bytes saved", "activation": subject}.get(name, name.replace("_", " "))
+        for name in names
+    ]
     rows = [[to_json_value(value) for value in row] for row in results[names].itertuples(index=False)]
     texts = ("reason_alone", "failure")  # long texts, which an axis has no room for
     axes = [i for i, name in enumerate(names) if name not in texts and results[name].nunique() > 1]

@@ -22,7 +22,7 @@
       const ticks = few.length <= 6 ? few : [...new Set(whole ? even.map(Math.round) : even)];
       return { at, ticks, low, high, step: HEIGHT / 20 };
     }
-    const activations = Object.keys(actlab.labels).filter((name) => columns[column].name === "activation" && values.includes(name));
+    const activations = Object.keys(actlab.labels).filter((name) => columns[column].name === actlab.subject && values.includes(name));
     const names = [...activations, ...[...new Set(values)].filter((name) => !activations.includes(name)).sort()];
     const apart = HEIGHT / Math.max(names.length, 1), places = new Map(names.map((name, i) => [name, i]));
     const at = (value) => TOP + apart * (places.get(value) + 0.5);

@@ -1,0 +1,359 @@
+"""Judge tables: designs, analyses, bad input, and agreement with scipy and published figures."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sklearn.datasets import load_iris
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsClassifier
+
+import actlab
+from actlab.judging.power import compute_power, count_runs, describe_power
+
+NAN = math.nan
+
+
+def make_runs(means, keys, spread=0.01, seed=0, **columns):
+    """Return a table with a run per method and key; runs with equal keys share a part of their noise."""
+    rng = np.random.default_rng(seed)
+    shared = rng.normal(scale=spread, size=len(keys))
+    rows = []
+    for method, mean in means.items():
+        for key, common in zip(keys, shared, strict=True):
+            rows.append({"method": method, **key, "score": mean + common + rng.normal(scale=spread)})
+    return pd.DataFrame(rows).assign(**columns)
+
+
+def seeds(n):
+    return [{"seed": seed} for seed in range(n)]
+
+
+def folds(n, repeats=1):
+    return [{"repeat": repeat, "fold": fold} for repeat in range(repeats) for fold in range(n)]
+
+
+def scores_of(frame, name):
+    return frame[frame["method"] == name]["score"].to_numpy()
+
+
+# -- designs --------------------------------------------------------------------------------------
+
+
+def test_judge_of_paired_seeds_is_the_paired_t_test():
+    frame = make_runs({"a": 0.80, "b": 0.79}, seeds(8))
+    judgement = actlab.judge(frame)
+    (row,) = judgement.verdicts.to_dict("records")
+    expected = stats.ttest_rel(scores_of(frame, "a"), scores_of(frame, "b"))
+    assert judgement.design.kind == "seeds"
+    assert row["p"] == pytest.approx(expected.pvalue, rel=1e-9)
+    assert (row["low"], row["high"]) == pytest.approx(tuple(expected.confidence_interval()), rel=1e-6)
+    assert row["difference"] == pytest.approx(expected._estimate, rel=1e-9)
+
+
+def test_judge_of_unpaired_runs_is_welch_s_test():
+    frame = make_runs({"a": 0.80, "b": 0.79}, seeds(8)).drop(columns="seed").iloc[:-2]
+    judgement = actlab.judge(frame)
+    (row,) = judgement.verdicts.to_dict("records")
+    expected = stats.ttest_ind(scores_of(frame, "a"), scores_of(frame, "b"), equal_var=False)
+    assert judgement.design.kind == "unpaired"
+    assert row["p"] == pytest.approx(expected.pvalue, rel=1e-9)
+    assert row["wins"] == pytest.approx(
+        stats.mannwhitneyu(scores_of(frame, "a"), scores_of(frame, "b")).statistic / 48, rel=1e-12
+    )
+    assert (row["runs"], row["seeds"]) == (6, 6)
+
+
+def test_judge_of_repeated_folds_is_the_corrected_resampled_t_test():
+    frame = make_runs({"a": 0.80, "b": 0.79}, folds(10, repeats=10))
+    judgement = actlab.judge(frame)
+    (row,) = judgement.verdicts.to_dict("records")
+    differences = scores_of(frame, "a") - scores_of(frame, "b")
+    scale = math.sqrt(differences.var(ddof=1) * (1 / 100 + 1 / 9))
+    assert judgement.design.analysis == "corrected-t"
+    assert row["p"] == pytest.approx(2 * stats.t.sf(abs(differences.mean()) / scale, 99), rel=1e-9)
+
+
+def test_judge_of_shuffle_splits_needs_the_share_of_test_samples():
+    frame = make_runs({"a": 0.80, "b": 0.79}, [{"split": split} for split in range(10)])
+    (row,) = actlab.judge(frame).verdicts.to_dict("records")
+    assert (row["verdict"], row["reason"][:31]) == ("none", "the share of test samples is un")
+    (row,) = actlab.judge(frame, test_share=0.2).verdicts.to_dict("records")
+    differences = scores_of(frame, "a") - scores_of(frame, "b")
+    scale = math.sqrt(differences.var(ddof=1) * (1 / 10 + 0.25))
+    assert row["p"] == pytest.approx(2 * stats.t.sf(abs(differences.mean()) / scale, 9), rel=1e-9)
+
+
+def test_judge_of_outcomes_on_samples_includes_the_variance_of_samples():
+    rng = np.random.default_rng(0)
+    keys = [{"seed": seed, "sample": sample} for seed in range(3) for sample in range(200)]
+    frame = pd.DataFrame(
+        [
+            {"method": m, **key, "correct": rng.random() < p}
+            for m, p in (("a", 0.9), ("b", 0.6))
+            for key in keys
+        ]
+    )
+    judgement = actlab.judge(frame)
+    assert (judgement.design.kind, judgement.design.analysis) == ("samples", "crossed")
+    assert judgement.verdicts["verdict"].to_list() == ["better"]
+    one_seed = actlab.judge(frame[frame["seed"] == 0], pair=["sample"])
+    assert one_seed.verdicts["verdict"].to_list() == ["undecided"]  # two trained models, not two methods
+
+
+def test_judge_of_folds_and_seeds_separates_their_variances():
+    keys = [{"fold": fold, "seed": seed} for fold in range(5) for seed in range(4)]
+    judgement = actlab.judge(make_runs({"a": 0.9, "b": 0.8}, keys))
+    assert (judgement.design.kind, judgement.design.analysis) == ("folds and seeds", "mixed")
+    assert "5 pairs of training and test sets with 4 runs each" in judgement.design.sentences[0]
+    assert judgement.verdicts["verdict"].to_list() == ["better"]
+
+
+def test_judge_over_datasets_is_wilcoxon_s_test_of_means():
+    frame = pd.concat(
+        [
+            make_runs({"a": 0.6 + d / 50, "b": 0.5 + d / 60}, seeds(3), seed=d, task=f"task {d}")
+            for d in range(7)
+        ]
+    )
+    judgement = actlab.judge(frame)
+    assert judgement.design.kind == "datasets"
+    assert judgement.verdicts["p"].to_list() == [pytest.approx(2 / 2**7)]
+    assert judgement.ranking["method"].to_list() == ["a", "b"]
+    assert {"mean_rank", "wins", "iqm", "iqm_low", "iqm_high", "median"} <= set(judgement.ranking)
+    assert "Best mean rank: a, 1.00 over 7 datasets" in judgement.sentences()[0]
+    assert not any("activation" in sentence for sentence in judgement.sentences())
+
+
+def test_judge_corrects_for_the_pairs_that_are_asked_for():
+    frame = make_runs({"a": 0.80, "b": 0.795, "c": 0.79, "d": 0.70}, seeds(6))
+    everything, some = actlab.judge(frame).verdicts, actlab.judge(frame, baseline="d").verdicts
+    assert len(everything) == 6
+    assert some[["a", "b"]].to_numpy().tolist() == [["a", "d"], ["b", "d"], ["c", "d"]]
+    assert some["p_holm"].max() == pytest.approx(some["p"].max())
+    with pytest.raises(
+        actlab.UsageError, match=r"baseline must be one of the methods, got 'D' \(did you mean 'd'"
+    ):
+        actlab.judge(frame, baseline="D")
+
+
+def test_judge_of_a_loss_prefers_small_scores_and_shows_them_as_given():
+    frame = make_runs({"a": 2.0, "b": 1.0}, seeds(5)).rename(columns={"score": "loss"})
+    judgement = actlab.judge(frame, lower_is_better=True)
+    assert judgement.ranking["method"].to_list() == ["b", "a"]
+    assert judgement.ranking["mean"].to_list() == pytest.approx([1.0, 2.0], abs=0.03)
+    assert judgement.runs["score"].min() > 0
+    assert judgement.verdicts[["a", "verdict"]].to_numpy().tolist() == [["a", "worse"]]
+
+
+def test_judge_drops_runs_without_a_partner_and_reports_them():
+    frame = make_runs({"a": 0.8, "b": 0.7}, seeds(6))
+    judgement = actlab.judge(frame.drop(index=[0, 7]))
+    assert judgement.verdicts["runs"].to_list() == [4]
+    assert "2 runs have no partner with equal seed and do not count." in judgement.sentences()
+
+
+@pytest.mark.parametrize("n", [4, 7])
+def test_judge_with_a_permutation_test_is_exact(n):
+    frame = make_runs({"a": 0.8, "b": 0.79}, seeds(n))
+    (row,) = actlab.judge(frame, analysis="permutation").verdicts.to_dict("records")
+    differences = scores_of(frame, "a") - scores_of(frame, "b")
+    signs = (np.indices([2] * n).reshape(n, -1) * 2 - 1).T
+    sums = np.abs(signs @ differences)
+    assert row["p"] == pytest.approx((sums >= sums[-1] - 1e-12).mean(), rel=1e-9)
+
+
+def test_judge_with_an_analysis_that_does_not_fit_is_refused():
+    paired, unpaired = make_runs({"a": 0.8, "b": 0.7}, seeds(4)), make_runs({"a": 0.8, "b": 0.7}, [{}] * 4)
+    for frame, analysis, problem in (
+        (paired, "corrected-t", "it has no folds"),
+        (paired, "demsar", "there is one dataset"),
+        (unpaired, "paired-t", "runs are not paired"),
+    ):
+        with pytest.raises(
+            actlab.UsageError, match=f"analysis '{analysis}' does not fit this table: {problem}"
+        ):
+            actlab.judge(frame, analysis=analysis)
+    with pytest.raises(
+        actlab.UsageError, match=r"analysis must be one of .*, got 'welsh' \(did you mean 'welch'"
+    ):
+        actlab.judge(paired, analysis="welsh")
+
+
+def test_judge_treats_folds_as_independent_only_on_request():
+    frame = make_runs({"a": 0.80, "b": 0.79}, folds(10))
+    judgement = actlab.judge(frame, analysis="paired-t")
+    expected = stats.ttest_rel(scores_of(frame, "a"), scores_of(frame, "b"))
+    assert judgement.verdicts["p"][0] == pytest.approx(expected.pvalue, rel=1e-9)
+    assert any("treats folds as independent" in sentence for sentence in judgement.sentences())
+
+
+# -- sequential tests and plans -------------------------------------------------------------------
+
+
+def test_judge_sequential_is_wrong_rarely_over_50_looks():
+    rng = np.random.default_rng(1)
+    wrong, once, repeats = 0, 0, 60
+    for _ in range(repeats):
+        frame = pd.DataFrame(
+            {
+                "method": ["a"] * 52 + ["b"] * 52,
+                "seed": [*range(52)] * 2,
+                "score": rng.normal(size=104),
+            }
+        )
+        looks = [frame[frame["seed"] < n] for n in range(3, 53, 7)]
+        wrong += any(is_decided(look, sequential=True) for look in looks)
+        once += any(is_decided(look, sequential=False) for look in looks)
+    assert wrong <= 0.05 * repeats + 2
+    assert once > wrong
+
+
+def is_decided(frame, **options):
+    return actlab.judge(frame, rope=0.0, **options).verdicts["verdict"][0] in ("better", "worse")
+
+
+def test_judge_sequential_decides_a_large_difference_and_widens_the_interval():
+    frame = make_runs({"a": 0.9, "b": 0.8}, seeds(12))
+    once, always = (actlab.judge(frame, sequential=flag).verdicts.iloc[0] for flag in (False, True))
+    assert (once["verdict"], always["verdict"]) == ("better", "better")
+    assert always["p"] > once["p"]
+    assert always["high"] - always["low"] > once["high"] - once["low"]
+    assert always["low"] > 0
+
+
+def test_count_runs_agrees_with_tables_of_power():
+    # Cohen, Statistical Power Analysis, table 2.4.1: n for two-sided 5 %, power 80 %.
+    assert [count_runs(effect, True, 0.05) for effect in (0.2, 0.5, 0.8, 1.0)] == [394, 64, 26, 17]
+    assert compute_power(0.5, 64, True, 0.05) == pytest.approx(0.8015, abs=5e-4)
+    assert count_runs(1e-9, True, 0.05) is None
+
+
+def test_describe_power_counts_pairs_or_runs():
+    paired = actlab.judge(make_runs({"a": 0.8, "b": 0.79}, seeds(8)))
+    assert (
+        "pairs of runs find a difference of 0.01 with a probability of 80%" in describe_power(paired, 0.01)[0]
+    )
+    for wrong in (0.0, -1.0, NAN):
+        with pytest.raises(actlab.UsageError, match="power needs a finite difference > 0"):
+            describe_power(paired, wrong)
+
+
+# -- input ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("frame", "options", "message"),
+    [
+        (pd.DataFrame(), {}, "the table has no rows"),
+        ({"method": ["a", "b"], "score": ["high", 0.9]}, {"score": "score"}, "has text, 'high' in row 1"),
+        (
+            {"method": ["a", "b"], "acc": ["0.9 ± 0.1", "0.8 ± 0.1"]},
+            {"score": "acc"},
+            "standard deviations cannot",
+        ),
+        ({"method": ["a", "b"], "acc": ["91%", "92%"]}, {"score": "acc"}, "remove the percent signs"),
+        ({"method": ["a", "b"], "x": [1.0, 2.0], "y": [1.0, 2.0]}, {}, "which column is the score.*'x', 'y'"),
+        ({"who": ["a", "b"], "x": [1.0, 2.0]}, {}, "which column names the method.*'who', 'x'"),
+        ({"method": ["a", "b"], "x": [1.0, 2.0]}, {"score": "z"}, "the table has no column 'z' for score"),
+        ({"method": ["a", None], "x": [1.0, 2.0]}, {}, "column 'method' has an empty cell: each run needs one"),
+        ({"method": ["a", "a"], "x": [1.0, 2.0]}, {}, "there is one method, a; a verdict needs two"),
+        (
+            {"method": list("aabb"), "seed": [0, 0, 0, 1], "x": [1.0, 2.0, 3.0, 4.0]},
+            {},
+            r"a has several runs with seed=0 \(2 such rows",
+        ),
+        ({"method": list("aabb"), "accuracy": [0.9, 0.91, 88.0, 89.0]}, {}, "mixes shares and percentages"),
+        (
+            {"method": ["a", "b"], "x": [1.0, 2.0]},
+            {"rope": -1.0},
+            "rope must be a finite number >= 0, got -1.0",
+        ),
+        (
+            {"method": ["a", "b"], "x": [1.0, 2.0]},
+            {"level": 2.0},
+            "level must be a probability between 0 and 1",
+        ),
+        ({"method": ["a", "b"], "x": [1.0, 2.0]}, {"test_share": 1.0}, "test_share must be between 0 and 1"),
+    ],
+)
+def test_judge_rejects_tables_in_one_line(frame, options, message):
+    with pytest.raises(actlab.UsageError, match=message) as caught:
+        actlab.judge(pd.DataFrame(frame), **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_judge_counts_scores_that_are_not_finite():
+    frame = make_runs({"a": 0.8, "b": 0.7, "c": 0.6}, seeds(4))
+    frame.loc[[0, 1, 4], "score"] = [NAN, math.inf, NAN]
+    judgement = actlab.judge(frame)
+    assert "3 of 12 runs have no finite score: a (2), b (1)." in judgement.sentences()
+    assert judgement.verdicts["verdict"].to_list() == ["none"] * 3
+    assert judgement.verdicts["reason"][1] == "a has 2 of 4 runs without a score (no score)"
+    assert judgement.ranking["rank"].isna().tolist() == [False, True, True]
+
+
+def test_judge_of_one_run_each_has_no_verdict_but_says_why():
+    judgement = actlab.judge([{"method": "a", "score": 0.9}, {"method": "b", "score": 0.8}])
+    assert judgement.verdicts["reason"].to_list() == ["a method with one run has no variance: add runs"]
+    assert judgement.verdicts["verdict"].to_list() == ["none"]
+
+
+def test_judge_notes_methods_that_differ_in_case():
+    frame = make_runs({"ReLU": 0.8, "relu": 0.8}, seeds(4))
+    note = "'ReLU' and 'relu' count as different methods; rename them if they are one."
+    assert note in actlab.judge(frame).sentences()
+
+
+def test_judge_of_equal_rounded_scores_keeps_the_variance_of_rounding():
+    rows = [{"method": m, "seed": s, "score": x} for m, x in (("a", 0.91), ("b", 0.90)) for s in range(2)]
+    (row,) = actlab.judge(rows).verdicts.to_dict("records")
+    assert row["verdict"] == "undecided"
+    assert row["p"] > 0.05
+
+
+def test_judge_takes_a_million_rows(tmp_path):
+    n = 500_000
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "method": np.repeat(["a", "b"], n),
+            "seed": np.tile(np.arange(n), 2),
+            "score": rng.normal(size=2 * n),
+        }
+    )
+    judgement = actlab.judge(frame)
+    assert judgement.verdicts["runs"].to_list() == [n]
+
+
+def test_judge_takes_the_results_of_a_scikit_learn_search():
+    X, y = load_iris(return_X_y=True)
+    search = GridSearchCV(KNeighborsClassifier(), {"n_neighbors": [1, 5]}, cv=5).fit(X, y)
+    judgement = actlab.judge(search.cv_results_)
+    assert judgement.design.kind == "folds"
+    assert set(judgement.ranking["method"]) == {"n_neighbors=1", "n_neighbors=5"}
+    assert sorted(judgement.ranking["mean"]) == pytest.approx(sorted(search.cv_results_["mean_test_score"]))
+    assert actlab.judge(pd.DataFrame(search.cv_results_)).verdicts.equals(judgement.verdicts)
+
+
+def test_judgement_writes_tables_and_a_page_of_hostile_names(tmp_path):
+    names = {"<script>alert(1)</script>": 0.8, "a|b\\_$x^2$": 0.7}
+    judgement = actlab.judge(make_runs(names, seeds(5)))
+    page = judgement.report(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<script>alert(1)" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert 'id="learning"' not in page
+    assert 'id="verdicts"' in page
+    assert "\\|" in judgement.to_markdown()
+    assert "\\begin{table}" in judgement.to_latex("verdicts")
+    assert judgement.to_json()["verdicts"][0]["verdict"] == "better"
+
+
+def test_judgement_report_over_datasets_has_a_diagram(tmp_path):
+    frame = pd.concat([make_runs({"a": 0.6, "b": 0.5}, seeds(3), seed=d, dataset=f"d{d}") for d in range(6)])
+    page = actlab.judge(frame).report(tmp_path / "page.html").read_text(encoding="utf-8")
+    assert 'src="data:image/svg+xml;base64,' in page
