@@ -260,7 +260,11 @@ def test_describe_power_counts_pairs_or_runs():
         ({"method": ["a", "b"], "x": [1.0, 2.0], "y": [1.0, 2.0]}, {}, "which column is the score.*'x', 'y'"),
         ({"who": ["a", "b"], "x": [1.0, 2.0]}, {}, "which column names the method.*'who', 'x'"),
         ({"method": ["a", "b"], "x": [1.0, 2.0]}, {"score": "z"}, "the table has no column 'z' for score"),
-        ({"method": ["a", None], "x": [1.0, 2.0]}, {}, "column 'method' has an empty cell: each run needs one"),
+        (
+            {"method": ["a", None], "x": [1.0, 2.0]},
+            {},
+            "column 'method' has an empty cell: each run needs one",
+        ),
         ({"method": ["a", "a"], "x": [1.0, 2.0]}, {}, "there is one method, a; a verdict needs two"),
         (
             {"method": list("aabb"), "seed": [0, 0, 0, 1], "x": [1.0, 2.0, 3.0, 4.0]},

@@ -169,7 +169,7 @@ except UsageError as error:
 """
     done = run_outside_tests(code)
     assert (done.stdout, done.stderr) == (
-        "logging to MLflow needs MLflow: pip install 'actlab[mlflow]'\n",
+        "MLflow is not installed: pip install 'actlab[mlflow]'\n",
         "",
     )
 

@@ -35,7 +35,7 @@ _RUN = ["activation", "fold", "seed"]  # identifies a run of a comparison
 _MAX_METRICS, _MAX_PARAMS, _MAX_PARAM, _MAX_TAG, _MAX_NAME = 900, 100, 6000, 5000, 250
 _QUIET = {"MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 # MLflow retries for minutes, which is right after a training, but not before.
-_IMPATIENT = _QUIET | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+IMPATIENT = _QUIET | {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 _Row = Mapping[Any, Any]
 
 
@@ -49,7 +49,7 @@ def check_store(uri: str) -> None:
         UsageError: MLflow is missing, or the store does not exist, is read-only or does not respond within
             seconds.
     """
-    with _open_store(uri, _IMPATIENT) as client:  # only writing shows that the store can be written to
+    with open_store(uri, IMPATIENT) as client:  # only writing shows that the store can be written to
         client.set_experiment_tag(_find_experiment(client, uri), "actlab.version", __version__)
 
 
@@ -88,7 +88,7 @@ def log_comparison(
     content: list[Any] = sorted(keys) or [sorted(settings.items()), results[_RUN].to_dict("list")]
     digest = hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
     earlier_error, not_uploaded = sys.exc_info()[1], ""
-    with _open_store(uri, _QUIET) as client:
+    with open_store(uri, _QUIET) as client:
         experiment = _find_experiment(client, uri)
         earlier = client.search_runs([experiment], f"tags.`{_DIGEST}` = '{digest}'")
         for run in sorted(earlier, key=lambda run: run.info.status != "FINISHED"):
@@ -115,8 +115,14 @@ def log_comparison(
 
 
 @contextmanager
-def _open_store(uri: str, environment: Mapping[str, str]) -> Iterator[MlflowClient]:
-    """Yield a client that prints nothing; an error in the store becomes a message of one line."""
+def open_store(uri: str, environment: Mapping[str, str], action: str = "log to") -> Iterator[MlflowClient]:
+    """Yield a client that prints nothing; an error in the store becomes a message of one line.
+
+    Args:
+        uri: As for :func:`log_comparison`.
+        environment: Environment variables while the store is open.
+        action: What the message says that failed.
+    """
     scheme, plugins = uri.partition(":")[0], entry_points(group="mlflow.tracking_store").names
     if not re.match(_URI, uri) and scheme not in plugins:
         near = "" if scheme in _SCHEMES else did_you_mean(scheme, [*_SCHEMES, *plugins])
@@ -131,7 +137,7 @@ def _open_store(uri: str, environment: Mapping[str, str]) -> Iterator[MlflowClie
             from sqlalchemy import NullPool, create_engine, inspect
             from sqlalchemy.exc import SQLAlchemyError
         except ImportError as error:
-            raise UsageError("logging to MLflow needs MLflow: pip install 'actlab[mlflow]'") from error
+            raise UsageError("MLflow is not installed: pip install 'actlab[mlflow]'") from error
         before = {name: os.environ[name] for name in environment if name in os.environ}
         os.environ.update(environment)
         try:
@@ -142,7 +148,7 @@ def _open_store(uri: str, environment: Mapping[str, str]) -> Iterator[MlflowClie
             yield MlflowClient(uri)
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
             reason = _describe_root_cause(error, earlier_error)
-            raise UsageError(f"cannot log to MLflow at {_remove_password(uri)}: {reason}") from error
+            raise UsageError(f"cannot {action} MLflow at {_remove_password(uri)}: {reason}") from error
         finally:
             for name in environment:
                 del os.environ[name]

@@ -146,12 +146,12 @@ def _melt_search(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _read_mlflow(uri: str, experiment: str) -> pd.DataFrame:
-    try:
-        import mlflow
-    except ImportError as error:
-        raise UsageError("MLflow is not installed: pip install 'actlab[mlflow]'") from error
-    try:
-        client = mlflow.MlflowClient(tracking_uri=uri)
+    from actlab.integrations.mlflow import IMPATIENT, open_store
+
+    file = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not file.is_file():
+        raise UsageError(f"there is no file {str(file)!r}")
+    with open_store(uri, IMPATIENT, "read") as client:
         found = client.get_experiment_by_name(experiment)
         if found is None:
             names = ", ".join(repr(one.name) for one in client.search_experiments()[:8])
@@ -163,8 +163,6 @@ def _read_mlflow(uri: str, experiment: str) -> pd.DataFrame:
             token = page.token
             if not token:
                 return pd.DataFrame(rows)
-    except mlflow.exceptions.MlflowException as error:
-        raise UsageError(f"cannot read MLflow at {uri!r}: {summarize_error(error)}") from error
 
 
 def _read_optuna(file: str, study: str) -> pd.DataFrame:

@@ -1,0 +1,216 @@
+"""Tables of runs from files, folders, searches and trackers, and the judge command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import optuna
+import pandas as pd
+import pytest
+
+import actlab
+from actlab.cli import main
+from actlab.integrations.mlflow import open_store
+from actlab.judging.sources import read_runs
+from tests.command_line import in_empty_folder, refused
+from tests.test_judge import make_runs, seeds
+
+__all__ = ["in_empty_folder"]
+
+
+@pytest.fixture
+def frame():
+    return make_runs({"new": 0.9, "old": 0.8}, seeds(5))
+
+
+# -- sources --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet", "jsonl", "json"])
+def test_read_runs_reads_files(frame, tmp_path, suffix):
+    path = tmp_path / f"runs.{suffix}"
+    {
+        "csv": lambda: frame.to_csv(path, index=False),
+        "tsv": lambda: frame.to_csv(path, index=False, sep="\t"),
+        "parquet": lambda: frame.to_parquet(path),
+        "jsonl": lambda: frame.to_json(path, orient="records", lines=True),
+        "json": lambda: frame.to_json(path, orient="records"),
+    }[suffix]()
+    table, name = read_runs(path)
+    pd.testing.assert_frame_equal(table, frame, check_dtype=False, rtol=1e-9)
+    assert name == path.name
+
+
+def test_read_runs_reads_a_folder_of_json_files_with_nested_values(tmp_path):
+    for method, seed, score in (("a", 0, 0.9), ("a", 1, 0.91), ("b", 0, 0.8), ("b", 1, 0.82)):
+        run = {"config": {"model": method, "seed": seed}, "test": {"accuracy": score}, "curve": [1, 2]}
+        (tmp_path / f"{method}{seed}.json").write_text(json.dumps(run))
+    table, _ = read_runs(tmp_path)
+    assert sorted(table) == ["config.model", "config.seed", "file", "test.accuracy"]
+    options = {"score": "test.accuracy", "method": "config.model", "pair": ["config.seed"]}
+    assert actlab.judge(tmp_path, **options).verdicts["runs"].to_list() == [2]
+
+
+def test_judge_agrees_with_compare_on_its_own_folder(tmp_path):
+    options = {"seeds": 2, "epochs": 2, "tune": None, "rope": 0.001}
+    comparison = actlab.compare(["relu", "tanh", "sigmoid"], "iris", **options)
+    comparison.to_csv(tmp_path / "run")
+    judgement = actlab.judge(tmp_path / "run", rope=0.001)
+    assert judgement.design.kind == "folds and seeds"
+    columns = ["a", "b", "verdict"]
+    assert judgement.verdicts[columns].equals(comparison.verdicts[columns])
+    exact = ["difference", "low", "high", "p", "p_holm", "p_equivalent", "wins"]
+    for name in exact:
+        assert judgement.verdicts[name].to_list() == pytest.approx(
+            comparison.verdicts[name].to_list(), rel=1e-6
+        )
+
+
+def test_read_runs_reads_an_experiment_of_mlflow(frame, tmp_path):
+    uri = f"sqlite:///{tmp_path}/runs.db"
+    with open_store(uri, {}) as client:
+        experiment = client.create_experiment("mine")
+        for row in frame.to_dict("records"):
+            run = client.create_run(experiment).info.run_id
+            client.log_param(run, "method", row["method"])
+            client.log_param(run, "seed", row["seed"])
+            client.log_metric(run, "score", row["score"])
+    judgement = actlab.judge(f"mlflow:{uri}#mine", score="score")
+    assert judgement.verdicts["verdict"].to_list() in (["better"], ["worse"])
+    assert judgement.verdicts["runs"].to_list() == [5]
+    with pytest.raises(actlab.UsageError, match=r"there is no experiment 'other' in .*'mine'"):
+        actlab.judge(f"mlflow:{uri}#other")
+
+
+def test_read_runs_reads_a_study_of_optuna(tmp_path):
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path}/s.db", study_name="tune", direction="maximize")
+    space = {
+        "model": optuna.distributions.CategoricalDistribution(["a", "b"]),
+        "seed": optuna.distributions.IntDistribution(0, 9),
+    }
+    for model, seed, value in (("a", 0, 0.9), ("a", 1, 0.92), ("b", 0, 0.7), ("b", 1, 0.73)):
+        study.add_trial(
+            optuna.trial.create_trial(params={"model": model, "seed": seed}, distributions=space, value=value)
+        )
+    study.add_trial(
+        optuna.trial.create_trial(
+            params={"model": "a", "seed": 2}, distributions=space, state=optuna.trial.TrialState.FAIL
+        )
+    )
+    table, name = read_runs(f"optuna:{tmp_path}/s.db#tune")
+    assert name == "tune"
+    assert table[["model", "seed", "value"]].to_numpy().tolist() == [
+        ["a", 0, 0.9],
+        ["a", 1, 0.92],
+        ["b", 0, 0.7],
+        ["b", 1, 0.73],
+    ]
+    with pytest.raises(actlab.UsageError, match=r"there is no study 'other' in .*; it has 'tune'"):
+        read_runs(f"optuna:{tmp_path}/s.db#other")
+
+
+def test_read_runs_rejects_what_it_cannot_read(tmp_path):
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "broken.jsonl").write_text('{"a": 1}\n[2]\n')
+    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "fake.db").write_text("no database")
+    for source, message in (
+        ("missing.csv", "there is no file or folder 'missing.csv'; runs can be"),
+        ("broken.json", "cannot read 'broken.json' as JSON"),
+        ("broken.jsonl", "a run must be a JSON object, got list"),
+        ("notes.txt", "cannot read 'notes.txt': runs can be"),
+        ("empty", "'empty' has neither results.csv nor .json files"),
+        ("optuna:fake.db#x", "'fake.db' is not a study of Optuna"),
+        ("optuna:fake.db", "must have the form optuna:LOCATION#NAME"),
+        (3, "runs must be a table or the name of a source, got int"),
+    ):
+        with pytest.raises(actlab.UsageError, match=message):
+            read_runs(source)
+
+
+# -- the command ----------------------------------------------------------------------------------
+
+
+def test_judge_verb_prints_80_columns_and_writes_a_page(frame, capsys):
+    frame.to_csv("runs.csv", index=False)
+    assert main(["judge", "runs.csv", "--out", "page.html", "--power", "0.01"]) == 0
+    out = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in out.splitlines())
+    assert "Best: new, mean score 0.9" in out
+    assert "old is worse than new by" in out
+    assert "Design: 10 runs of 2 methods, paired by seed" in out
+    assert "Power: " in out
+    assert os.path.getsize("page.html") < 200_000
+    assert main(["judge", "runs.csv", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["design"] == {"kind": "seeds", "analysis": "paired-t"}
+    assert printed["verdicts"][0]["verdict"] == "better"
+    assert main(["judge", "runs.csv", "--markdown"]) == 0
+    assert capsys.readouterr().out.startswith("| ")
+
+
+@pytest.mark.parametrize(
+    ("means", "required", "status"),
+    [
+        ({"new": 0.9, "old": 0.8}, "better:new:old", 0),
+        ({"new": 0.9, "old": 0.8}, "better:old:new", 1),
+        ({"new": 0.9, "old": 0.9}, "better:new:old", 3),
+    ],
+)
+def test_judge_verb_exit_status_tells_whether_a_requirement_holds(means, required, status, capsys):
+    make_runs(means, seeds(5)).to_csv("runs.csv", index=False)
+    assert main(["judge", "runs.csv", "--require", required]) == status
+    capsys.readouterr()
+
+
+def test_judge_verb_rejects_invalid_input_in_one_line(frame, capsys):
+    frame.to_csv("runs.csv", index=False)
+    for call, message in (
+        (["runs.csv", "--require", "best:new"], "--require must be better:NEW:OLD, got 'best:new'"),
+        (
+            ["runs.csv", "--require", "better:new:older"],
+            "--require: there is no verdict on 'new' and 'older'",
+        ),
+        (["runs.csv", "--score", "acc"], "the table has no column 'acc' for score"),
+        (["runs.csv", "--pair", "seeds"], "the table has no column 'seeds' for pair (did you mean 'seed'?)"),
+        (["none.csv"], "there is no file or folder 'none.csv'"),
+        ([".", "--watch"], "--watch needs a file, got '.'"),
+    ):
+        assert message in refused(capsys, "judge", *call)
+
+
+def test_judge_verb_watches_a_file_until_it_is_interrupted(frame, tmp_path):
+    path = tmp_path / "runs.csv"
+    frame[frame["seed"] < 3].to_csv(path, index=False)
+    command = [sys.executable, "-u", "-m", "actlab", "judge", str(path), "--watch"]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        read_until(process, "6 runs of 2 methods")
+        temporary = tmp_path / "new.csv"
+        frame.to_csv(temporary, index=False)
+        time.sleep(0.05)
+        temporary.replace(path)
+        read_until(process, "10 runs of 2 methods")
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+
+
+def read_until(process, text):
+    for line in process.stdout:
+        if text in line:
+            return
+    raise AssertionError(f"{text!r} was not printed")
