@@ -15,7 +15,7 @@ import pandas as pd
 
 from actlab._version import __version__
 from actlab.errors import UsageError, did_you_mean
-from actlab.judging.design import Design, find_design
+from actlab.judging.design import ANALYSES, Design, find_design
 from actlab.judging.pairs import judge_pairs, list_pairs
 from actlab.judging.sources import RunSource, read_runs
 from actlab.judging.table import RunTable, make_run_table
@@ -215,6 +215,7 @@ def judge(
         "level": level,
         "sequential": sequential,
         "unpaired": design.kind == "unpaired" or design.analysis == "welch",
+        "analysis": ANALYSES[design.analysis].removeprefix("the ").removeprefix("a "),
         "tuned": [],
         "trained": len(table.frame),
         "notes": list(table.notes),

@@ -17,7 +17,7 @@ from actlab.judging.design import Design
 from actlab.judging.table import RunTable
 from actlab.stats.anytime import AnytimeSummary
 from actlab.stats.fixed_test_set import summarize_fixed_test
-from actlab.stats.posterior import Floats, Posterior
+from actlab.stats.posterior import Floats, Posterior, WrappedSummary
 from actlab.stats.sequential import Pair
 from actlab.stats.unpaired import summarize_unpaired
 from actlab.stats.verdict import Verdict, summarize_differences
@@ -108,7 +108,7 @@ def _summarize_unpaired(one: pd.DataFrame, other: pd.DataFrame, design: Design, 
     summary = summarize_unpaired(a, b, step=step, resample=len(a) + len(b) <= _RESAMPLED)
     if design.analysis != "permutation":
         return summary
-    return PermutationSummary(summary, _permute((a, b), "independent"))
+    return _use_p_value(summary, _permute((a, b), "independent"))
 
 
 def _summarize_pairs(both: pd.DataFrame, table: RunTable, design: Design, test_share: float | None) -> Any:
@@ -121,7 +121,7 @@ def _summarize_pairs(both: pd.DataFrame, table: RunTable, design: Design, test_s
     differences = (both["score"] - both["score_b"]).to_numpy(np.float64)
     if design.analysis == "permutation":
         summary = summarize_fixed_test(differences, resample=resample)
-        return PermutationSummary(summary, _permute((differences,), "samples"))
+        return _use_p_value(summary, _permute((differences,), "samples"))
     if not design.kind.startswith("folds") or design.analysis == "paired-t":
         variance = table.step**2 / 6  # of two rounded scores
         summary = summarize_fixed_test(differences, resample=resample)
@@ -185,18 +185,9 @@ class _PermutationPosterior(Posterior):
         return self.p
 
 
-class PermutationSummary:
-    """A summary whose p-value is that of a permutation test.
-
-    Args:
-        summary: The summary with everything else.
-        p_value: The p-value.
-    """
-
-    def __init__(self, summary: Any, p_value: float) -> None:
-        self.summary = summary
-        known = summary.posterior
-        self.posterior = _PermutationPosterior(known.mean, known.df, known.scales, known.weights, p_value)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.summary, name)
+def _use_p_value(summary: Any, p_value: float) -> WrappedSummary:
+    """Return a summary with the p-value of a permutation test."""
+    known = summary.posterior
+    return WrappedSummary(
+        summary, _PermutationPosterior(known.mean, known.df, known.scales, known.weights, p_value)
+    )

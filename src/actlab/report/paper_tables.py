@@ -148,7 +148,7 @@ def _describe_test(comparison: Comparison, what: str) -> str:
     p, about = comparison.verdicts.get("p_holm", pd.Series(dtype=float)), comparison.about
     if not (tested := int(p.notna().sum())):
         return ""
-    test = "corrected resampled t-test"
+    test = about.get("analysis", "corrected resampled t-test")
     if about.get("test"):
         test = "random effects of seeds and test samples on a fixed test set"
         if not about["test"]["has_outcomes"]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from scipy import special
 
-from actlab.stats.posterior import LEVEL, Posterior, require_level
+from actlab.stats.posterior import LEVEL, Posterior, WrappedSummary, require_level
 
 
 @dataclass(frozen=True)
@@ -108,25 +108,16 @@ def compute_anytime_bound(df: float, level: float) -> float:
     return math.sqrt(df * (ratio - 1) / (1 - shrink * ratio))
 
 
-class AnytimeSummary:
+class AnytimeSummary(WrappedSummary):
     """A summary of a pair whose verdict may be read after every new run.
 
     Args:
-        summary: The summary for one look; all its attributes are available.
+        summary: The summary for one look.
     """
 
     def __init__(self, summary: Any) -> None:
-        self.summary = summary
-        self.posterior = AnytimePosterior(summary.posterior)
+        super().__init__(summary, AnytimePosterior(summary.posterior))
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.summary, name)
-
-    def seeds_to_decide(self, threshold: float, region: float, level: float) -> int | None:
-        """Forecast as the summary for one look does, with the p-value that this level needs."""
-        bound = compute_anytime_bound(max(self.summary.posterior.df, 1.0), threshold)
-        if math.isinf(bound):
-            return None
-        once = 2 * float(special.stdtr(self.summary.posterior.df, -bound))
-        seeds: int | None = self.summary.seeds_to_decide(once, region, level)
-        return seeds
+    def expect_posterior(self, seeds: int) -> Any:
+        """Return the posterior for another number of seeds, if mean and variances stay the same."""
+        return AnytimePosterior(self.summary.expect_posterior(seeds))

@@ -25,14 +25,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from actlab.stats.posterior import MAX_SEEDS, Floats, Posterior, bootstrap_wins, forecast_seeds, require
+from actlab.stats.posterior import MAX_SEEDS, Floats, Posterior, Summary, bootstrap_wins, require
 
 _NODES = 128  # of a quadrature
 _FARTHEST = 36.0  # log odds of the outermost node
 
 
 @dataclass(frozen=True)
-class FixedTestSummary:
+class FixedTestSummary(Summary):
     """A summary of the paired differences of two activations on a fixed test set.
 
     Attributes:
@@ -79,25 +79,15 @@ class FixedTestSummary:
         from_seeds = self.seed_variance * (self.seeds - 1) / chi_squares / self.seeds
         return Posterior(self.mean, self.samples - 1, np.sqrt(from_seeds + self.sample_variance), weights)
 
-    def seeds_to_decide(self, threshold: float, region: float, level: float) -> int | None:
-        """Forecast how many seeds would decide, if the mean and the variances stayed the same.
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is one seed, whose posterior holds for two trained models only."""
+        return self.seeds == 1
 
-        Args:
-            threshold: The p-value at which a difference counts.
-            region: Half the width of the region of practical equivalence.
-            level: The probability of an error that is allowed in an equivalence.
-
-        Returns:
-            The total number of seeds; None if no number up to 500 would decide, or with one seed.
-        """
-        if self.seeds == 1:
-            return None
-
-        def expect(seeds: int) -> Posterior:
-            more = max(2, seeds), self.samples, self.seed_variance, self.sample_variance
-            return FixedTestSummary(self.mean, *more).posterior
-
-        return forecast_seeds(expect, threshold, region, level)
+    def expect_posterior(self, seeds: int) -> Posterior:
+        """Return the posterior for another number of seeds, if mean and variances stay the same."""
+        more = max(2, seeds), self.samples, self.seed_variance, self.sample_variance
+        return FixedTestSummary(self.mean, *more).posterior
 
 
 def summarize_fixed_test(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,32 +70,65 @@ class Posterior:
         return self.mean - half, self.mean + half
 
 
-def forecast_seeds(
-    expect: Callable[[int], Posterior], threshold: float, region: float, level: float
-) -> int | None:
-    """Forecast how many seeds would decide.
+class Summary:
+    """A summary of the runs of a pair."""
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether more seeds cannot decide, because the summary holds for these models only."""
+        return False
+
+    def expect_posterior(self, seeds: int) -> Posterior:
+        """Return the posterior for another number of seeds, if mean and variances stay the same."""
+        raise NotImplementedError
+
+    def seeds_to_decide(self, threshold: float, region: float, level: float) -> int | None:
+        """Forecast how many seeds would decide, if the mean and the variances stayed the same.
+
+        Args:
+            threshold: The p-value at which a difference counts.
+            region: Half the width of the region of practical equivalence.
+            level: The probability of an error that is allowed in an equivalence.
+
+        Returns:
+            The total number of seeds; None if no number up to 500 would decide.
+        """
+
+        def decides(seeds: int) -> bool:
+            later = self.expect_posterior(seeds)
+            return later.p_value <= threshold or later.probability_within(region) >= 1 - level
+
+        if self.is_limited or not decides(MAX_SEEDS):
+            return None
+        low, high = 0, MAX_SEEDS
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if decides(middle) else (middle, high)
+        return high
+
+
+class WrappedSummary(Summary):
+    """A summary with another posterior.
 
     Args:
-        expect: Returns the posterior that is expected for a number of seeds.
-        threshold: The p-value at which a difference counts.
-        region: Half the width of the region of practical equivalence.
-        level: The probability of an error that is allowed in an equivalence.
-
-    Returns:
-        The total number of seeds; None if no number up to 500 would decide.
+        summary: The summary, whose other attributes are available.
+        posterior: The posterior.
     """
 
-    def decides(seeds: int) -> bool:
-        later = expect(seeds)
-        return later.p_value <= threshold or later.probability_within(region) >= 1 - level
+    def __init__(self, summary: Any, posterior: Any) -> None:
+        self.summary, self.posterior = summary, posterior
 
-    if not decides(MAX_SEEDS):
-        return None
-    low, high = 0, MAX_SEEDS
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if decides(middle) else (middle, high)
-    return high
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["summary"], name)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the summary is limited."""
+        return bool(self.summary.is_limited)
+
+    def expect_posterior(self, seeds: int) -> Any:
+        """Return the posterior of the summary for another number of seeds."""
+        return self.summary.expect_posterior(seeds)
 
 
 def bootstrap_wins(wins: Floats, counts: npt.NDArray[Any]) -> tuple[float, float]:

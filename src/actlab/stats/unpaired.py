@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from actlab.stats.posterior import Floats, Posterior, forecast_seeds, require
+from actlab.stats.posterior import Floats, Posterior, Summary, require
 
 _RESAMPLES = 2000
 _MOST_PAIRS = 10**6  # of runs, for the interval of wins
 
 
 @dataclass(frozen=True)
-class UnpairedSummary:
+class UnpairedSummary(Summary):
     """A summary of the runs of two methods that have nothing in common but their task.
 
     Attributes:
@@ -57,23 +57,9 @@ class UnpairedSummary:
             df = 1 / sum(parts)
         return Posterior(self.mean, df, np.array([math.sqrt(total)]), np.ones(1))
 
-    def seeds_to_decide(self, threshold: float, region: float, level: float) -> int | None:
-        """Forecast how many runs of each would decide, if the mean and the variances stayed the same.
-
-        Args:
-            threshold: The p-value at which a difference counts.
-            region: Half the width of the region of practical equivalence.
-            level: The probability of an error that is allowed in an equivalence.
-
-        Returns:
-            The number of runs of each method; None if no number up to 500 would decide.
-        """
-
-        def expect(runs: int) -> Posterior:
-            counts = max(2, runs), max(2, runs)
-            return UnpairedSummary(self.mean, counts, self.variances).posterior
-
-        return forecast_seeds(expect, threshold, region, level)
+    def expect_posterior(self, seeds: int) -> Posterior:
+        """Return the posterior for another number of runs of each, if mean and variances stay the same."""
+        return UnpairedSummary(self.mean, (max(2, seeds), max(2, seeds)), self.variances).posterior
 
 
 def summarize_unpaired(

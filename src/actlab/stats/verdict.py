@@ -26,11 +26,13 @@ from actlab.stats.posterior import (
     LEVEL,
     Floats,
     Posterior,
+    Summary,
+    WrappedSummary,
     bootstrap_wins,
-    forecast_seeds,
     require,
     require_level,
 )
+from actlab.stats.unpaired import UnpairedSummary
 
 _NODES = 64  # of a quadrature
 # The variance of splits is the difference of two estimates; negative values count as 0. Without a factor
@@ -41,7 +43,7 @@ _SMALLEST, _LARGEST = 1e-100, 1e100  # differences whose squares neither underfl
 
 
 @dataclass(frozen=True)
-class DifferenceSummary:
+class DifferenceSummary(Summary):
     """A summary of the paired differences of two activations.
 
     Attributes:
@@ -122,30 +124,17 @@ class DifferenceSummary:
             self.between_variance - self.within_weight * self.within_variance, 0.0
         ), self.within_variance
 
-    def seeds_to_decide(self, threshold: float, region: float, level: float) -> int | None:
-        """Forecast how many seeds would decide, if the mean and the variances stayed the same.
-
-        Args:
-            threshold: The p-value at which a difference counts.
-            region: Half the width of the region of practical equivalence.
-            level: The probability of an error that is allowed in an equivalence.
-
-        Returns:
-            The total number of seeds; None if no number up to 500 would decide.
-        """
+    def expect_posterior(self, seeds: int) -> Posterior:
+        """Return the posterior for another number of seeds, if mean and variances stay the same."""
         split, own = self.variance_components
-
-        def expect(seeds: int) -> Posterior:
-            if self.same_splits:
-                cells, in_cell = self.cells, seeds
-            else:
-                cells, in_cell = max(2, self._folds * seeds // 2), 2
-            runs = cells * in_cell
-            between = split + own / in_cell
-            later = self.mean, cells, runs, between, 1 / cells, 1 / in_cell, own, runs - cells, self.ratio
-            return DifferenceSummary(*later).posterior
-
-        return forecast_seeds(expect, threshold, region, level)
+        if self.same_splits:
+            cells, in_cell = self.cells, seeds
+        else:
+            cells, in_cell = max(2, self._folds * seeds // 2), 2
+        runs = cells * in_cell
+        between = split + own / in_cell
+        later = self.mean, cells, runs, between, 1 / cells, 1 / in_cell, own, runs - cells, self.ratio
+        return DifferenceSummary(*later).posterior
 
 
 def summarize_differences(
@@ -240,7 +229,7 @@ def _require_cells(cells: int) -> None:
     require(cells >= 2, f"a test needs at least two cells, got {cells}: {why}")
 
 
-PairSummary = DifferenceSummary | FixedTestSummary
+PairSummary = DifferenceSummary | FixedTestSummary | UnpairedSummary | WrappedSummary
 
 
 @dataclass(frozen=True)
@@ -314,7 +303,7 @@ def judge(pairs: Sequence[PairSummary], region: float, level: float = LEVEL) -> 
         below = min(
             pair.posterior.probability_below(-region), 1 - equivalent
         )  # the end of the region counts once
-        if isinstance(pair, FixedTestSummary) and pair.seeds == 1:
+        if pair.is_limited:
             outcome = "undecided"  # the interval holds for two trained models, not for the activations
         elif equivalent >= 1 - level:
             outcome = "equivalent"
