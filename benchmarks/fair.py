@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 import actlab
-from actlab.stats import DifferenceSummary, judge, summarize_differences
+from actlab.stats import DifferenceSummary, summarize_differences
 from actlab.stats.posterior import LEVEL
 from benchmarks.measuring import interleaved, machine
 
@@ -96,7 +96,7 @@ def judge_against(results: pd.DataFrame, baseline: str, region: float, step: flo
         ``none`` if a run has failed.
     """
     summaries = summarize_pairs(results, baseline, step)
-    verdicts = dict(zip(summaries, judge(list(summaries.values()), region), strict=True))
+    verdicts = dict(zip(summaries, judge_summaries(list(summaries.values()), region), strict=True))
     names = [name for name in dict.fromkeys(results["activation"]) if name != baseline]
     return {name: verdicts[name].outcome if name in verdicts else "none" for name in names}
 

@@ -30,7 +30,7 @@ from actlab.data import load_data
 from actlab.models.networks import ActivationLike, new_activation
 from actlab.stats.posterior import LEVEL
 from actlab.stats.sequential import SequentialTest
-from actlab.stats.verdict import DifferenceSummary, judge, summarize_differences
+from actlab.stats.verdict import DifferenceSummary, summarize_differences
 from actlab.training.settings import TrainSettings
 from benchmarks.measuring import machine
 from benchmarks.verdicts import NULL_SECTION, PAGE, Floats
@@ -250,7 +250,7 @@ def summarize(scores: Floats, seeds: int, step: float) -> DifferenceSummary:
 
 def is_wrong(scores: Floats, seeds: int, step: float) -> bool:
     """Return whether the verdict after a fixed number of seeds is "better" or "worse"."""
-    (verdict,) = judge([summarize(scores, seeds, step)], 0.0, LEVEL)
+    (verdict,) = judge_summaries([summarize(scores, seeds, step)], 0.0, LEVEL)
     return verdict.outcome in ("better", "worse")
 
 
@@ -260,7 +260,7 @@ def run_sequential_test(scores: Floats, step: float) -> SequentialTest:
     if not np.isfinite(scores).all():
         test.stop("a run has failed")
     while not test.stop_reason and test.next_seeds <= scores.shape[1]:
-        (verdict,) = judge([summarize(scores, test.next_seeds, step)], 0.0, test.level)
+        (verdict,) = judge_summaries([summarize(scores, test.next_seeds, step)], 0.0, test.level)
         test.record_analysis({("a", "b"): verdict}, {})
     return test
 

@@ -24,7 +24,7 @@ from scipy import stats
 
 from actlab.stats.posterior import LEVEL
 from actlab.stats.sequential import ANALYSES, SequentialTest, compute_analysis_level
-from actlab.stats.verdict import Verdict, holm, judge, summarize_differences
+from actlab.stats.verdict import Verdict, holm, summarize_differences
 
 Floats = npt.NDArray[np.float64]
 
@@ -152,7 +152,7 @@ def _judge(
         )
         for pair, n in zip(pairs, seeds, strict=True)
     ]
-    return judge(summaries, 0.0, level)
+    return judge_summaries(summaries, 0.0, level)
 
 
 def _judge_fixed(case: Case, scores: Floats, pairs: list[tuple[int, int]]) -> tuple[list[Verdict], float]:
@@ -287,7 +287,7 @@ python -m benchmarks.verdicts
 ```
 
 Percentages near 5 % in the tables are accurate to within {error:.1f} percentage points. The simulation
-calls the functions of actlab that compute verdicts, `actlab.stats.judge` and `actlab.stats.SequentialTest`,
+calls the functions of actlab that compute verdicts, `actlab.stats.judge_summaries` and `actlab.stats.SequentialTest`,
 with random scores.
 
 ## Without a difference

@@ -18,7 +18,7 @@ from actlab.comparison.tables import make_cv_results
 from actlab.data import Dataset, load_data
 from actlab.models.random_streams import SPLIT, WEIGHTS, derive_seed, seeded_torch
 from actlab.stats.sequential import ANALYSES, compute_analysis_level
-from actlab.stats.verdict import judge, summarize_differences
+from actlab.stats.verdict import judge_summaries, summarize_differences
 from actlab.training.settings import TrainSettings
 from actlab.training.train import make_net
 from tests.comparison_plans import plan_runs
@@ -93,7 +93,7 @@ def test_compare_verdicts_are_computed_from_paired_runs(dataset):
         summarize_differences(scores[a] - scores[b], cells, 0.5, step=step)
         for a, b in [("relu", "tanh"), ("relu", "sigmoid"), ("tanh", "sigmoid")]
     ]
-    expected = judge(summaries, region)
+    expected = judge_summaries(summaries, region)
     for row, verdict, one in zip(comparison.verdicts.to_dict("records"), expected, summaries, strict=True):
         assert row["verdict"] == verdict.outcome
         assert row["difference"] == pytest.approx(verdict.difference)

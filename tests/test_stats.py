@@ -14,7 +14,7 @@ from sklearn.svm import SVC
 from statsmodels.stats.multitest import multipletests
 
 from actlab.stats.posterior import LEVEL
-from actlab.stats.verdict import DifferenceSummary, holm, judge, summarize_differences
+from actlab.stats.verdict import DifferenceSummary, holm, summarize_differences
 
 
 def one_seed(differences, ratio):
@@ -60,7 +60,7 @@ def test_summarize_differences_agrees_with_scikit_learns_example(grid_search):
 def test_judge_of_one_seed_agrees_with_baycomp(grid_search, rope):
     for one, other in itertools.combinations(grid_search.values(), 2):
         expected = baycomp.CorrelatedTTest(one, other, rope=rope, runs=10)
-        verdict = judge([one_seed(one - other, 10 / 90)], rope)[0]
+        verdict = judge_summaries([one_seed(one - other, 10 / 90)], rope)[0]
         theirs = expected.probs()  # left, region, right; baycomp's left is the second being better
         ours = (
             (verdict.better, verdict.equivalent, verdict.worse) if rope else (verdict.better, verdict.worse)
@@ -152,7 +152,7 @@ def test_posterior_of_one_seed_attributes_all_variance_to_the_split():
 
 
 def outcomes(*pairs, region=0.1, level=LEVEL):
-    return [verdict.outcome for verdict in judge(pairs, region, level)]
+    return [verdict.outcome for verdict in judge_summaries(pairs, region, level)]
 
 
 def test_judge_returns_four_outcomes():
@@ -165,30 +165,30 @@ def test_judge_returns_four_outcomes():
 
 def test_judge_calls_a_significant_small_difference_equivalent():
     small = with_seeds(60, mean=0.06, own=0.05)
-    verdict = judge([small], 0.1)[0]
+    verdict = judge_summaries([small], 0.1)[0]
     assert verdict.p_holm < 1e-3
     assert verdict.outcome == "equivalent"
-    assert judge([small], 0.0)[0].outcome == "better"
+    assert judge_summaries([small], 0.0)[0].outcome == "better"
 
 
 def test_judge_corrects_for_the_number_of_pairs():
     d = with_seeds(3, mean=1.0, own=0.45, seed=3)
-    assert judge([d], 0.0)[0].outcome == "better"
-    assert judge([d] + [with_seeds(seed=s) for s in range(30)], 0.0)[0].outcome == "undecided"
+    assert judge_summaries([d], 0.0)[0].outcome == "better"
+    assert judge_summaries([d] + [with_seeds(seed=s) for s in range(30)], 0.0)[0].outcome == "undecided"
 
 
 def test_judge_calls_identical_scores_equivalent():
-    (verdict,) = judge([one_seed(np.zeros(3), 0.5)], 0.001)
+    (verdict,) = judge_summaries([one_seed(np.zeros(3), 0.5)], 0.001)
     assert (verdict.outcome, verdict.equivalent, verdict.p_value) == ("equivalent", 1.0, 1.0)
     assert (verdict.low, verdict.high) == (0.0, 0.0)
     with_two = summarize_differences(np.zeros(6), [0, 0, 1, 1, 2, 2], 0.5)
-    assert judge([with_two], 0.0)[0].outcome == "equivalent"
+    assert judge_summaries([with_two], 0.0)[0].outcome == "equivalent"
 
 
 def test_judge_accounts_for_the_step_of_scores():
     d, cells = np.full(3, 0.02), np.arange(3)
-    assert judge([summarize_differences(d, cells, 0.5)], 0.0)[0].outcome == "better"
-    verdict = judge([summarize_differences(d, cells, 0.5, step=0.02)], 0.0)[0]
+    assert judge_summaries([summarize_differences(d, cells, 0.5)], 0.0)[0].outcome == "better"
+    verdict = judge_summaries([summarize_differences(d, cells, 0.5, step=0.02)], 0.0)[0]
     assert verdict.outcome == "undecided"
     assert verdict.low < 0 < verdict.high
 
@@ -215,7 +215,7 @@ def test_summarize_differences_counts_wins_with_an_interval():
 
 def test_judge_more_seeds_decides_in_about_half_of_the_cases():
     few = with_seeds(3, mean=0.35, own=1.0, seed=1)
-    (verdict,) = judge([few], 0.0)
+    (verdict,) = judge_summaries([few], 0.0)
     assert verdict.outcome == "undecided"
     seeds = 2 + verdict.more_seeds
     split, own = few.variance_components
@@ -229,13 +229,13 @@ def test_judge_more_seeds_decides_in_about_half_of_the_cases():
             + math.sqrt(own) * rng.normal(size=(cells, 2))
         )
         later = summarize_differences(d.ravel(), np.repeat(np.arange(cells), 2), 0.5, resample=False)
-        decided += judge([later], 0.0)[0].outcome == "better"
+        decided += judge_summaries([later], 0.0)[0].outcome == "better"
     assert 50 < decided < 170  # a forecast holds in about half of the cases
 
 
 def test_judge_more_seeds_is_none_if_seeds_cannot_decide():
     d = with_seeds(12, mean=0.5, split=1.0, own=0.05)
-    (verdict,) = judge([d], 0.01)
+    (verdict,) = judge_summaries([d], 0.01)
     assert (verdict.outcome, verdict.more_seeds) == ("undecided", None)
 
 
@@ -253,7 +253,7 @@ def test_judge_is_antisymmetric_and_consistent(cells, seeds, mean, split, region
     labels = np.repeat(np.arange(cells), seeds)
     summary = summarize_differences(d.ravel(), labels, 0.5, resample=False)
     mirrored = summarize_differences(-d.ravel(), labels, 0.5, resample=False)
-    (verdict,), (other,) = judge([summary], region), judge([mirrored], region)
+    (verdict,), (other,) = judge_summaries([summary], region), judge_summaries([mirrored], region)
     opposite = {"better": "worse", "worse": "better"}
     assert other.outcome == opposite.get(verdict.outcome, verdict.outcome)
     assert other.p_value == pytest.approx(verdict.p_value, rel=1e-9)
@@ -262,7 +262,7 @@ def test_judge_is_antisymmetric_and_consistent(cells, seeds, mean, split, region
     assert verdict.low <= verdict.difference <= verdict.high
     order = rng.permutation(d.size)
     shuffled = summarize_differences(d.ravel()[order], labels[order], 0.5, resample=False)
-    assert judge([shuffled], region)[0].p_value == pytest.approx(verdict.p_value, rel=1e-9)
+    assert judge_summaries([shuffled], region)[0].p_value == pytest.approx(verdict.p_value, rel=1e-9)
     scaled = summarize_differences(10 * d.ravel(), labels, 0.5, resample=False)
-    assert judge([scaled], 10 * region)[0].p_value == pytest.approx(verdict.p_value, rel=1e-6)
+    assert judge_summaries([scaled], 10 * region)[0].p_value == pytest.approx(verdict.p_value, rel=1e-6)
     assert isinstance(summary, DifferenceSummary)

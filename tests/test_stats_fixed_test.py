@@ -10,7 +10,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from actlab.errors import UsageError
 from actlab.stats.fixed_test_set import FixedTestSummary, summarize_fixed_test
-from actlab.stats.verdict import judge
+from actlab.stats.verdict import judge_summaries
 
 
 def make_outcomes(first, second, samples):
@@ -125,10 +125,10 @@ def test_posterior_of_many_seeds_has_the_variance_of_the_samples_only():
 
 def test_judge_leaves_a_pair_with_one_seed_undecided():
     one = summarize_fixed_test(make_outcomes(400, 100, 2000), step=1 / 2000)
-    (verdict,) = judge([one], 0.001)
+    (verdict,) = judge_summaries([one], 0.001)
     assert verdict.p_value < 1e-9
     assert (verdict.outcome, verdict.more_seeds) == ("undecided", None)
-    (equal,) = judge([summarize_fixed_test(make_outcomes(0, 0, 2000))], 0.001)
+    (equal,) = judge_summaries([summarize_fixed_test(make_outcomes(0, 0, 2000))], 0.001)
     assert equal.outcome == "undecided"
 
 
@@ -136,19 +136,19 @@ def test_judge_forecasts_the_seeds_that_decide():
     def with_seeds(seeds):
         return FixedTestSummary(0.01, seeds, 10_000, 1e-4, 1e-6)
 
-    (undecided,) = judge([with_seeds(3)], 0.0)
+    (undecided,) = judge_summaries([with_seeds(3)], 0.0)
     assert undecided.outcome == "undecided"
     total = 3 + undecided.more_seeds
-    assert judge([with_seeds(total)], 0.0)[0].outcome == "better"
-    assert judge([with_seeds(total - 1)], 0.0)[0].outcome == "undecided"
+    assert judge_summaries([with_seeds(total)], 0.0)[0].outcome == "better"
+    assert judge_summaries([with_seeds(total - 1)], 0.0)[0].outcome == "undecided"
 
 
 def test_judge_forecasts_no_seeds_if_the_test_set_is_too_small():
     small = FixedTestSummary(0.01, 4, 100, 1e-6, 1e-4)
-    (verdict,) = judge([small], 0.0)
+    (verdict,) = judge_summaries([small], 0.0)
     assert (verdict.outcome, verdict.more_seeds, small.is_limited_by_samples) == ("undecided", None, True)
     noisy = FixedTestSummary(0.001, 4, 0, 1.0, 0.0)
-    (verdict,) = judge([noisy], 0.0)
+    (verdict,) = judge_summaries([noisy], 0.0)
     assert (verdict.outcome, verdict.more_seeds, noisy.is_limited_by_samples) == ("undecided", None, False)
 
 

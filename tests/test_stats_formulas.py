@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from actlab.stats.verdict import DifferenceSummary, judge, summarize_differences
+from actlab.stats.verdict import DifferenceSummary, summarize_differences
 
 CAUTION, BELIEF = 1.25, 0.05  # documented in docs/verdicts.md
 
@@ -168,14 +168,14 @@ def test_variance_components_are_those_of_split_and_seed(between, within, seeds,
 def test_judge_decides_exactly_at_the_level(level, sign):
     t = stats.t.isf(level / 2, 5)
     for factor, outcome in ((1.001, "better" if sign > 0 else "worse"), (0.999, "undecided")):
-        (verdict,) = judge(
+        (verdict,) = judge_summaries(
             [summarize_single_runs(sign * factor * t * summarize_single_runs(0.0)[1])[0]], 0.0, level
         )
         assert verdict.outcome == outcome
         assert verdict.p_value == verdict.p_holm == pytest.approx(2 * stats.t.sf(factor * t, 5), rel=1e-9)
     result, _ = summarize_single_runs(0.9)
     assert (
-        judge([result], 0.0, result.posterior.p_value)[0].outcome == "better"
+        judge_summaries([result], 0.0, result.posterior.p_value)[0].outcome == "better"
     )  # p <= level, so the level itself is included
 
 
@@ -184,17 +184,19 @@ def test_judge_decides_equivalence_exactly_at_one_minus_the_level(level):
     result, scale = summarize_single_runs(0.0)
     half = stats.t.isf(level / 2, 5) * scale  # P(within) = 1 - level
     for factor, outcome in ((1.001, "equivalent"), (0.999, "undecided"), (0.8, "undecided")):
-        (verdict,) = judge([result], factor * half, level)
+        (verdict,) = judge_summaries([result], factor * half, level)
         expected = 1 - 2 * stats.t.sf(factor * half / scale, 5)
         assert (verdict.outcome, verdict.equivalent) == (outcome, pytest.approx(expected, rel=1e-9))
     inside = result.posterior.probability_within(1.0)
-    assert judge([result], 1.0, 1 - inside)[0].outcome == "equivalent"  # the level itself is included
+    assert (
+        judge_summaries([result], 1.0, 1 - inside)[0].outcome == "equivalent"
+    )  # the level itself is included
 
 
 @pytest.mark.parametrize("share", [0.905, 0.93, 0.949])
 def test_judge_requires_one_minus_the_level_for_equivalence(share):
     result, scale = summarize_single_runs(0.0)
-    (verdict,) = judge([result], stats.t.isf((1 - share) / 2, 5) * scale)
+    (verdict,) = judge_summaries([result], stats.t.isf((1 - share) / 2, 5) * scale)
     assert verdict.equivalent == pytest.approx(share, rel=1e-9)
     assert verdict.outcome == "undecided"
 
@@ -202,7 +204,7 @@ def test_judge_requires_one_minus_the_level_for_equivalence(share):
 def test_judge_includes_the_ends_of_the_region_for_equal_differences():
     for region, outcome in ((0.25, "equivalent"), (0.2499, "better")):
         for sign in (1, -1):
-            (verdict,) = judge([summarize_differences([sign * 0.25] * 4, range(4), 0.5)], region)
+            (verdict,) = judge_summaries([summarize_differences([sign * 0.25] * 4, range(4), 0.5)], region)
             assert (verdict.low, verdict.high) == (sign * 0.25, sign * 0.25)
             assert verdict.outcome == (outcome if sign > 0 or outcome == "equivalent" else "worse")
             chances = (verdict.better, verdict.equivalent, verdict.worse)
@@ -212,7 +214,7 @@ def test_judge_includes_the_ends_of_the_region_for_equal_differences():
 
 
 def test_judge_gives_identical_scores_no_probability_of_being_worse():
-    (verdict,) = judge([summarize_differences([0.0] * 4, range(4), 0.5)], 0.0)
+    (verdict,) = judge_summaries([summarize_differences([0.0] * 4, range(4), 0.5)], 0.0)
     assert (verdict.outcome, verdict.better, verdict.equivalent, verdict.worse) == (
         "equivalent",
         0.0,
@@ -228,7 +230,7 @@ def test_probability_below_counts_half_of_a_certain_difference():
 
 def test_judge_returns_the_probability_of_each_outcome():
     result, scale = summarize_single_runs(0.4)
-    (verdict,) = judge([result], 0.3, 0.1)
+    (verdict,) = judge_summaries([result], 0.3, 0.1)
     law = stats.t(5, 0.4, scale)
     assert verdict.better == pytest.approx(law.sf(0.3), rel=1e-9)
     assert verdict.worse == pytest.approx(law.cdf(-0.3), rel=1e-9)
@@ -240,7 +242,7 @@ def test_judge_returns_the_probability_of_each_outcome():
 def test_judge_applies_holms_steps_and_keeps_the_order():
     pairs = [summarize_single_runs(mean)[0] for mean in (2.4, 0.1, -3.1, 2.6)]
     p = [pair.posterior.p_value for pair in pairs]
-    verdicts = judge(pairs, 0.0, 0.06)
+    verdicts = judge_summaries(pairs, 0.0, 0.06)
     # Smallest first: -3.1, 2.6, 2.4, 0.1 times 4, 3, 2, 1, and never less than the one before.
     steps = np.maximum.accumulate([4 * p[2], 3 * p[3], 2 * p[0], p[1]])
     assert [v.p_holm for v in verdicts] == pytest.approx([steps[2], steps[3], steps[0], steps[1]], rel=1e-12)
@@ -321,7 +323,7 @@ def test_judge_more_seeds_is_the_difference_to_seeds_to_decide(cells, now, other
     # In three folds with two seeds to a cell, 2 * cells runs are 2 * cells / 3 seeds.
     summary = summarize_equal_cells(between=2.1, within=4.0, cells=cells, mean=2.0)
     pairs = [summary, *(summarize_equal_cells(9.0, 1.0, mean=0.1) for _ in range(others))]
-    verdict = judge(pairs, 0.01, 0.02)[0]
+    verdict = judge_summaries(pairs, 0.01, 0.02)[0]
     seeds = summary.seeds_to_decide(0.02 / len(pairs), 0.01, 0.02)
     assert seeds > now
     assert (verdict.outcome, verdict.more_seeds) == ("undecided", seeds - now)
@@ -329,10 +331,10 @@ def test_judge_more_seeds_is_the_difference_to_seeds_to_decide(cells, now, other
 
 def test_judge_more_seeds_is_at_least_one_and_none_if_decided():
     decided, _ = summarize_single_runs(9.0)
-    assert judge([decided], 0.0)[0].more_seeds is None
+    assert judge_summaries([decided], 0.0)[0].more_seeds is None
     # Four seeds in the same three folds are undecided; three in cells of two would have done.
     summary = summarize_equal_cells(between=1.0, within=1.0, cells=3, seeds=4, mean=3.5)
-    (verdict,) = judge([summary], 0.0)
+    (verdict,) = judge_summaries([summary], 0.0)
     assert verdict.outcome == "undecided"
     assert (summary.seeds_to_decide(0.05, 0.0, 0.05), verdict.more_seeds) == (3, 1)
 

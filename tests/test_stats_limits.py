@@ -11,7 +11,7 @@ from actlab import UsageError
 from actlab.stats.posterior import Posterior
 from actlab.stats.sequential import SequentialTest, compute_analysis_level, compute_crossing_probability
 from actlab.stats.several_datasets import compare_over_datasets
-from actlab.stats.verdict import DifferenceSummary, holm, judge, summarize_differences
+from actlab.stats.verdict import DifferenceSummary, holm, summarize_differences
 
 D = [1.0, 2.0, -3.0, 0.5]
 
@@ -68,7 +68,7 @@ def test_summarize_differences_rejects_invalid_input(differences, options, messa
 def test_judge_and_interval_reject_an_invalid_level(level):
     message = f"^level must be a probability between 0 and 1, got {level}$"
     with pytest.raises(UsageError, match=message):
-        judge([paired(D)], 0.1, level)
+        judge_summaries([paired(D)], 0.1, level)
     with pytest.raises(UsageError, match=message):
         paired(D).posterior.interval(level)
 
@@ -76,9 +76,9 @@ def test_judge_and_interval_reject_an_invalid_level(level):
 @pytest.mark.parametrize("region", [-1e-9, math.nan, -math.inf])
 def test_judge_rejects_an_invalid_region(region):
     with pytest.raises(UsageError, match=rf"^region \(half its width\) must be a number >= 0, got {region}"):
-        judge([paired(D)], region)
+        judge_summaries([paired(D)], region)
     assert (
-        judge([], region) == []
+        judge_summaries([], region) == []
     )  # without pairs the region is not used, for example if every run has failed
 
 
@@ -112,7 +112,7 @@ def test_sequential_test_needs_two_different_activations(names, message):
 def test_judge_of_two_cells_uses_the_cauchy_distribution():
     # Mean 1.5, variance 0.5, so t = 1.5 / sqrt(0.5 * (1/2 + 1/2)); with one degree of freedom t is Cauchy's.
     t = 1.5 / math.sqrt(0.5)
-    (verdict,) = judge([paired([1.0, 2.0])], 0.0)
+    (verdict,) = judge_summaries([paired([1.0, 2.0])], 0.0)
     assert verdict.p_value == pytest.approx(1 - 2 * math.atan(t) / math.pi, rel=1e-12)
     half = math.sqrt(0.5) / math.tan(math.pi * 0.025)  # the quantile 0.975 is cot(0.025 pi)
     assert (verdict.low, verdict.high) == pytest.approx((1.5 - half, 1.5 + half), rel=1e-12)
@@ -131,12 +131,12 @@ def test_judge_of_two_cells_uses_the_cauchy_distribution():
     ids=["equal", "up to rounding", "one ulp", "large"],
 )
 def test_judge_treats_differences_equal_up_to_rounding_as_certain(differences, cells):
-    (verdict,) = judge([paired(differences, cells)], 0.01)
+    (verdict,) = judge_summaries([paired(differences, cells)], 0.01)
     assert verdict.outcome == "better"
     assert verdict.p_value < 1e-20
     assert verdict.low <= verdict.difference <= verdict.high
     assert verdict.high - verdict.low < 1e-13 * verdict.difference
-    (mirrored,) = judge([paired([-d for d in differences], cells)], 0.01)
+    (mirrored,) = judge_summaries([paired([-d for d in differences], cells)], 0.01)
     assert (mirrored.outcome, mirrored.p_value) == ("worse", verdict.p_value)
 
 
@@ -144,8 +144,8 @@ def test_judge_treats_differences_equal_up_to_rounding_as_certain(differences, c
 @pytest.mark.parametrize("cells", [[0, 1, 2, 3], [0, 0, 1, 1], [0, 1, 1, 1]])
 def test_judge_does_not_depend_on_the_unit_of_the_score(unit, cells):
     d = np.array([1.0, 2.0, -0.5, 0.75])
-    (plain,) = judge([paired(d, cells)], 0.1)
-    (scaled,) = judge([paired(unit * d, cells)], 0.1 * unit)
+    (plain,) = judge_summaries([paired(d, cells)], 0.1)
+    (scaled,) = judge_summaries([paired(unit * d, cells)], 0.1 * unit)
     for name in ("outcome", "more_seeds"):
         assert getattr(scaled, name) == getattr(plain, name)
     for name in ("p_value", "better", "equivalent", "worse"):
@@ -198,12 +198,12 @@ def test_seeds_to_decide_handles_many_folds():
 
 @pytest.mark.parametrize("region", [math.inf, 1e300])
 def test_judge_accepts_an_infinite_region(region):
-    (verdict,) = judge([paired(D)], region)
+    (verdict,) = judge_summaries([paired(D)], region)
     assert (verdict.outcome, verdict.equivalent) == ("equivalent", 1.0)
 
 
 def test_judge_and_holm_of_no_pairs_are_empty():
-    assert judge([], 0.1) == []
+    assert judge_summaries([], 0.1) == []
     assert holm([]).tolist() == []
 
 

@@ -13,7 +13,7 @@ from actlab.comparison.runner import Finished
 from actlab.comparison.splits import has_same_splits
 from actlab.stats.fixed_test_set import FixedTestSummary, summarize_fixed_test
 from actlab.stats.sequential import Pair
-from actlab.stats.verdict import PairSummary, Verdict, judge, summarize_differences
+from actlab.stats.verdict import PairSummary, Verdict, summarize_differences
 
 Runs = dict[tuple[int, int, int], Finished]  # by split, fold and seed
 
@@ -39,7 +39,7 @@ def judge_pairs(
     pairs = list(combinations(by_name, 2))
     summaries = {(a, b): summary for a, b in pairs if (summary := _summarize(by_name[a], by_name[b], plan))}
     verdicts: dict[Pair, Verdict | None] = dict.fromkeys(pairs)
-    verdicts.update(zip(summaries, judge(list(summaries.values()), region, level), strict=True))
+    verdicts.update(zip(summaries, judge_summaries(list(summaries.values()), region, level), strict=True))
     return verdicts
 
 

@@ -20,8 +20,7 @@ from actlab.stats.fixed_test_set import summarize_fixed_test
 from actlab.stats.posterior import Floats, Posterior, WrappedSummary
 from actlab.stats.sequential import Pair
 from actlab.stats.unpaired import summarize_unpaired
-from actlab.stats.verdict import Verdict, summarize_differences
-from actlab.stats.verdict import judge as judge_summaries
+from actlab.stats.verdict import Verdict, judge_summaries, summarize_differences
 
 _RESAMPLED = 10_000  # runs, up to which the interval of wins is resampled
 _PERMUTATIONS = 9999

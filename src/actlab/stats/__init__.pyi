@@ -1,10 +1,12 @@
 from .fixed_test_set import FixedTestSummary as FixedTestSummary
 from .fixed_test_set import summarize_fixed_test as summarize_fixed_test
+from .robust import RobustSummary as RobustSummary
+from .robust import summarize_over_datasets as summarize_over_datasets
 from .sequential import SequentialTest as SequentialTest
 from .several_datasets import MultiDatasetResult as MultiDatasetResult
 from .several_datasets import compare_over_datasets as compare_over_datasets
 from .verdict import DifferenceSummary as DifferenceSummary
 from .verdict import Verdict as Verdict
 from .verdict import holm as holm
-from .verdict import judge as judge
+from .verdict import judge_summaries as judge_summaries
 from .verdict import summarize_differences as summarize_differences

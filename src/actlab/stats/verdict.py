@@ -267,7 +267,7 @@ class Verdict:
     summary: PairSummary
 
 
-def judge(pairs: Sequence[PairSummary], region: float, level: float = LEVEL) -> list[Verdict]:
+def judge_summaries(pairs: Sequence[PairSummary], region: float, level: float = LEVEL) -> list[Verdict]:
     """Judge for each pair whether the first is better, worse or equivalent, or the pair is undecided.
 
     With one seed and a fixed test set, every pair is undecided: another seed may give another result.
