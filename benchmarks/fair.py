@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 import actlab
-from actlab.stats import DifferenceSummary, summarize_differences
+from actlab.stats import DifferenceSummary, judge_summaries, summarize_differences
 from actlab.stats.posterior import LEVEL
 from benchmarks.measuring import interleaved, machine
 

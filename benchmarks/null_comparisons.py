@@ -30,7 +30,7 @@ from actlab.data import load_data
 from actlab.models.networks import ActivationLike, new_activation
 from actlab.stats.posterior import LEVEL
 from actlab.stats.sequential import SequentialTest
-from actlab.stats.verdict import DifferenceSummary, summarize_differences
+from actlab.stats.verdict import DifferenceSummary, judge_summaries, summarize_differences
 from actlab.training.settings import TrainSettings
 from benchmarks.measuring import machine
 from benchmarks.verdicts import NULL_SECTION, PAGE, Floats

@@ -24,7 +24,7 @@ from scipy import stats
 
 from actlab.stats.posterior import LEVEL
 from actlab.stats.sequential import ANALYSES, SequentialTest, compute_analysis_level
-from actlab.stats.verdict import Verdict, holm, summarize_differences
+from actlab.stats.verdict import Verdict, holm, judge_summaries, summarize_differences
 
 Floats = npt.NDArray[np.float64]
 
@@ -287,8 +287,8 @@ python -m benchmarks.verdicts
 ```
 
 Percentages near 5 % in the tables are accurate to within {error:.1f} percentage points. The simulation
-calls the functions of actlab that compute verdicts, `actlab.stats.judge_summaries` and `actlab.stats.SequentialTest`,
-with random scores.
+calls the functions of actlab that compute verdicts, `actlab.stats.judge_summaries` and
+`actlab.stats.SequentialTest`, with random scores.
 
 ## Without a difference
 

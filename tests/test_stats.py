@@ -14,7 +14,7 @@ from sklearn.svm import SVC
 from statsmodels.stats.multitest import multipletests
 
 from actlab.stats.posterior import LEVEL
-from actlab.stats.verdict import DifferenceSummary, holm, summarize_differences
+from actlab.stats.verdict import DifferenceSummary, holm, judge_summaries, summarize_differences
 
 
 def one_seed(differences, ratio):

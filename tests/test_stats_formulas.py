@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from actlab.stats.verdict import DifferenceSummary, summarize_differences
+from actlab.stats.verdict import DifferenceSummary, judge_summaries, summarize_differences
 
 CAUTION, BELIEF = 1.25, 0.05  # documented in docs/verdicts.md
 

@@ -11,7 +11,7 @@ from actlab import UsageError
 from actlab.stats.posterior import Posterior
 from actlab.stats.sequential import SequentialTest, compute_analysis_level, compute_crossing_probability
 from actlab.stats.several_datasets import compare_over_datasets
-from actlab.stats.verdict import DifferenceSummary, holm, summarize_differences
+from actlab.stats.verdict import DifferenceSummary, holm, judge_summaries, summarize_differences
 
 D = [1.0, 2.0, -3.0, 0.5]
 

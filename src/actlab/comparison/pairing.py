@@ -13,7 +13,7 @@ from actlab.comparison.runner import Finished
 from actlab.comparison.splits import has_same_splits
 from actlab.stats.fixed_test_set import FixedTestSummary, summarize_fixed_test
 from actlab.stats.sequential import Pair
-from actlab.stats.verdict import PairSummary, Verdict, summarize_differences
+from actlab.stats.verdict import PairSummary, Verdict, judge_summaries, summarize_differences
 
 Runs = dict[tuple[int, int, int], Finished]  # by split, fold and seed
 
