@@ -307,6 +307,49 @@ def test_judge_of_one_run_each_has_no_verdict_but_says_why():
     assert judgement.verdicts["verdict"].to_list() == ["none"]
 
 
+def test_judge_of_one_run_of_many_methods_has_one_sentence_on_all_pairs():
+    sentences = actlab.judge(
+        [{"method": name, "score": 0.9 - i / 10} for i, name in enumerate("abc")]
+    ).sentences()
+    assert sentences[:2] == [
+        "Not judged: a (0.9000), b (0.8000), c (0.7000); mean score over 1 run.",
+        "No verdict on any of 3 pairs: a method with one run has no variance: add runs.",
+    ]
+
+
+def test_judge_notes_a_significant_difference_inside_the_default_region():
+    frame = make_runs({"a": 3.28, "b": 3.27}, seeds(8), spread=0.001)
+    sentences = actlab.judge(frame, lower_is_better=True).sentences()
+    assert sentences[0].startswith("Tied for first (practically equivalent): b (3.2")
+    note = "Significant, but practically equivalent: 1 of 1 pairs. Pass rope= (--rope) if differences below"
+    assert f"{note} 0.0327 matter." in sentences
+    given = actlab.judge(frame, lower_is_better=True, rope=0.05).sentences()
+    assert not any("Significant" in sentence for sentence in given)
+
+
+def test_judge_notes_columns_that_could_link_runs():
+    keys = [{"network": name, "seconds": 1.5 * i, "file": i} for i, name in enumerate("uvwxyz")]
+    frame = make_runs({"a": 0.8, "b": 0.7}, keys)
+    frame["file"] = range(12)
+    note = (
+        "Column 'network' has the same 6 values for each method, but is not used: if they are datasets, pass "
+        "dataset= (--dataset); if they link runs, pair= (--pair)."
+    )
+    columns = [
+        sentence for sentence in actlab.judge(frame, score="score").sentences() if "Column" in sentence
+    ]
+    assert columns == [note]
+    assert note not in actlab.judge(frame, score="score", dataset="network").sentences()
+    assert note not in actlab.judge(frame, score="score", pair=["network"]).sentences()
+
+
+def test_judge_over_datasets_with_one_run_each_has_no_interval_of_the_interquartile_mean():
+    rows = [
+        {"method": m, "dataset": d, "score": 0.5 + d / 100 + (m == "a") / 10} for m in "ab" for d in range(8)
+    ]
+    assert "Highest interquartile mean: a 0.635." in actlab.judge(rows).sentences()
+
+
 def test_judge_notes_methods_that_differ_in_case():
     frame = make_runs({"ReLU": 0.8, "relu": 0.8}, seeds(4))
     note = "'ReLU' and 'relu' count as different methods; rename them if they are one."

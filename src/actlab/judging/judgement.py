@@ -274,6 +274,12 @@ def _judge_runs(
     if sequential:
         about["notes"].append("p-values and intervals hold although the table is judged after every new run.")
     verdicts = make_verdict_table(judged.verdicts, level, judged.reasons, {})
+    hidden = int(((verdicts["verdict"] == "equivalent") & (verdicts["p_holm"] <= level)).sum())
+    if hidden and rope is None:
+        about["notes"].append(
+            f"Significant, but practically equivalent: {hidden} of {len(pairs)} pairs. Pass rope= (--rope) "
+            f"if differences below {region:.3g} matter."
+        )
     ranking = sort_ranking(_rank(table, verdicts))
     return _finish(table, table.frame.drop(columns="dataset"), verdicts, ranking, design, about)
 
@@ -330,9 +336,11 @@ def _describe_summaries(ranking: pd.DataFrame) -> list[str]:
     if ranking["iqm"].isna().all():
         return []
     best = ranking.iloc[int(np.nanargmax(ranking["iqm"]))]
-    interval = f"{best['iqm_low']:.4g} to {best['iqm_high']:.4g}"
+    interval = f" (95 % interval {best['iqm_low']:.4g} to {best['iqm_high']:.4g})"
+    if best["iqm_low"] == best["iqm_high"]:  # one run on each dataset cannot be resampled
+        interval = ""
     return [
-        f"Highest interquartile mean: {best['method']} {best['iqm']:.4g} (95 % interval {interval}).",
+        f"Highest interquartile mean: {best['method']} {best['iqm']:.4g}{interval}.",
         "Mean ranks show on how many datasets a method is ahead, and interquartile means by how much.",
     ]
 

@@ -125,7 +125,11 @@ def make_run_table(
         named["samples"],
         score,
         _find_step(scores),
-        (*_describe_missing(frame), *_describe_names(frame)),
+        (
+            *_describe_missing(frame),
+            *_describe_names(frame),
+            *(_describe_unused(table, method, {score, *others}) if pair is None else ()),
+        ),
     )
 
 
@@ -268,6 +272,22 @@ def _describe_missing(frame: pd.DataFrame) -> list[str]:
     shown = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:_SHOWN])
     more = f" and {len(counts) - _SHOWN} more methods" if len(counts) > _SHOWN else ""
     return [f"{len(failed)} of {len(frame)} runs have no finite score: {shown}{more}."]
+
+
+def _describe_unused(table: pd.DataFrame, method: str, used: set[str | None]) -> list[str]:
+    """Return sentences on columns that could link the runs of methods."""
+    sentences = []
+    for name in table.columns:
+        if name in used or pd.api.types.is_float_dtype(table[name]):
+            continue
+        values = table[name].astype(str)
+        count = values.nunique()
+        if count > 1 and (values.groupby(table[method]).nunique() == count).all():
+            sentences.append(
+                f"Column {name!r} has the same {count} values for each method, but is not used: if they are "
+                "datasets, pass dataset= (--dataset); if they link runs, pair= (--pair)."
+            )
+    return sentences[:_SHOWN]
 
 
 def _describe_names(frame: pd.DataFrame) -> list[str]:

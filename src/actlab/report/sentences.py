@@ -75,7 +75,7 @@ def describe_comparison(comparison: Comparison) -> list[str]:
     pairs = _describe_pairs(comparison)
     without_rank = _describe_unranked(comparison)
     return [
-        *_describe_best(ranking, about["metric"], name_subject(about)),
+        *_describe_best(comparison),
         *_describe_settings(comparison),
         *(without_rank + pairs if only_one_ranked else pairs + without_rank),
         *_describe_region(about, len(ranking)),
@@ -87,14 +87,23 @@ def describe_comparison(comparison: Comparison) -> list[str]:
     ]
 
 
-def _describe_best(ranking: pd.DataFrame, metric: str, noun: str) -> list[str]:
+def _describe_best(comparison: Comparison) -> list[str]:
+    ranking, metric = comparison.ranking, comparison.about["metric"]
     first = ranking[ranking["rank"] == 1]
     if first.empty:
-        return [f"No {noun} has a rank."]
-    runs = f"{' or '.join(str(runs) for runs in sorted(set(first['runs'])))} runs"
+        return [f"No {name_subject(comparison.about)} has a rank."]
+    counts = sorted(set(first["runs"]))
+    runs = f"{' or '.join(map(str, counts))} run{'s' * (counts != [1])}"
     if len(first) > 1:
         means = ", ".join(f"{row['activation']} ({row['mean']:.4f})" for _, row in first.iterrows())
-        return [f"Tied for first (no significant difference): {means}; mean {metric} over {runs}."]
+        verdicts = comparison.verdicts
+        among = verdicts["a"].isin(first["activation"]) & verdicts["b"].isin(first["activation"])
+        ties = {"equivalent": "Tied for first (practically equivalent)", "none": "Not judged"}
+        outcomes = set(verdicts[among]["verdict"])
+        tie = ties.get(
+            outcomes.pop() if len(outcomes) == 1 else "", "Tied for first (no significant difference)"
+        )
+        return [f"{tie}: {means}; mean {metric} over {runs}."]
     name, mean = first.iloc[0][["activation", "mean"]]
     if len(ranking) == 1:
         return [f"{name}: mean {metric} {mean:.4f} over {runs}."]
@@ -116,6 +125,9 @@ def _describe_pairs(comparison: Comparison) -> list[str]:
         for _, row in verdicts.iterrows()
         if not failed & {row["a"], row["b"]} and ranked & {row["a"], row["b"]}
     ]
+    reasons = {(row["verdict"], row["reason"]) for row in rows}
+    if len(rows) > 1 and len(reasons) == 1 and rows[0]["verdict"] == "none":
+        return [f"No verdict on any of {len(rows)} pairs: {rows[0]['reason']}."]
     rows.sort(key=lambda row: sorted((order[row["a"]], order[row["b"]])))
     tested = int(verdicts["p_holm"].notna().sum())
     corrected = f" corrected for {tested} pairs" if tested > 1 else ""  # by Holm; the interval is not
