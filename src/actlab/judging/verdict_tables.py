@@ -84,7 +84,7 @@ def _explain_undecided(verdict: Verdict, dropped: str) -> str:
             return f"more than {MAX_SEEDS} runs of each would be needed"
         return f"about {_count(verdict.more_seeds, 'more run')} of each would decide it"
     if not summary.within_df:
-        return "one seed cannot separate the variance of the seed from that of the fold: add seeds"
+        return "one run per fold does not show how much seeds vary: add seeds if training is random"
     if verdict.more_seeds is None:
         return "no number of seeds would decide it; more folds or more data may"
     return _format_forecast(verdict.more_seeds)
