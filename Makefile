@@ -33,6 +33,7 @@ bench: $(READY)  ## measure, each figure against a peer in the same run; writes 
 	$(BIN)/python -m benchmarks.reliability --data-dir $(MNIST)
 	$(BIN)/python -m benchmarks.verdicts
 	$(BIN)/python -m benchmarks.null_comparisons
+	$(BIN)/python -m benchmarks.judged
 	$(BIN)/python -m benchmarks.depth
 	$(BIN)/python -m benchmarks.fair --data-dir $(MNIST)
 	$(BIN)/python -m benchmarks.diagnostics --data-dir $(MNIST)
