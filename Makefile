@@ -39,6 +39,7 @@ bench: $(READY)  ## measure, each figure against a peer in the same run; writes 
 	$(BIN)/python -m benchmarks.diagnostics --data-dir $(MNIST)
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.formula
+	$(BIN)/python -m benchmarks.judging
 	$(BIN)/python -m benchmarks.importing
 	$(BIN)/python -m benchmarks.exporting
 
