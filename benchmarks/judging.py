@@ -30,9 +30,10 @@ TEXT = """\
 
 {machine}.
 Written by `python -m benchmarks.judging`. Each row is {repeats:,} simulated tables of two methods
-without a true difference. *Wrong* is the share of tables with a verdict *better* or *worse* at 5 %; *coverage*
-is the share of 95 % intervals that contain 0. Shares near 5 % are accurate to within {error:.1f} percentage
-points. The [calibration of compare](../calibration.md) has more cases for folds and fixed test sets.
+without a true difference. *Wrong* is the share of tables with a verdict *better* or *worse* at 5 %;
+*coverage* is the share of 95 % intervals that contain 0. Shares near 5 % are accurate to within
+{error:.1f} percentage points. The [calibration of compare](../calibration.md) has more cases for
+folds and fixed test sets.
 
 ## One look
 
