@@ -318,13 +318,20 @@ def test_judge_of_one_run_of_many_methods_has_one_sentence_on_all_pairs():
 
 
 def test_judge_notes_a_significant_difference_inside_the_default_region():
-    frame = make_runs({"a": 3.28, "b": 3.27}, seeds(8), spread=0.001)
-    sentences = actlab.judge(frame, lower_is_better=True).sentences()
-    assert sentences[0].startswith("Tied for first (practically equivalent): b (3.2")
+    frame = make_runs({"a": 0.9, "b": 0.8998}, seeds(8), spread=0.00002)
+    sentences = actlab.judge(frame).sentences()
+    assert sentences[0].startswith("Tied for first (practically equivalent): a (0.9000")
     note = "Significant, but practically equivalent: 1 of 1 pairs. Pass rope= (--rope) if differences below"
-    assert f"{note} 0.0327 matter." in sentences
-    given = actlab.judge(frame, lower_is_better=True, rope=0.05).sentences()
+    assert f"{note} 0.001 matter." in sentences
+    given = actlab.judge(frame, rope=0.05).sentences()
     assert not any("Significant" in sentence for sentence in given)
+
+
+def test_judge_of_a_loss_has_no_default_region():
+    frame = make_runs({"a": 3.28, "b": 3.27}, seeds(8), spread=0.001)
+    judgement = actlab.judge(frame, lower_is_better=True)
+    assert judgement.verdicts["verdict"].to_list() == ["worse"]
+    assert not any("Region" in sentence for sentence in judgement.sentences())
 
 
 def test_judge_notes_columns_that_could_link_runs():

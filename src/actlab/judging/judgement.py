@@ -32,7 +32,7 @@ from actlab.stats.posterior import LEVEL
 from actlab.stats.robust import summarize_over_datasets
 from actlab.stats.several_datasets import MultiDatasetResult, compare_over_datasets
 
-_MINIMUM, _RELATIVE = 0.001, 0.01  # of the region of practical equivalence, for shares and for other scores
+_MINIMUM = 0.001  # half the width of the default region of practical equivalence, for scores from 0 to 1
 
 
 @dataclass(frozen=True, repr=False)
@@ -165,7 +165,7 @@ def judge(
         dataset: The column of datasets (default: ``dataset``, ``task``, ... if it has two values).
         lower_is_better: Whether a smaller score is better, as for a loss.
         rope: Half the width of the region of practical equivalence, in units of the score (default: 0.001
-            for scores from 0 to 1, else 1 % of the median score).
+            for scores from 0 to 1; other scores have no default, because their unit is unknown).
         level: The probability of a wrong verdict that is allowed.
         baseline: Judge only the pairs with this method. Holm's correction is then for fewer pairs.
         test_share: The share of test samples in a split, 0 to 1, for splits that are not folds.
@@ -351,10 +351,4 @@ def _choose_region(scores: Any, rope: float | None) -> tuple[float, str, bool]:
     is_share = bool(finite.size and finite.min() >= 0 and finite.max() <= 1)
     if rope is not None:
         return rope, "as given", is_share
-    if is_share:
-        return _MINIMUM, "the default", True
-    return (
-        _RELATIVE * float(np.median(np.abs(finite))) if finite.size else math.nan,
-        "1 % of the median score",
-        False,
-    )
+    return (_MINIMUM, "the default", True) if is_share else (0.0, "", False)

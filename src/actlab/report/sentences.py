@@ -268,7 +268,7 @@ def _describe_unranked(comparison: Comparison) -> list[str]:
 
 
 def _describe_region(about: Any, activations: int) -> list[str]:
-    if activations < 2 or math.isnan(about["region"]):
+    if activations < 2 or math.isnan(about["region"]) or not about["region_is"]:
         return []
     half_width = _format_difference(about["region"], about["points"])
     return [f"Region of practical equivalence: differences of at most {half_width} ({about['region_is']})."]
