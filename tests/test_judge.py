@@ -235,9 +235,13 @@ def test_count_runs_agrees_with_tables_of_power():
 
 def test_describe_power_counts_pairs_or_runs():
     paired = actlab.judge(make_runs({"a": 0.8, "b": 0.79}, seeds(8)))
-    assert (
-        "pairs of runs find a difference of 0.01 with a probability of 80%" in describe_power(paired, 0.01)[0]
-    )
+    assert describe_power(paired, 0.01) == [
+        "Power: one test of 6 pairs of runs finds a difference of 0.01 with a probability of 80 %, at the "
+        "standard deviation of this table (0.00612)."
+    ]
+    for keys in (folds(5), [{"sample": sample} for sample in range(5)]):
+        with pytest.raises(actlab.UsageError, match="power is planned for runs with seeds"):
+            describe_power(actlab.judge(make_runs({"a": 0.8, "b": 0.79}, keys)), 0.01)
     for wrong in (0.0, -1.0, NAN):
         with pytest.raises(actlab.UsageError, match="power needs a finite difference > 0"):
             describe_power(paired, wrong)
@@ -283,12 +287,124 @@ def test_describe_power_counts_pairs_or_runs():
             "level must be a probability between 0 and 1",
         ),
         ({"method": ["a", "b"], "x": [1.0, 2.0]}, {"test_share": 1.0}, "test_share must be between 0 and 1"),
+        ({"method": ["a", "b"], "x": [1.0, 2.0]}, {"test_share": 0.2}, "this table has no folds or splits"),
+        ({"method": ["a", "b"], "seed": [0, NAN], "x": [1.0, 2.0]}, {}, "column 'seed' has an empty cell"),
+        ({"method": [["a"], ["b"]], "x": [1.0, 2.0]}, {}, "column 'method' has lists or objects"),
+        (
+            {"method": ["a", "b"], "seed": [[0], [1]], "x": [1.0, 2.0]},
+            {},
+            "column 'seed' has lists or objects",
+        ),
+        (
+            {"method": ["a", "b"], "x": [1e300, 2e300]},
+            {},
+            r"column 'x' has 2e\+300: scores must be 1e-150 to",
+        ),
+        ({"method": ["a", "b"], "x": [1e-200, 0.0]}, {}, "column 'x' has 1e-200: scores must be 1e-150 to"),
+        ({"method": ["a", "b"], "x": [1j, 2j]}, {}, "column 'x' has complex numbers: scores must be real"),
+        ({"method": ["a", "b"], "x": [1.0, 2.0]}, {"score": 3}, "the table has no column '3' for score"),
+        (
+            {"method": ["a", "b"], "seed": [0, 0], "x": [1.0, 2.0]},
+            {"pair": "seed", "dataset": "seed"},
+            "column 'seed' cannot be both dataset and pair",
+        ),
+        (
+            {"model": ["a", "b"], "failure": [0, 0], "x": [1.0, 2.0]},
+            {"pair": "failure"},
+            r"a column of pair \(--pair\) cannot be called 'failure'; rename it",
+        ),
+        (
+            {("x", "method"): ["a", "b"], ("x", "y"): [1.0, 2.0]},
+            {},
+            r"which column names the method.*\('x', 'method'\)",
+        ),
+        (
+            {"method": list("aabb"), "seed": [0] * 4, "epoch": [1, 2] * 2, "x": [1.0, 2.0, 3.0, 4.0]},
+            {"score": "x"},
+            r"a has several rows with seed=0 \(4 such rows\): keep one row per run, such as its last 'epoch'",
+        ),
+        (
+            {"method": list("aabb"), "seed": [0] * 4, "epoch": [1, 2] * 2, "x": [1.0, 2.0, 3.0, 4.0]},
+            {"score": "x", "pair": "seed,epoch"},
+            "cannot contain 'epoch': the steps of a run are not independent",
+        ),
+        (
+            {"method": list("aabb"), "fold": [0, 1] * 2, "sample": [0, 1] * 2, "x": [1.0, 0.0, 1.0, 1.0]},
+            {},
+            "outcomes on samples in several folds cannot be judged",
+        ),
     ],
 )
 def test_judge_rejects_tables_in_one_line(frame, options, message):
     with pytest.raises(actlab.UsageError, match=message) as caught:
         actlab.judge(pd.DataFrame(frame), **options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("rope", 0.1), ("level", 0.1), ("baseline", "a"), ("sequential", True)]
+)
+def test_judge_over_datasets_refuses_options_without_effect(name, value):
+    rows = [{"method": m, "dataset": d, "score": 0.5 + d / 100} for m in "ab" for d in range(3)]
+    with pytest.raises(actlab.UsageError, match=f"{name} is not available over several datasets"):
+        actlab.judge(rows, **{name: value})
+
+
+def test_judge_over_datasets_counts_a_missing_run_as_a_failure():
+    rows = [{"method": m, "dataset": d, "score": 0.5 + d / 100} for m in "ab" for d in range(3)]
+    note = "1 of 6 combinations of method and dataset has no run, which counts as a failure."
+    assert note in actlab.judge(rows[1:]).sentences()
+
+
+def test_judge_does_not_pair_by_a_column_that_only_names_runs():
+    frame = make_runs({"a": 0.8, "b": 0.7}, seeds(5))
+    named = frame.assign(run=[f"{row.method}-{row.seed}" for row in frame.itertuples()])
+    judgement = actlab.judge(named)
+    pd.testing.assert_frame_equal(judgement.verdicts, actlab.judge(frame).verdicts)
+    assert "Column 'run' does not pair runs: no two methods share a value." in judgement.sentences()
+    assert actlab.judge(named.drop(columns="seed")).design.kind == "unpaired"
+
+
+def test_judge_pairs_numbers_with_numbers_in_text():
+    frame = make_runs({"a": 0.8, "b": 0.7}, seeds(5))
+    text = frame.assign(seed=[*range(5), *(f"{seed}.0" for seed in range(5))])
+    assert actlab.judge(text).verdicts["p"].to_list() == actlab.judge(frame).verdicts["p"].to_list()
+    long = frame.assign(seed=[f"{10**20 + seed}" for seed in frame["seed"]])
+    assert actlab.judge(long).verdicts["p"].to_list() == actlab.judge(frame).verdicts["p"].to_list()
+
+
+def test_judge_finds_columns_with_the_prefix_of_settings():
+    frame = make_runs({"a": 0.8, "b": 0.7}, seeds(5))
+    exported = frame.rename(columns={"method": "params.model", "seed": "params.seed", "score": "metrics.acc"})
+    judgement = actlab.judge(exported.assign(**{"config.k": 5}), score="metrics.acc", pair="params.seed")
+    assert judgement.verdicts["p"].to_list() == actlab.judge(frame).verdicts["p"].to_list()
+    assert actlab.judge(exported).design.kind == "seeds"
+
+
+def test_judge_takes_methods_and_a_baseline_that_are_numbers():
+    frame = make_runs({1: 0.8, 2: 0.7, 3: 0.6}, seeds(5))
+    verdicts = actlab.judge(frame, baseline=1).verdicts
+    assert verdicts[["a", "b"]].to_numpy().tolist() == [["1", "2"], ["1", "3"]]
+
+
+def test_judge_of_scores_below_the_resolution_of_rounding_keeps_their_p_value():
+    frame = make_runs({"a": 0.8, "b": 0.7}, seeds(5))
+    small = frame.assign(score=frame["score"] * 1e-20)
+    assert actlab.judge(small).verdicts["p"][0] == pytest.approx(actlab.judge(frame).verdicts["p"][0])
+
+
+def test_judge_notes_runs_that_could_be_copies():
+    frame = make_runs({"a": 0.8, "b": 0.7}, seeds(5))
+    frame.loc[frame["method"] == "b", "score"] = 0.123456789
+    note = "All 5 runs of b have the same score: check whether they are copies of one run."
+    assert note in actlab.judge(frame).sentences()
+    assert not any("copies" in sentence for sentence in actlab.judge(frame.round(2)).sentences())
+
+
+def test_judge_with_a_permutation_test_refuses_too_many_runs():
+    frame = make_runs({"a": 0.8, "b": 0.79}, seeds(10_001))
+    with pytest.raises(actlab.UsageError, match=r"at most 10,000 runs of a pair, got 10,001"):
+        actlab.judge(frame, analysis="permutation")
 
 
 def test_judge_counts_scores_that_are_not_finite():
@@ -411,3 +527,15 @@ def test_judgement_report_over_datasets_has_a_diagram(tmp_path):
     frame = pd.concat([make_runs({"a": 0.6, "b": 0.5}, seeds(3), seed=d, dataset=f"d{d}") for d in range(6)])
     page = actlab.judge(frame).report(tmp_path / "page.html").read_text(encoding="utf-8")
     assert 'src="data:image/svg+xml;base64,' in page
+
+
+def test_judgement_writes_tables_of_verdicts_over_datasets():
+    frame = pd.concat([make_runs({"a": 0.6, "b": 0.5}, seeds(3), seed=d, dataset=f"d{d}") for d in range(6)])
+    judgement = actlab.judge(frame)
+    assert "| a | better | b | −1.00 | 0.031 |" in judgement.to_markdown("verdicts").splitlines()
+    assert r"a & better & b & $-1.00$ & $0.031$ \\" in judgement.to_latex("verdicts").splitlines()
+
+
+def test_judgement_shows_control_characters_of_names_as_escapes():
+    judgement = actlab.judge(make_runs({"a\x1b[31m": 0.8, "b\nc": 0.7}, seeds(5)))
+    assert judgement.ranking["method"].to_list() == [r"a\x1b[31m", "b c"]

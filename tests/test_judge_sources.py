@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -56,6 +57,14 @@ def test_read_runs_reads_a_folder_of_json_files_with_nested_values(tmp_path):
     assert actlab.judge(tmp_path, **options).verdicts["runs"].to_list() == [2]
 
 
+def test_read_runs_reads_nested_values_in_a_list_of_runs(tmp_path):
+    runs = [{"config": {"model": "a", "seed": 0}, "acc": 0.9}]
+    (tmp_path / "runs.json").write_text(json.dumps(runs))
+    assert read_runs(tmp_path / "runs.json")[0].to_dict("records") == [
+        {"config.model": "a", "config.seed": 0, "acc": 0.9}
+    ]
+
+
 def test_judge_agrees_with_compare_on_its_own_folder(tmp_path):
     options = {"seeds": 2, "epochs": 2, "tune": None, "rope": 0.001}
     comparison = actlab.compare(["relu", "tanh", "sigmoid"], "iris", **options)
@@ -103,7 +112,13 @@ def test_read_runs_reads_a_study_of_optuna(tmp_path):
             params={"model": "a", "seed": 2}, distributions=space, state=optuna.trial.TrialState.FAIL
         )
     )
-    table, name = read_runs(f"optuna:{tmp_path}/s.db#tune")
+    source = f"optuna:{tmp_path}/s.db#tune"
+    table, name = read_runs(source)
+    assert actlab.judge(source).ranking["method"].to_list() == ["a", "b"]
+    with sqlite3.connect(tmp_path / "s.db") as connection:
+        connection.execute("UPDATE study_directions SET direction = 'MINIMIZE'")
+    connection.close()
+    assert actlab.judge(source).ranking["method"].to_list() == ["b", "a"]
     assert name == "tune"
     assert table[["model", "seed", "value"]].to_numpy().tolist() == [
         ["a", 0, 0.9],
@@ -118,6 +133,11 @@ def test_read_runs_reads_a_study_of_optuna(tmp_path):
 def test_read_runs_rejects_what_it_cannot_read(tmp_path):
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "broken.jsonl").write_text('{"a": 1}\n[2]\n')
+    (tmp_path / "scalars.json").write_text('{"a": 1}')
+    (tmp_path / "numbers.json").write_text("[1, 2]")
+    (tmp_path / "latin.jsonl").write_bytes(b"\xe9")
+    (tmp_path / "list").mkdir()
+    (tmp_path / "list" / "a.json").write_text("[1]")
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "empty").mkdir()
     (tmp_path / "fake.db").write_text("no database")
@@ -125,6 +145,10 @@ def test_read_runs_rejects_what_it_cannot_read(tmp_path):
         ("missing.csv", "there is no file or folder 'missing.csv'; runs can be"),
         ("broken.json", "cannot read 'broken.json' as JSON"),
         ("broken.jsonl", "a run must be a JSON object, got list"),
+        ("scalars.json", "runs must be a list with an object for each run, or columns of equal length"),
+        ("numbers.json", "run 1: a run must be a JSON object, got int"),
+        ("latin.jsonl", "cannot read 'latin.jsonl': it is not UTF-8"),
+        ("list", r"list.a.json: a run must be a JSON object, got list"),
         ("notes.txt", "cannot read 'notes.txt': runs can be"),
         ("empty", "'empty' has neither results.csv nor .json files"),
         ("optuna:fake.db#x", "'fake.db' is not a study of Optuna"),
@@ -162,6 +186,8 @@ def test_judge_verb_prints_80_columns_and_writes_a_page(frame, capsys):
         ({"new": 0.9, "old": 0.8}, "better:new:old", 0),
         ({"new": 0.9, "old": 0.8}, "better:old:new", 1),
         ({"new": 0.9, "old": 0.9}, "better:new:old", 3),
+        ({"lr:1": 0.9, "lr:2": 0.8}, "better:lr:1:lr:2", 0),
+        ({"lr:1": 0.9, "lr:2": 0.8}, "better:lr:2:lr:1", 1),
     ],
 )
 def test_judge_verb_exit_status_tells_whether_a_requirement_holds(means, required, status, capsys):
@@ -176,7 +202,7 @@ def test_judge_verb_rejects_invalid_input_in_one_line(frame, capsys):
         (["runs.csv", "--require", "best:new"], "--require must be better:NEW:OLD, got 'best:new'"),
         (
             ["runs.csv", "--require", "better:new:older"],
-            "--require: there is no verdict on 'new' and 'older'",
+            "--require: no pair of methods is 'new:older'; the methods are new, old",
         ),
         (["runs.csv", "--score", "acc"], "the table has no column 'acc' for score"),
         (["runs.csv", "--pair", "seeds"], "the table has no column 'seeds' for pair (did you mean 'seed'?)"),
@@ -198,6 +224,10 @@ def test_judge_verb_watches_a_file_until_it_is_interrupted(frame, tmp_path):
     )
     try:
         read_until(process, "6 runs of 2 methods")
+        path.write_text("method,seed")  # half of a file
+        time.sleep(1.5)
+        path.unlink()
+        time.sleep(1)
         temporary = tmp_path / "new.csv"
         frame.to_csv(temporary, index=False)
         time.sleep(0.05)

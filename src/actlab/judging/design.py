@@ -52,11 +52,16 @@ def find_design(table: RunTable, analysis: str | None) -> Design:
         hint = did_you_mean(analysis, ANALYSES)
         raise UsageError(f"analysis must be one of {', '.join(ANALYSES)}, got {analysis!r}{hint}")
     kind, folds, found = _recognise(table)
+    if kind == "samples" and (table.folds or table.repeats):
+        raise UsageError(
+            "outcomes on samples in several folds cannot be judged; average them to one score per fold"
+        )
     chosen = analysis or _CHOICES[kind]
     if problem := _find_problem(kind, chosen):
         raise UsageError(f"analysis {chosen!r} does not fit this table: {problem}")
     sentence = f"Analysis: {ANALYSES[chosen]}"
-    reason = f", because {_REASONS[kind]}" if chosen == _CHOICES[kind] else ", as requested"
+    because = f"because {_REASONS[kind].format(keys=_join(table.keys))}"
+    reason = f", {because}" if chosen == _CHOICES[kind] else ", as requested"
     warning = _find_warning(kind, chosen)
     return Design(kind, chosen, folds, (*found, f"{sentence}{reason}.", *warning))
 
@@ -72,7 +77,7 @@ _CHOICES = {
 _REASONS = {
     "folds": "the training sets of folds overlap",
     "folds and seeds": "the training sets of folds overlap and seeds repeat them",
-    "seeds": "each seed is one pair on the same data",
+    "seeds": "runs with equal {keys} form a pair",
     "samples": "there is an outcome for each seed and test sample",
     "unpaired": "nothing links a run of one method to a run of another",
     "datasets": "the claim is about datasets of this kind",
@@ -89,12 +94,13 @@ def _recognise(table: RunTable) -> tuple[str, int, list[str]]:
         return "samples", 0, [f"Design: {runs}; outcomes on {samples:,} test samples."]
     if table.folds or table.repeats:
         cells = len(frame[[*table.repeats, *table.folds]].drop_duplicates())
+        pairs = f"{cells} pair{'s' * (cells > 1)}"
         folds = len(frame[list(table.folds)].drop_duplicates()) if table.folds else 0
         per_cell = frame.groupby(["method", *table.repeats, *table.folds], sort=False).size()
         counts = " to ".join(map(str, dict.fromkeys([int(per_cell.min()), int(per_cell.max())])))
         each = f" with {counts} runs each" if per_cell.max() > 1 else ""
         kind = "folds and seeds" if per_cell.max() > 1 else "folds"
-        what = f"{cells} pairs of training and test sets{each}"
+        what = f"{pairs} of training and test sets{each}"
         return kind, folds, [f"Design: {runs}, paired by {_join(table.keys)}; {what}."]
     if table.seeds:
         common = _count_common(frame, table.keys)

@@ -140,7 +140,7 @@ def judge(
     *,
     score: str | None = None,
     method: str | None = None,
-    pair: Sequence[str] | None = None,
+    pair: str | Sequence[str] | None = None,
     dataset: str | None = None,
     lower_is_better: bool = False,
     rope: float | None = None,
@@ -160,10 +160,11 @@ def judge(
             search, or a source such as ``"runs.csv"``; see :func:`actlab.judging.sources.read_runs`.
         score: The column of scores (default: the only column of numbers that is nothing else).
         method: The column of methods (default: ``method``, ``model``, ``algorithm``, ``activation``, ...).
-        pair: The columns whose values two paired runs share, such as ``["seed", "fold"]`` (default: columns
-            called ``seed``, ``fold``, ``repeat``, ...). An empty list means that runs are not paired.
+        pair: The columns whose values two paired runs share, such as ``["seed", "fold"]`` or
+            ``"seed,fold"`` (default: columns called ``seed``, ``fold``, ``repeat``, ...). If empty, runs are
+            not paired.
         dataset: The column of datasets (default: ``dataset``, ``task``, ... if it has two values).
-        lower_is_better: Whether a smaller score is better, as for a loss.
+        lower_is_better: Whether a smaller score is better, as for a loss. Studies of Optuna record this.
         rope: Half the width of the region of practical equivalence, in units of the score (default: 0.001
             for scores from 0 to 1; other scores have no default, because their unit is unknown).
         level: The probability of a wrong verdict that is allowed.
@@ -188,9 +189,11 @@ def judge(
         [['a', 'b', 'better']]
     """
     frame, name = read_runs(runs)
+    lower_is_better = lower_is_better or frame.attrs.get("minimized", "") == (score or "value")
     table = make_run_table(
         frame, score=score, method=method, pair=pair, dataset=dataset, lower_is_better=lower_is_better
     )
+    baseline = None if baseline is None else " ".join(str(baseline).split())
     _check_settings(table, baseline, rope, test_share)
     given = {
         "score": score,
@@ -206,6 +209,8 @@ def judge(
         "analysis": analysis,
     }
     design = find_design(table, analysis)
+    if test_share is not None and not design.kind.startswith("folds"):
+        raise UsageError("test_share (--test-share) is for splits, but this table has no folds or splits")
     about = {
         "actlab": __version__,
         "kind": "judgement",
@@ -223,8 +228,9 @@ def judge(
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     if design.kind == "datasets":
-        if sequential:
-            raise UsageError("sequential verdicts over several datasets are not available; judge one dataset")
+        for name in ("rope", "level", "baseline", "sequential"):
+            if given[name] is not None:
+                raise UsageError(f"{name} is not available over several datasets; judge the rows of one")
         return _judge_datasets(table, design, about)
     return _judge_runs(table, design, about, rope, level, baseline, test_share, sequential)
 
@@ -314,7 +320,11 @@ def _judge_datasets(table: RunTable, design: Design, about: dict[str, Any]) -> J
     scores = means.unstack().reindex(index=table.datasets, columns=table.methods)
     missing = int(scores.isna().sum().sum()) - int(means.isna().sum())
     if missing:
-        about["notes"].append(f"{missing} of {scores.size} pairs of method and dataset have no run.")
+        have = "has" if missing == 1 else "have"
+        about["notes"].append(
+            f"{missing} of {scores.size} combinations of method and dataset {have} no run, which counts as a "
+            "failure."
+        )
     result = compare_over_datasets(scores)
     sign = -1 if about["lower_is_better"] else 1
     robust = summarize_over_datasets(

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from actlab.errors import UsageError
 from actlab.judging.design import Design
 from actlab.judging.table import RunTable
 from actlab.stats.anytime import AnytimeSummary
@@ -113,18 +114,17 @@ def _summarize_unpaired(one: pd.DataFrame, other: pd.DataFrame, design: Design, 
 def _summarize_pairs(both: pd.DataFrame, table: RunTable, design: Design, test_share: float | None) -> Any:
     """Return the summary of a pair, or why there can be none."""
     if len(both) < 2:
-        return f"{len(both)} of the runs are pairs: add runs with equal {', '.join(table.keys)}"
+        return f"{len(both) or 'no'} runs with equal {' and '.join(table.keys)}, but two pairs are needed"
     resample = len(both) <= _RESAMPLED
     if design.kind == "samples":
         return _summarize_outcomes(both, table, resample)
     differences = (both["score"] - both["score_b"]).to_numpy(np.float64)
-    if design.analysis == "permutation":
-        summary = summarize_fixed_test(differences, resample=resample)
-        return _use_p_value(summary, _permute((differences,), "samples"))
-    if not design.kind.startswith("folds") or design.analysis == "paired-t":
+    if not design.kind.startswith("folds") or design.analysis in ("paired-t", "permutation"):
         variance = table.step**2 / 6  # of two rounded scores
         summary = summarize_fixed_test(differences, resample=resample)
-        return dataclasses.replace(summary, seed_variance=max(summary.seed_variance, variance))
+        summary = dataclasses.replace(summary, seed_variance=max(summary.seed_variance, variance))
+        is_permuted = design.analysis == "permutation"
+        return _use_p_value(summary, _permute((differences,), "samples")) if is_permuted else summary
     cells = both.groupby([*table.repeats, *table.folds], sort=False).ngroup().to_numpy()
     if cells.max() < 1:
         return "a test needs at least two folds"
@@ -162,11 +162,18 @@ def _permute(samples: tuple[Floats, ...], kind: Literal["independent", "samples"
         return means[0] - means[1] if len(means) > 1 else means[0]
 
     data: Any = samples
+    runs = sum(map(len, samples))
+    if runs > _RESAMPLED:
+        raise UsageError(
+            f"a permutation test takes at most {_RESAMPLED:,} runs of a pair, got {runs:,}; the t-tests "
+            "'paired-t' and 'welch' agree with it for so many"
+        )
     result = stats.permutation_test(
         data,
         statistic,
         permutation_type=kind,
         vectorized=True,
+        batch=max(1, 10**6 // runs),
         n_resamples=_PERMUTATIONS,
         rng=np.random.default_rng(0),
     )

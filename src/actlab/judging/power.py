@@ -25,12 +25,16 @@ def describe_power(judgement: Judgement, difference: float) -> list[str]:
         difference: The difference, in units of the score.
 
     Raises:
-        UsageError: The difference is not a positive number, or there are several datasets.
+        UsageError: The difference is not a positive number, or the table has folds, outcomes on samples or
+            several datasets.
     """
     if not 0 < difference < math.inf:
         raise UsageError(f"power needs a finite difference > 0, got {difference}")
     if judgement.datasets is not None:
         raise UsageError("power is planned for one dataset; select the rows of one")
+    if judgement.design.kind not in ("seeds", "unpaired"):
+        kind = judgement.design.kind
+        raise UsageError(f"power is planned for runs with seeds and for unpaired runs, not for {kind}")
     deviations = _measure_deviations(judgement)
     if not deviations:
         return ["Power: no pair has a variance; add runs."]
@@ -40,8 +44,8 @@ def describe_power(judgement: Judgement, difference: float) -> list[str]:
     what = "runs of each method" if unpaired else "pairs of runs"
     needed = f"more than {_MOST:,}" if runs is None else f"{runs:,}"
     return [
-        f"Power: {needed} {what} find a difference of {difference:g} with a probability of {POWER:.0%}, at "
-        f"the standard deviation of this table ({deviation:.3g})."
+        f"Power: one test of {needed} {what} finds a difference of {difference:g} with a probability of "
+        f"{100 * POWER:.0f} %, at the standard deviation of this table ({deviation:.3g})."
     ]
 
 

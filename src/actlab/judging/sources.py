@@ -55,8 +55,10 @@ def read_runs(source: RunSource) -> tuple[pd.DataFrame, str]:
 def _make_frame(rows: Any) -> pd.DataFrame:
     try:
         return pd.DataFrame(rows)
-    except ValueError as error:
-        raise UsageError(f"runs cannot be a table: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            "runs must be a list with an object for each run, or columns of equal length"
+        ) from error
 
 
 def _read_named(source: str) -> tuple[pd.DataFrame, str]:
@@ -74,7 +76,8 @@ def _read_named(source: str) -> tuple[pd.DataFrame, str]:
     if path.suffix.lower() in _LINES:
         return _read_json_lines(path), path.name
     if path.suffix.lower() == ".json":
-        return _make_frame(_read_json(path)), path.name
+        rows = _read_json(path)
+        return _make_frame(_flatten_rows(rows) if isinstance(rows, list) else rows), path.name
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"cannot read {source!r}: runs can be {SOURCES}")
     return read_table(path, None, labels=True), path.name
@@ -89,7 +92,11 @@ def _read_json(path: Path) -> Any:
 
 def _read_json_lines(path: Path) -> pd.DataFrame:
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"cannot read {str(path)!r}: it is not UTF-8; save it in UTF-8") from error
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
                 rows.append(_flatten(json.loads(line)))
@@ -105,7 +112,16 @@ def _read_folder(path: Path) -> pd.DataFrame:
     files = sorted(path.glob("*.json"))
     if not files:
         raise UsageError(f"{str(path)!r} has neither results.csv nor .json files")
-    return pd.DataFrame([{**_flatten(_read_json(file)), "file": file.stem} for file in files])
+    rows = _flatten_rows(list(map(_read_json, files)), files)
+    return pd.DataFrame([{**row, "file": file.stem} for row, file in zip(rows, files, strict=True)])
+
+
+def _flatten_rows(rows: Sequence[Any], files: Sequence[Path] = ()) -> list[dict[str, Any]]:
+    for i, row in enumerate(rows):
+        if not isinstance(row, dict):
+            where = str(files[i]) if files else f"run {i + 1}"
+            raise UsageError(f"{where}: a run must be a JSON object, got {type(row).__name__}")
+    return list(map(_flatten, rows))
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -186,6 +202,10 @@ def _read_optuna(file: str, study: str) -> pd.DataFrame:
             """
             values = pd.read_sql_query(query, connection, params=(study,))
             names = [row[0] for row in connection.execute("SELECT study_name FROM studies")]
+            query = (
+                "SELECT direction FROM study_directions JOIN studies USING (study_id) WHERE study_name = ?"
+            )
+            directions = [row[0] for row in connection.execute(query, (study,))]
         finally:
             connection.close()
     except (sqlite3.Error, pd.errors.DatabaseError) as error:
@@ -194,12 +214,18 @@ def _read_optuna(file: str, study: str) -> pd.DataFrame:
         raise UsageError(
             f"there is no study {study!r} in {str(path)!r}; it has {', '.join(map(repr, names))}"
         )
+    if len(directions) > 1:
+        raise UsageError(
+            f"the study {study!r} has {len(directions)} objectives; write a table with one as score"
+        )
     values["param_value"] = [
         _read_choice(value, text)
         for value, text in zip(values["param_value"], values["distribution_json"], strict=True)
     ]
     wide = values.pivot(index="number", columns="param_name", values="param_value").reset_index()
-    return trials.merge(wide, on="number", how="left").drop(columns="number")
+    table = trials.merge(wide, on="number", how="left").drop(columns="number")
+    table.attrs["minimized"] = "value" if directions == ["MINIMIZE"] else None
+    return table
 
 
 def _read_choice(value: float, distribution: str) -> Any:

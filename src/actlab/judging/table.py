@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from actlab.errors import UsageError, did_you_mean
+from actlab.errors import UsageError, did_you_mean, escape_unprintable
+from actlab.stats.posterior import Floats
 
 METHODS = ("method", "model", "algorithm", "activation", "estimator", "optimizer", "variant", "name")
 FOLDS = ("fold", "cv", "cv_fold", "split_id", "k")
@@ -19,7 +20,12 @@ REPEATS = ("repeat", "repetition", "split", "shuffle", "resample")
 SEEDS = ("seed", "random_seed", "random_state", "rng", "run", "trial", "replicate")
 SAMPLES = ("sample", "example", "sample_id", "example_id", "row_id", "instance")
 DATASETS = ("dataset", "task", "data", "env", "environment", "game", "benchmark", "problem")
+STEPS = ("step", "_step", "global_step", "epoch")
+_PREFIX = re.compile(r"(config|params|hparams)[./]")  # of settings, in JSON files and in exports of trackers
+_RESERVED = ("method", "dataset", "score", "score_b", "failure", "activation")  # names of other columns
 _DECIMALS = 6  # scores with more are not rounded
+_EXACT = 15  # digits of a float
+_LARGEST = 1e150  # whose square is finite
 _SHOWN = 3
 
 
@@ -69,7 +75,7 @@ def make_run_table(
     *,
     score: str | None,
     method: str | None,
-    pair: Sequence[str] | None,
+    pair: str | Sequence[str] | None,
     dataset: str | None,
     lower_is_better: bool,
 ) -> RunTable:
@@ -79,8 +85,9 @@ def make_run_table(
         table: One row per run.
         score: The column of scores; None if only one column can be it.
         method: The column of methods; None for the first that is called ``method``, ``model``, ...
-        pair: The columns whose values two paired runs share; an empty sequence if runs are not paired; None
-            for the columns called ``fold``, ``seed``, ...
+        pair: The columns whose values two paired runs share, as a sequence or separated by commas; empty if
+            runs are not paired; None for the columns called ``fold``, ``seed``, ... in which two methods
+            share a value.
         dataset: The column of datasets; None for a column called ``dataset``, ``task``, ... with at least
             two values.
         lower_is_better: Whether a smaller score is better, as for a loss.
@@ -93,11 +100,12 @@ def make_run_table(
     """
     if table.empty:
         raise UsageError("the table has no rows; it needs one row per run")
-    table = table.rename(columns=str)
+    table = table.set_axis(list(map(str, table.columns)), axis=1)
+    method, score, dataset = (None if name is None else str(name) for name in (method, score, dataset))
     if twice := [name for name in table.columns if list(table.columns).count(name) > 1]:
         raise UsageError(f"the table has two columns {twice[0]!r}; rename one")
     method = _choose_column(table, method, METHODS, "method")
-    keys = _choose_keys(table, pair, {method, score})
+    keys = _choose_keys(table, pair, {method, score, dataset})
     if dataset is None:
         dataset = next((name for name in _find(table, DATASETS) if table[name].nunique() > 1), None)
         dataset = None if dataset in (method, *keys) else dataset
@@ -105,15 +113,19 @@ def make_run_table(
         _require_column(table, dataset, "dataset")
     others = {method, dataset, *keys}
     score = _choose_score(table, score, others)
+    _require_distinct(method, dataset, score, keys)
     frame = pd.DataFrame({"method": _name_values(table[method], method)})
     frame["dataset"] = "" if dataset is None else _name_values(table[dataset], dataset)
     for key in keys:
-        frame[key] = table[key].to_numpy()
+        frame[key] = _read_key(table[key], key).to_numpy()
+    unshared = _find_unshared(frame, keys) if pair is None else []
+    keys = [key for key in keys if key not in unshared]
+    frame = frame.drop(columns=unshared)
     scores = _read_scores(table[score], score)
     frame["score"] = np.where(np.isfinite(scores), -scores if lower_is_better else scores, math.nan)
     frame["failure"] = pd.Series(scores).map(_FAILURES).fillna("").to_numpy()
     _require_one_unit(frame, score, lower_is_better)
-    _require_unique(frame, keys)
+    _require_unique(frame, keys, _find(table, STEPS))
     named = {kind: tuple(key for key in keys if _is_called(key, names)) for kind, names in _KINDS.items()}
     known = {key for part in named.values() for key in part}
     seeds = (*named["seeds"], *(key for key in keys if key not in known))
@@ -128,7 +140,9 @@ def make_run_table(
         (
             *_describe_missing(frame),
             *_describe_names(frame),
-            *(_describe_unused(table, method, {score, *others}) if pair is None else ()),
+            *_describe_copies(frame, scores),
+            *(f"Column {name!r} does not pair runs: no two methods share a value." for name in unshared),
+            *(_describe_unused(table, method, {score, *others, *unshared}) if pair is None else ()),
         ),
     )
 
@@ -140,12 +154,18 @@ _KINDS = {"folds": FOLDS, "repeats": REPEATS, "seeds": SEEDS, "samples": SAMPLES
 
 
 def _find(table: pd.DataFrame, names: Iterable[str]) -> list[str]:
-    by_name = {re.sub(r"[\s-]+", "_", name.strip().lower()): name for name in reversed(table.columns)}
+    by_name: dict[str, str] = {}
+    for name in sorted(table.columns, key=lambda name: bool(_PREFIX.match(name.lower()))):  # with prefix last
+        by_name.setdefault(_simplify(name), name)
     return [by_name[name] for name in names if name in by_name]
 
 
 def _is_called(column: str, names: Iterable[str]) -> bool:
-    return re.sub(r"[\s-]+", "_", column.strip().lower()) in names
+    return _simplify(column) in names
+
+
+def _simplify(column: str) -> str:
+    return re.sub(r"[\s-]+", "_", _PREFIX.sub("", column.strip().lower(), count=1))
 
 
 def _require_column(table: pd.DataFrame, name: str, what: str) -> None:
@@ -165,13 +185,34 @@ def _choose_column(table: pd.DataFrame, name: str | None, usual: Sequence[str], 
     raise UsageError(f"which column names the method? Pass method= (--method); the table has {columns}")
 
 
-def _choose_keys(table: pd.DataFrame, pair: Sequence[str] | None, taken: set[str | None]) -> list[str]:
+def _choose_keys(table: pd.DataFrame, pair: str | Sequence[str] | None, taken: set[str | None]) -> list[str]:
     if pair is not None:
+        names = pair.split(",") if isinstance(pair, str) else map(str, pair)
+        pair = list(dict.fromkeys(name.strip() for name in names if name.strip()))
         for name in pair:
             _require_column(table, name, "pair")
-        return list(dict.fromkeys(pair))
+        return pair
     found = _find(table, [*REPEATS, *FOLDS, *SEEDS, *SAMPLES])
-    return [name for name in found if name not in taken]
+    return [name for name in found if name not in taken and not table[name].isna().all()]
+
+
+def _find_unshared(frame: pd.DataFrame, keys: Sequence[str]) -> list[str]:
+    """Return the keys that only name runs: no two methods share a value, and the other keys suffice."""
+    unshared = [key for key in keys if frame.groupby(key, sort=False)["method"].nunique().max() < 2]
+    rest = [key for key in keys if key not in unshared]
+    if frame["method"].nunique() < 2 or (rest and frame.duplicated(["method", "dataset", *rest]).any()):
+        return []
+    return unshared
+
+
+def _require_distinct(method: str, dataset: str | None, score: str, keys: Sequence[str]) -> None:
+    roles = [("method", method), ("dataset", dataset), ("score", score), *(("pair", key) for key in keys)]
+    for i, (role, name) in enumerate(roles):
+        for other, same in roles[:i]:
+            if name is not None and name == same:
+                raise UsageError(f"column {name!r} cannot be both {other} and {role}")
+    if reserved := [key for key in keys if key in _RESERVED]:
+        raise UsageError(f"a column of pair (--pair) cannot be called {reserved[0]!r}; rename it")
 
 
 def _choose_score(table: pd.DataFrame, score: str | None, others: set[str | None]) -> str:
@@ -184,8 +225,9 @@ def _choose_score(table: pd.DataFrame, score: str | None, others: set[str | None
     ]
     if len(numbers) == 1:
         return str(numbers[0])
-    columns = ", ".join(map(repr, numbers[:12])) or "no numbers"
-    raise UsageError(f"which column is the score? Pass score= (--score); the table has {columns}")
+    columns = ", ".join(map(repr, (numbers or list(table.columns))[:12]))
+    what = "the columns of numbers are" if numbers else "no other column has only numbers; the table has"
+    raise UsageError(f"which column is the score? Pass score= (--score); {what} {columns}")
 
 
 # -- values ---------------------------------------------------------------------------------------
@@ -195,17 +237,41 @@ _FAILURES = {math.nan: "no score", math.inf: "the score is inf", -math.inf: "the
 
 
 def _name_values(column: pd.Series[Any], name: str) -> Any:
-    values = column.unique()
+    values = _list_values(column, name)
     if any(value is None or value != value or not str(value).strip() for value in values):
         raise UsageError(f"column {name!r} has an empty cell: each run needs one")
-    return column.map({value: str(value).strip() for value in values}).to_numpy(object)
+    names = {value: escape_unprintable(" ".join(str(value).split())) for value in values}
+    return column.map(names).to_numpy(object)
 
 
-def _read_scores(column: pd.Series[Any], name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _list_values(column: pd.Series[Any], name: str) -> Any:
+    try:
+        return column.unique()
+    except TypeError as error:
+        raise UsageError(f"column {name!r} has lists or objects: it needs text or numbers") from error
+
+
+def _read_key(column: pd.Series[Any], name: str) -> pd.Series[Any]:
+    """Return the values that link runs; numbers that are stored as text are equal to numbers."""
+    if pd.isna(_list_values(column, name)).any():
+        raise UsageError(
+            f"column {name!r} has an empty cell: each run needs one, or omit it from pair= (--pair)"
+        )
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+    text = column.astype(str)
+    numbers = pd.to_numeric(text, errors="coerce")
+    is_exact = numbers.notna().all() and text.str.len().max() <= _EXACT
+    return numbers if is_exact else column
+
+
+def _read_scores(column: pd.Series[Any], name: str) -> Floats:
     if pd.api.types.is_bool_dtype(column):
         column = column.astype(float)
+    if pd.api.types.is_complex_dtype(column):
+        raise UsageError(f"column {name!r} has complex numbers: scores must be real")
     if pd.api.types.is_numeric_dtype(column):
-        return column.to_numpy(np.float64, na_value=math.nan)
+        return _require_range(np.asarray(column.to_numpy(np.float64, na_value=math.nan)), name)
     text = column.astype(str).str.strip()
     missing = column.isna() | text.str.lower().isin(["", "nan", "none", "null"])
     numbers = pd.to_numeric(text.where(~missing), errors="coerce").astype(np.float64)
@@ -222,7 +288,16 @@ def _read_scores(column: pd.Series[Any], name: str) -> np.ndarray[Any, np.dtype[
         elif value.strip().endswith("%"):
             hint = "remove the percent signs"
         raise UsageError(f"column {name!r} has text, {value!r} in row {row}: {hint}")
-    return np.asarray(numbers, np.float64)
+    return _require_range(np.asarray(numbers, np.float64), name)
+
+
+def _require_range(scores: Floats, name: str) -> Floats:
+    largest = np.abs(scores[np.isfinite(scores)]).max(initial=0)
+    if largest and not 1 / _LARGEST < largest < _LARGEST:
+        raise UsageError(
+            f"column {name!r} has {largest:g}: scores must be 1e-150 to 1e150 in size; use another unit"
+        )
+    return scores
 
 
 def _require_one_unit(frame: pd.DataFrame, score: str, lower_is_better: bool) -> None:
@@ -241,25 +316,35 @@ def _require_one_unit(frame: pd.DataFrame, score: str, lower_is_better: bool) ->
             )
 
 
-def _require_unique(frame: pd.DataFrame, keys: Sequence[str]) -> None:
+def _require_unique(frame: pd.DataFrame, keys: Sequence[str], steps: Sequence[str]) -> None:
     if not keys:
         return
+    if time := [key for key in keys if key in steps]:
+        raise UsageError(
+            f"pair (--pair) cannot contain {time[0]!r}: the steps of a run are not independent; "
+            "keep one row per run, such as its last step"
+        )
     columns = ["method", "dataset", *keys]
     if (twice := frame.duplicated(columns)).any():
         row = frame[twice].iloc[0]
         shown = ", ".join(f"{key}={row[key]}" for key in keys)
         where = f" on {row['dataset']}" if row["dataset"] else ""
         count = int(frame.duplicated(columns, keep=False).sum())
+        if steps:
+            raise UsageError(
+                f"{row['method']}{where} has several rows with {shown} ({count} such rows): keep "
+                f"one row per run, such as its last {steps[0]!r}"
+            )
         raise UsageError(
             f"{row['method']}{where} has several runs with {shown} ({count} such rows in the table); add the "
             f"column that tells them apart to pair= (--pair), or pass no columns if runs are not paired"
         )
 
 
-def _find_step(scores: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+def _find_step(scores: Floats) -> float:
     finite = scores[np.isfinite(scores)]
     for decimals in range(_DECIMALS + 1):
-        if np.allclose(finite, np.round(finite, decimals), rtol=1e-12, atol=1e-12):
+        if np.allclose(finite, np.round(finite, decimals), rtol=1e-12, atol=0):
             return float(10.0**-decimals)
     return 0.0
 
@@ -271,7 +356,21 @@ def _describe_missing(frame: pd.DataFrame) -> list[str]:
     counts = failed["method"].value_counts(sort=False)
     shown = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:_SHOWN])
     more = f" and {len(counts) - _SHOWN} more methods" if len(counts) > _SHOWN else ""
-    return [f"{len(failed)} of {len(frame)} runs have no finite score: {shown}{more}."]
+    have = "has" if len(failed) == 1 else "have"
+    return [f"{len(failed)} of {len(frame)} runs {have} no finite score: {shown}{more}."]
+
+
+def _describe_copies(frame: pd.DataFrame, scores: Floats) -> list[str]:
+    """Return sentences on methods whose runs all have the same score, with many decimals."""
+    if _find_step(scores):
+        return []
+    own = frame.groupby(["dataset", "method"], sort=False)["score"].agg(["min", "max", "count"])
+    same = own[(own["min"] == own["max"]) & (own["count"] > 2)]
+    return [
+        f"All {count} runs of {name}{f' on {dataset}' if dataset else ''} have the same score: check whether "
+        "they are copies of one run."
+        for dataset, name, count in same["count"].head(_SHOWN).reset_index().to_numpy()
+    ]
 
 
 def _describe_unused(table: pd.DataFrame, method: str, used: set[str | None]) -> list[str]:

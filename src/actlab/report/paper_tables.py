@@ -121,6 +121,8 @@ def _make_ranking(comparison: Comparison) -> PaperTable:
 
 def _make_verdicts(comparison: Comparison) -> PaperTable:
     about, points = comparison.about, bool(comparison.about.get("points"))
+    if "mean_rank_difference" in comparison.verdicts:
+        return _make_dataset_verdicts(comparison)
     rows = []
     for row in comparison.verdicts.to_dict("records"):
         names = [_format_cell(row[name]) for name in ("a", "verdict", "b")]
@@ -141,6 +143,22 @@ def _make_verdicts(comparison: Comparison) -> PaperTable:
     subject = f"{about.get('metric', 'score')} on {_format_cell(about.get('data'))}"
     caption = f"Difference of a from b in {subject}{', in percentage points' if points else ''}."
     return PaperTable(columns, rows, f"{caption} {_describe_test(comparison, 'Verdicts')}".strip())
+
+
+def _make_dataset_verdicts(comparison: Comparison) -> PaperTable:
+    rows = [
+        [
+            *(_format_cell(row[name]) for name in ("a", "verdict", "b")),
+            f"{row['mean_rank_difference']:+.2f}".replace("-", "−"),
+            _format_p(row["p_holm"]),
+        ]
+        for row in comparison.verdicts.to_dict("records")
+    ]
+    columns = [("a", False), ("verdict", False), ("b", False), ("mean rank difference", True), ("p", True)]
+    data = _format_cell(comparison.about.get("data"))
+    return PaperTable(
+        columns, rows, f"Mean rank of a minus that of b on {data}. {_describe_test(comparison, 'Verdicts')}"
+    )
 
 
 def _describe_test(comparison: Comparison, what: str) -> str:

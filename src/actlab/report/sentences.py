@@ -93,7 +93,8 @@ def _describe_best(comparison: Comparison) -> list[str]:
     if first.empty:
         return [f"No {name_subject(comparison.about)} has a rank."]
     counts = sorted(set(first["runs"]))
-    runs = f"{' or '.join(map(str, counts))} run{'s' * (counts != [1])}"
+    runs = " or ".join(map(str, counts)) if len(counts) < 3 else f"{counts[0]} to {counts[-1]}"
+    runs += f" run{'s' * (counts != [1])}"
     if len(first) > 1:
         means = ", ".join(f"{row['activation']} ({row['mean']:.4f})" for _, row in first.iterrows())
         verdicts = comparison.verdicts

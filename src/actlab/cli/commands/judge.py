@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actlab.cli.options import JSON, Parser
 from actlab.cli.output import SUCCESS, check_parent_folder, print_json, wrap_sentences
-from actlab.errors import UsageError
+from actlab.errors import UsageError, escape_unprintable, format_error
 
 if TYPE_CHECKING:
     from actlab.judging import Judgement
@@ -62,22 +63,29 @@ def run(arguments: argparse.Namespace) -> int:
         check_parent_folder(arguments.out)
     if arguments.watch and not Path(arguments.runs).is_file():
         raise UsageError(f"--watch needs a file, got {arguments.runs!r}")
-    changed = _read_time(arguments)
+    changed = _read_time(arguments.runs)
     status = _judge_once(arguments, required)
     while arguments.watch:
         time.sleep(_POLL_SECONDS)
-        if (now := _read_time(arguments)) != changed:
+        if (now := _read_time(arguments.runs)) != changed:
             changed = now
             print()
-            status = _judge_once(arguments, required)
+            try:
+                status = _judge_once(arguments, required)
+            except UsageError as error:  # the file is being written
+                print(f"actlab: note: {format_error(error)}", file=sys.stderr)
     return status
 
 
-def _read_time(arguments: argparse.Namespace) -> int:
-    return Path(arguments.runs).stat().st_mtime_ns if arguments.watch else 0
+def _read_time(path: str) -> int:
+    """Return when a file was changed; 0 while there is none."""
+    try:
+        return Path(path).stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
-def _judge_once(arguments: argparse.Namespace, required: tuple[str, str] | None) -> int:
+def _judge_once(arguments: argparse.Namespace, required: str | None) -> int:
     from actlab.judging import judge
     from actlab.judging.power import describe_power
 
@@ -85,7 +93,7 @@ def _judge_once(arguments: argparse.Namespace, required: tuple[str, str] | None)
         arguments.runs,
         score=arguments.score,
         method=arguments.method,
-        pair=None if arguments.pair is None else [name for name in arguments.pair.split(",") if name],
+        pair=arguments.pair,
         dataset=arguments.dataset,
         lower_is_better=arguments.lower_is_better,
         rope=arguments.rope,
@@ -105,7 +113,7 @@ def _judge_once(arguments: argparse.Namespace, required: tuple[str, str] | None)
         print_json(arguments, {**judgement.to_json(), "power": power})
     elif arguments.markdown:
         print(judgement.to_markdown("verdicts"))
-        print("\n".join(["", *judgement.sentences(), *power]))
+        print("\n".join(["", *map(escape_unprintable, [*judgement.sentences(), *power])]))
     else:
         from actlab.report.tables import format_table
 
@@ -115,26 +123,23 @@ def _judge_once(arguments: argparse.Namespace, required: tuple[str, str] | None)
     return status
 
 
-def _read_requirement(text: str | None) -> tuple[str, str] | None:
+def _read_requirement(text: str | None) -> str | None:
+    """Return NEW:OLD. Both names may contain colons."""
     if text is None:
         return None
     kind, _, names = text.partition(":")
-    new, mark, old = names.partition(":")
-    if kind != "better" or not mark or not new or not old:
+    if kind != "better" or ":" not in names.strip(":"):
         raise UsageError(f"--require must be better:NEW:OLD, got {text!r}")
-    return new, old
+    return names
 
 
-def _check_requirement(judgement: Judgement, required: tuple[str, str] | None) -> int:
+def _check_requirement(judgement: Judgement, required: str | None) -> int:
     if required is None:
         return SUCCESS
-    rows = judgement.verdicts
-    new, old = required
-    for a, b, better in ((new, old, "better"), (old, new, "worse")):
-        found = rows[(rows["a"] == a) & (rows["b"] == b)]
-        if len(found):
-            verdict = found["verdict"].iloc[0]
+    for a, b, verdict in judgement.verdicts[["a", "b", "verdict"]].to_numpy():
+        if required in (f"{a}:{b}", f"{b}:{a}"):
             if verdict in ("undecided", "none"):
                 return _UNDECIDED
-            return SUCCESS if verdict == better else _NOT_BETTER
-    raise UsageError(f"--require: there is no verdict on {new!r} and {old!r}")
+            return SUCCESS if verdict == ("better" if required == f"{a}:{b}" else "worse") else _NOT_BETTER
+    methods = ", ".join(judgement.ranking["method"][:8])
+    raise UsageError(f"--require: no pair of methods is {required!r}; the methods are {methods}")
