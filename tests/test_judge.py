@@ -419,7 +419,7 @@ def test_judge_counts_scores_that_are_not_finite():
 
 def test_judge_of_one_run_each_has_no_verdict_but_says_why():
     judgement = actlab.judge([{"method": "a", "score": 0.9}, {"method": "b", "score": 0.8}])
-    assert judgement.verdicts["reason"].to_list() == ["a method with one run has no variance: add runs"]
+    assert judgement.verdicts["reason"].to_list() == ["a method with one run has no variance; add runs"]
     assert judgement.verdicts["verdict"].to_list() == ["none"]
 
 
@@ -429,7 +429,7 @@ def test_judge_of_one_run_of_many_methods_has_one_sentence_on_all_pairs():
     ).sentences()
     assert sentences[:2] == [
         "Not judged: a (0.9000), b (0.8000), c (0.7000); mean score over 1 run.",
-        "No verdict on any of 3 pairs: a method with one run has no variance: add runs.",
+        "No verdict on any of 3 pairs: a method with one run has no variance; add runs.",
     ]
 
 
@@ -448,6 +448,28 @@ def test_judge_of_a_loss_has_no_default_region():
     judgement = actlab.judge(frame, lower_is_better=True)
     assert judgement.verdicts["verdict"].to_list() == ["worse"]
     assert not any("Region" in sentence for sentence in judgement.sentences())
+
+
+def test_judge_of_a_negative_loss_has_no_default_region():
+    frame = make_runs({"a": -0.5, "b": -0.4}, seeds(8), spread=0.001)
+    judgement = actlab.judge(frame, lower_is_better=True)
+    assert judgement.ranking["method"].to_list() == ["a", "b"]
+    assert not any("Region" in sentence for sentence in judgement.sentences())
+
+
+def test_judge_of_outcomes_on_samples_counts_outcomes():
+    frame = make_runs({"a": 0.8, "b": 0.7}, [{"seed": 0, "sample": sample} for sample in range(5)])
+    assert "Design: 10 outcomes of 2 methods on 5 test samples." in actlab.judge(frame).sentences()
+
+
+def test_judge_of_a_log_never_takes_the_step_as_the_score():
+    rows = [
+        {"method": m, "seed": 0, "step": step, "loss": 1 / step + (m == "a")} for m in "ab" for step in (1, 2)
+    ]
+    with pytest.raises(actlab.UsageError, match="keep one row per run, such as its last 'step'"):
+        actlab.judge(rows)
+    last = [row for row in rows if row["step"] == 2]
+    assert actlab.judge(last).ranking["mean"].to_list() == [1.5, 0.5]
 
 
 def test_judge_notes_columns_that_could_link_runs():

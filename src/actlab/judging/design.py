@@ -76,11 +76,11 @@ _CHOICES = {
 }
 _REASONS = {
     "folds": "the training sets of folds overlap",
-    "folds and seeds": "the training sets of folds overlap and seeds repeat them",
+    "folds and seeds": "the training sets of folds overlap and a fold has several runs",
     "seeds": "runs with equal {keys} form a pair",
     "samples": "there is an outcome for each seed and test sample",
     "unpaired": "nothing links a run of one method to a run of another",
-    "datasets": "the claim is about datasets of this kind",
+    "datasets": "the table has several datasets",
 }
 
 
@@ -91,7 +91,8 @@ def _recognise(table: RunTable) -> tuple[str, int, list[str]]:
         return "datasets", 0, [f"Design: {runs} on {len(table.datasets)} datasets."]
     if table.samples:
         samples = len(frame[list(table.samples)].drop_duplicates())
-        return "samples", 0, [f"Design: {runs}; outcomes on {samples:,} test samples."]
+        outcomes = f"{len(frame):,} outcomes of {len(table.methods)} methods"
+        return "samples", 0, [f"Design: {outcomes} on {samples:,} test samples."]
     if table.folds or table.repeats:
         cells = len(frame[[*table.repeats, *table.folds]].drop_duplicates())
         pairs = f"{cells} pair{'s' * (cells > 1)}"
@@ -131,9 +132,7 @@ def _find_problem(kind: str, analysis: str) -> str:
 
 def _find_warning(kind: str, analysis: str) -> list[str]:
     if kind.startswith("folds") and analysis in ("paired-t", "welch", "permutation"):
-        return [
-            "This analysis treats folds as independent, and finds differences that are not there too often."
-        ]
+        return ["This analysis treats folds as independent, so it reports too many differences."]
     return []
 
 

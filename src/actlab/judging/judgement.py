@@ -170,7 +170,7 @@ def judge(
         level: The probability of a wrong verdict that is allowed.
         baseline: Judge only the pairs with this method. Holm's correction is then for fewer pairs.
         test_share: The share of test samples in a split, 0 to 1, for splits that are not folds.
-        sequential: Whether the verdicts hold although the table is judged again after new runs.
+        sequential: Whether the verdicts stay valid if the table is judged again after every new run.
         analysis: ``"corrected-t"``, ``"mixed"``, ``"crossed"``, ``"paired-t"``, ``"welch"``,
             ``"permutation"`` or ``"demsar"`` (default: the one that fits the design).
 
@@ -267,7 +267,7 @@ def _judge_runs(
     sequential: bool,
 ) -> Judgement:
     scores = table.frame["score"].to_numpy(np.float64)
-    region, region_is, points = _choose_region(scores, rope)
+    region, region_is, points = _choose_region(scores, rope, about["lower_is_better"])
     about |= {"region": region, "region_is": region_is, "points": points}
     pairs = list_pairs(table.methods, baseline)
     judged = judge_pairs(
@@ -278,7 +278,7 @@ def _judge_runs(
             f"{judged.unmatched} runs have no partner with equal {' and '.join(table.keys)} and do not count."
         )
     if sequential:
-        about["notes"].append("p-values and intervals hold although the table is judged after every new run.")
+        about["notes"].append("p-values and intervals stay valid if the table is judged after every new run.")
     verdicts = make_verdict_table(judged.verdicts, level, judged.reasons, {})
     hidden = int(((verdicts["verdict"] == "equivalent") & (verdicts["p_holm"] <= level)).sum())
     if hidden and rope is None:
@@ -337,7 +337,7 @@ def _judge_datasets(table: RunTable, design: Design, about: dict[str, Any]) -> J
     ranking = _rank(table, result.verdicts).merge(ranks, on="method")
     ranking = ranking.merge(pd.DataFrame(map(vars, robust)), on="method")
     ranking = ranking.sort_values("mean_rank", kind="stable", ignore_index=True)
-    about["points"] = _choose_region(frame["score"].to_numpy(np.float64), None)[2]
+    about["points"] = _choose_region(frame["score"].to_numpy(np.float64), None, about["lower_is_better"])[2]
     return _finish(table, frame, result.verdicts, ranking, design, about, result)
 
 
@@ -355,10 +355,10 @@ def _describe_summaries(ranking: pd.DataFrame) -> list[str]:
     ]
 
 
-def _choose_region(scores: Any, rope: float | None) -> tuple[float, str, bool]:
+def _choose_region(scores: Any, rope: float | None, lower_is_better: bool) -> tuple[float, str, bool]:
     """Return half the width of the region, its source, and whether scores are shares."""
     finite = scores[np.isfinite(scores)]
-    is_share = bool(finite.size and finite.min() >= 0 and finite.max() <= 1)
+    is_share = bool(finite.size and finite.min() >= 0 and finite.max() <= 1 and not lower_is_better)
     if rope is not None:
         return rope, "as given", is_share
     return (_MINIMUM, "the default", True) if is_share else (0.0, "", False)

@@ -67,7 +67,7 @@ def judge_pairs(
         region: Half the width of the region of practical equivalence.
         level: The probability of an error that is allowed.
         test_share: The share of test samples of a split; None if there are folds.
-        sequential: Whether the verdicts hold although the table is judged after every new run.
+        sequential: Whether the verdicts stay valid if the table is judged again after every new run.
 
     Returns:
         The verdicts.
@@ -104,7 +104,7 @@ def _describe_failed(name: str, rows: pd.DataFrame) -> str:
 def _summarize_unpaired(one: pd.DataFrame, other: pd.DataFrame, design: Design, step: float) -> Any:
     a, b = (rows["score"].to_numpy(np.float64) for rows in (one, other))
     if min(len(a), len(b)) < 2:
-        return "a method with one run has no variance: add runs"
+        return "a method with one run has no variance; add runs"
     summary = summarize_unpaired(a, b, step=step, resample=len(a) + len(b) <= _RESAMPLED)
     if design.analysis != "permutation":
         return summary

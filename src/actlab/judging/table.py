@@ -219,7 +219,7 @@ def _choose_score(table: pd.DataFrame, score: str | None, others: set[str | None
     if score is not None:
         _require_column(table, score, "score")
         return score
-    others = {*others, *_find(table, [*REPEATS, *FOLDS, *SEEDS, *SAMPLES])}
+    others = {*others, *_find(table, [*REPEATS, *FOLDS, *SEEDS, *SAMPLES, *STEPS])}
     numbers = [
         name for name in table.columns if name not in others and pd.api.types.is_numeric_dtype(table[name])
     ]

@@ -23,7 +23,7 @@ class AnytimePosterior:
     """A posterior with p-values and intervals that hold at all times together.
 
     Args:
-        fixed: The posterior for one look.
+        fixed: The posterior for a single analysis.
 
     References:
         T. L. Lai, "On confidence sequences", Annals of Statistics 4 (1976).
@@ -68,7 +68,7 @@ class AnytimePosterior:
         return 1 - max(AnytimePosterior(end).p_value for end in ends)
 
     def probability_below(self, value: float) -> float:
-        """Return the probability for one look that the true difference is less than a value."""
+        """Return the probability, for a single analysis, that the true difference is less than a value."""
         return self.fixed.probability_below(value)
 
 
@@ -112,7 +112,7 @@ class AnytimeSummary(WrappedSummary):
     """A summary of a pair whose verdict may be read after every new run.
 
     Args:
-        summary: The summary for one look.
+        summary: The summary for a single analysis.
     """
 
     def __init__(self, summary: Any) -> None:

@@ -41,13 +41,20 @@ def add_options(parser: Parser) -> None:
     add("--dataset", metavar="COLUMN", help="datasets (default: dataset, task, ...)")
     add("--lower-is-better", action="store_true", help="a smaller score is better")
     add = parser.add_argument_group("verdicts").add_argument
-    add("--rope", type=float, metavar="R", help="differences up to R are practically equivalent")
+    add(
+        "--rope",
+        type=float,
+        metavar="R",
+        help="differences up to R are practically equivalent (default: 0.001 if scores are 0 to 1)",
+    )
     add("--baseline", metavar="METHOD", help="judge only the pairs with this method")
     add("--test-share", type=float, metavar="S", help="share of test samples, for splits that are not folds")
     add("--analysis", metavar="NAME", help="override the analysis, such as welch or permutation")
-    add("--sequential", action="store_true", help="the table is judged again after new runs")
+    add(
+        "--sequential", action="store_true", help="verdicts that stay valid if you judge again after new runs"
+    )
     add("--watch", action="store_true", help="judge again when the file changes; implies --sequential")
-    add("--power", type=float, metavar="D", help="also print the runs needed to find a difference of D")
+    add("--power", type=float, metavar="D", help="also print how many runs find a difference of D")
     require = "exit with status 0 if NEW is better than OLD, 1 if it is not, 3 if that is undecided"
     add("--require", metavar="better:NEW:OLD", help=require)
     add = parser.add_argument_group("output").add_argument
