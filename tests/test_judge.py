@@ -329,6 +329,16 @@ def test_describe_power_counts_pairs_or_runs():
             "cannot contain 'epoch': the steps of a run are not independent",
         ),
         (
+            {"method": list("aabb"), "epoch": [1, 2] * 2, "x": [1.0, 2.0, 3.0, 4.0]},
+            {"pair": ""},
+            "each method has rows with the same 2 values of 'epoch': keep one row per run, such as the last",
+        ),
+        (
+            {"method": list("aabb"), "run": [0, 0, 1, 1], "epoch": [1, 2] * 2, "x": [1.0, 2.0, 3.0, 4.0]},
+            {},
+            "a has several rows with run=0",
+        ),
+        (
             {"method": list("aabb"), "fold": [0, 1] * 2, "sample": [0, 1] * 2, "x": [1.0, 0.0, 1.0, 1.0]},
             {},
             "outcomes on samples in several folds cannot be judged",
@@ -350,6 +360,11 @@ def test_judge_over_datasets_refuses_options_without_effect(name, value):
         actlab.judge(rows, **{name: value})
 
 
+def test_judge_over_datasets_prefers_the_lowest_interquartile_mean_of_a_loss():
+    rows = [{"method": m, "dataset": d, "score": d / 100 + (m == "a") / 10} for m in "ab" for d in range(8)]
+    assert "Lowest interquartile mean: b 0.035." in actlab.judge(rows, lower_is_better=True).sentences()
+
+
 def test_judge_over_datasets_counts_a_missing_run_as_a_failure():
     rows = [{"method": m, "dataset": d, "score": 0.5 + d / 100} for m in "ab" for d in range(3)]
     note = "1 of 6 combinations of method and dataset has no run, which counts as a failure."
@@ -363,6 +378,12 @@ def test_judge_does_not_pair_by_a_column_that_only_names_runs():
     pd.testing.assert_frame_equal(judgement.verdicts, actlab.judge(frame).verdicts)
     assert "Column 'run' does not pair runs: no two methods share a value." in judgement.sentences()
     assert actlab.judge(named.drop(columns="seed")).design.kind == "unpaired"
+
+
+def test_judge_with_one_pair_of_runs_has_no_verdict():
+    frame = make_runs({"a": 0.8, "b": 0.7, "c": 0.6}, seeds(1))
+    (sentence,) = [sentence for sentence in actlab.judge(frame).sentences() if "No verdict" in sentence]
+    assert sentence == "No verdict on any of 3 pairs: fewer than two pairs of runs have equal seed."
 
 
 def test_judge_pairs_numbers_with_numbers_in_text():

@@ -67,7 +67,11 @@ class Judgement:
         """Return the result in sentences: design, analysis, and the verdict on each pair."""
         found = [*self.design.sentences, *self.about["notes"]]
         if self.datasets is not None:
-            return [*self.datasets.sentences("method"), *_describe_summaries(self.ranking), *found]
+            return [
+                *self.datasets.sentences("method"),
+                *_describe_summaries(self.ranking, self.about["lower_is_better"]),
+                *found,
+            ]
         return [*describe_comparison(self._make_page(self.about)), *found]  # type: ignore[arg-type]
 
     def to_json(self) -> dict[str, Any]:
@@ -341,16 +345,17 @@ def _judge_datasets(table: RunTable, design: Design, about: dict[str, Any]) -> J
     return _finish(table, frame, result.verdicts, ranking, design, about, result)
 
 
-def _describe_summaries(ranking: pd.DataFrame) -> list[str]:
+def _describe_summaries(ranking: pd.DataFrame, lower_is_better: bool) -> list[str]:
     """Return sentences on the interquartile means, and when to read which summary."""
     if ranking["iqm"].isna().all():
         return []
-    best = ranking.iloc[int(np.nanargmax(ranking["iqm"]))]
+    what, choose = ("Lowest", np.nanargmin) if lower_is_better else ("Highest", np.nanargmax)
+    best = ranking.iloc[int(choose(ranking["iqm"]))]
     interval = f" (95 % interval {best['iqm_low']:.4g} to {best['iqm_high']:.4g})"
     if best["iqm_low"] == best["iqm_high"]:  # one run on each dataset cannot be resampled
         interval = ""
     return [
-        f"Highest interquartile mean: {best['method']} {best['iqm']:.4g}{interval}.",
+        f"{what} interquartile mean: {best['method']} {best['iqm']:.4g}{interval}.",
         "Mean ranks show on how many datasets a method is ahead, and interquartile means by how much.",
     ]
 

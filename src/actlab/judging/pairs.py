@@ -114,7 +114,7 @@ def _summarize_unpaired(one: pd.DataFrame, other: pd.DataFrame, design: Design, 
 def _summarize_pairs(both: pd.DataFrame, table: RunTable, design: Design, test_share: float | None) -> Any:
     """Return the summary of a pair, or why there can be none."""
     if len(both) < 2:
-        return f"{len(both) or 'no'} runs with equal {' and '.join(table.keys)}, but two pairs are needed"
+        return f"fewer than two pairs of runs have equal {' and '.join(table.keys)}"
     resample = len(both) <= _RESAMPLED
     if design.kind == "samples":
         return _summarize_outcomes(both, table, resample)

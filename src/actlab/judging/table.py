@@ -118,6 +118,7 @@ def make_run_table(
     frame["dataset"] = "" if dataset is None else _name_values(table[dataset], dataset)
     for key in keys:
         frame[key] = _read_key(table[key], key).to_numpy()
+    _require_unique(frame, keys, table[_find(table, STEPS)])
     unshared = _find_unshared(frame, keys) if pair is None else []
     keys = [key for key in keys if key not in unshared]
     frame = frame.drop(columns=unshared)
@@ -125,7 +126,6 @@ def make_run_table(
     frame["score"] = np.where(np.isfinite(scores), -scores if lower_is_better else scores, math.nan)
     frame["failure"] = pd.Series(scores).map(_FAILURES).fillna("").to_numpy()
     _require_one_unit(frame, score, lower_is_better)
-    _require_unique(frame, keys, _find(table, STEPS))
     named = {kind: tuple(key for key in keys if _is_called(key, names)) for kind, names in _KINDS.items()}
     known = {key for part in named.values() for key in part}
     seeds = (*named["seeds"], *(key for key in keys if key not in known))
@@ -316,7 +316,14 @@ def _require_one_unit(frame: pd.DataFrame, score: str, lower_is_better: bool) ->
             )
 
 
-def _require_unique(frame: pd.DataFrame, keys: Sequence[str], steps: Sequence[str]) -> None:
+def _require_unique(frame: pd.DataFrame, keys: Sequence[str], steps: pd.DataFrame) -> None:
+    """Refuse a log with several steps of a run, and several runs of a method with equal keys."""
+    for name in [] if keys else steps:
+        if count := _count_shared(steps[name], frame["method"]):
+            raise UsageError(
+                f"each method has rows with the same {count} values of {name!r}: keep one row per run, such "
+                "as the last"
+            )
     if not keys:
         return
     if time := [key for key in keys if key in steps]:
@@ -330,10 +337,10 @@ def _require_unique(frame: pd.DataFrame, keys: Sequence[str], steps: Sequence[st
         shown = ", ".join(f"{key}={row[key]}" for key in keys)
         where = f" on {row['dataset']}" if row["dataset"] else ""
         count = int(frame.duplicated(columns, keep=False).sum())
-        if steps:
+        if len(steps.columns):
             raise UsageError(
                 f"{row['method']}{where} has several rows with {shown} ({count} such rows): keep "
-                f"one row per run, such as its last {steps[0]!r}"
+                f"one row per run, such as its last {steps.columns[0]!r}"
             )
         raise UsageError(
             f"{row['method']}{where} has several runs with {shown} ({count} such rows in the table); add the "
@@ -379,14 +386,19 @@ def _describe_unused(table: pd.DataFrame, method: str, used: set[str | None]) ->
     for name in table.columns:
         if name in used or pd.api.types.is_float_dtype(table[name]):
             continue
-        values = table[name].astype(str)
-        count = values.nunique()
-        if count > 1 and (values.groupby(table[method]).nunique() == count).all():
+        if count := _count_shared(table[name], table[method]):
             sentences.append(
                 f"Column {name!r} has the same {count} values for each method, but is not used: if they are "
                 "datasets, pass dataset= (--dataset); if they link runs, pair= (--pair)."
             )
     return sentences[:_SHOWN]
+
+
+def _count_shared(column: pd.Series[Any], methods: pd.Series[Any]) -> int:
+    """Return the number of values of a column; 0 if a method lacks one, or if there is one value."""
+    values = column.astype(str)
+    count = int(values.nunique())
+    return count if count > 1 and (values.groupby(methods.to_numpy()).nunique() == count).all() else 0
 
 
 def _describe_names(frame: pd.DataFrame) -> list[str]:
