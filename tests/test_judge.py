@@ -380,6 +380,14 @@ def test_judge_does_not_pair_by_a_column_that_only_names_runs():
     assert actlab.judge(named.drop(columns="seed")).design.kind == "unpaired"
 
 
+def test_judge_names_at_most_12_methods_that_tie():
+    frame = make_runs({f"m{i:02}": 0.8 for i in range(20)}, seeds(3))
+    first = actlab.judge(frame, baseline="m00").sentences()[0]
+    assert first.startswith("Tied for first (no significant difference): ")
+    assert first.count(" (0.") == 12
+    assert first.endswith(" and 8 more; mean score over 3 runs.")
+
+
 def test_judge_with_one_pair_of_runs_has_no_verdict():
     frame = make_runs({"a": 0.8, "b": 0.7, "c": 0.6}, seeds(1))
     (sentence,) = [sentence for sentence in actlab.judge(frame).sentences() if "No verdict" in sentence]
@@ -412,6 +420,14 @@ def test_judge_of_scores_below_the_resolution_of_rounding_keeps_their_p_value():
     frame = make_runs({"a": 0.8, "b": 0.7}, seeds(5))
     small = frame.assign(score=frame["score"] * 1e-20)
     assert actlab.judge(small).verdicts["p"][0] == pytest.approx(actlab.judge(frame).verdicts["p"][0])
+
+
+def test_judge_of_rounded_scores_knows_their_step_despite_rounding_errors():
+    rows = [
+        {"method": m, "seed": s, "score": x} for m, x in (("a", 0.3 - 0.1 - 0.2), ("b", 0.1)) for s in "uv"
+    ]
+    (row,) = actlab.judge(rows).verdicts.to_dict("records")
+    assert row["p"] == pytest.approx(2 * stats.t.sf(0.1 / math.sqrt(0.01 / 6 / 2), 1))
 
 
 def test_judge_notes_runs_that_could_be_copies():

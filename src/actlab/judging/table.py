@@ -350,8 +350,9 @@ def _require_unique(frame: pd.DataFrame, keys: Sequence[str], steps: pd.DataFram
 
 def _find_step(scores: Floats) -> float:
     finite = scores[np.isfinite(scores)]
+    error = 1e-12 * np.abs(finite).max(initial=0)
     for decimals in range(_DECIMALS + 1):
-        if np.allclose(finite, np.round(finite, decimals), rtol=1e-12, atol=0):
+        if np.allclose(finite, np.round(finite, decimals), rtol=0, atol=error):
             return float(10.0**-decimals)
     return 0.0
 

@@ -24,7 +24,7 @@ _SPLITS = {
     "group": "Folds keep all samples of a group together.",
     "time": "Folds over time: each model is tested on samples that follow its training samples in the data.",
 }
-_MAX_PAIRS = 12  # sentences on pairs; the table of verdicts has all
+_MAX_PAIRS = 12  # sentences on pairs, and names of ties; the tables have all
 _MAX_LAYERS = 4  # with a trained parameter each in a sentence
 _JUDGED = {"metric", "points", "region", "region_is", "tuned", "trained"}
 
@@ -96,7 +96,9 @@ def _describe_best(comparison: Comparison) -> list[str]:
     runs = " or ".join(map(str, counts)) if len(counts) < 3 else f"{counts[0]} to {counts[-1]}"
     runs += f" run{'s' * (counts != [1])}"
     if len(first) > 1:
-        means = ", ".join(f"{row['activation']} ({row['mean']:.4f})" for _, row in first.iterrows())
+        shown = first.head(_MAX_PAIRS)
+        means = ", ".join(f"{row['activation']} ({row['mean']:.4f})" for _, row in shown.iterrows())
+        means += f" and {rest} more" if (rest := len(first) - len(shown)) else ""
         verdicts = comparison.verdicts
         among = verdicts["a"].isin(first["activation"]) & verdicts["b"].isin(first["activation"])
         ties = {"equivalent": "Tied for first (practically equivalent)", "none": "Not judged"}
