@@ -226,6 +226,12 @@ def test_judge_sequential_decides_a_large_difference_and_widens_the_interval():
     assert always["low"] > 0
 
 
+@pytest.mark.parametrize(("keys", "analysis"), [(folds(5), None), (seeds(5), "permutation")])
+def test_judge_sequential_needs_independent_runs(keys, analysis):
+    with pytest.raises(actlab.UsageError, match=r"sequential .* needs independent runs, got the design"):
+        actlab.judge(make_runs({"a": 0.8, "b": 0.7}, keys), sequential=True, analysis=analysis)
+
+
 def test_count_runs_agrees_with_tables_of_power():
     # Cohen, Statistical Power Analysis, table 2.4.1: n for two-sided 5 %, power 80 %.
     assert [count_runs(effect, True, 0.05) for effect in (0.2, 0.5, 0.8, 1.0)] == [394, 64, 26, 17]

@@ -174,7 +174,8 @@ def judge(
         level: The probability of a wrong verdict that is allowed.
         baseline: Judge only the pairs with this method. Holm's correction is then for fewer pairs.
         test_share: The share of test samples in a split, 0 to 1, for splits that are not folds.
-        sequential: Whether the verdicts stay valid if the table is judged again after every new run.
+        sequential: Whether the verdicts stay valid if the table is judged again after every new run, for
+            seeds and runs that are not paired.
         analysis: ``"corrected-t"``, ``"mixed"``, ``"crossed"``, ``"paired-t"``, ``"welch"``,
             ``"permutation"`` or ``"demsar"`` (default: the one that fits the design).
 
@@ -236,6 +237,11 @@ def judge(
             if given[name] is not None:
                 raise UsageError(f"{name} is not available over several datasets; judge the rows of one")
         return _judge_datasets(table, design, about)
+    if sequential and design.analysis not in ("paired-t", "welch"):
+        raise UsageError(
+            f"sequential (--sequential, --watch) needs independent runs, got the design {design.kind!r} with "
+            f"the analysis {design.analysis!r}; pair runs by seed only"
+        )
     return _judge_runs(table, design, about, rope, level, baseline, test_share, sequential)
 
 
