@@ -106,7 +106,7 @@ def serve_answer(answer):
 
 
 def test_check_store_does_not_wait_for_a_silent_server(monkeypatch):
-    monkeypatch.setitem(mlflow._IMPATIENT, "MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setitem(mlflow.IMPATIENT, "MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     with (
         serve_answer(b"") as uri,
         pytest.raises(UsageError, match=f"cannot log to MLflow at {uri}: timed out"),
