@@ -60,6 +60,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?!actlab\b).*"),
     ("py:.*", r"actlab(\.\w+)*\._.*"),
     ("py:class", r"actlab\.spec\.resolution\.ResolvedActivation"),  # internal; NeuralNet also accepts one
+    ("py:class", r"actlab\.stats\.posterior\.WrappedSummary"),  # internal: a summary with another posterior
     ("py:class", r"actlab\.models\.places\.Places"),  # internal: a tuple that find_activations returns
 ]
 

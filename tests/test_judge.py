@@ -197,7 +197,7 @@ def test_judge_treats_folds_as_independent_only_on_request():
 
 def test_judge_sequential_is_wrong_rarely_over_50_looks():
     rng = np.random.default_rng(1)
-    wrong, once, repeats = 0, 0, 60
+    wrong, once, repeats = 0, 0, 30
     for _ in range(repeats):
         frame = pd.DataFrame(
             {

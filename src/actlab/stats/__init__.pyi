@@ -5,6 +5,8 @@ from .robust import summarize_over_datasets as summarize_over_datasets
 from .sequential import SequentialTest as SequentialTest
 from .several_datasets import MultiDatasetResult as MultiDatasetResult
 from .several_datasets import compare_over_datasets as compare_over_datasets
+from .unpaired import UnpairedSummary as UnpairedSummary
+from .unpaired import summarize_unpaired as summarize_unpaired
 from .verdict import DifferenceSummary as DifferenceSummary
 from .verdict import Verdict as Verdict
 from .verdict import holm as holm
