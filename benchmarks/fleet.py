@@ -258,8 +258,7 @@ def measure_networks(mnist: actlab.Dataset | None, rounds: int) -> list[str]:
     return [
         *lines,
         "",
-        "In these searches every model trains alone, about as fast as in a plain PyTorch loop. With max",
-        "pooling, a fleet is faster than that, because it stores images channels last.",
+        "In these searches every model trains alone, about as fast as in a plain PyTorch loop.",
         "",
     ]
 
