@@ -588,10 +588,27 @@ def test_judgement_writes_tables_and_a_page_of_hostile_names(tmp_path):
     assert judgement.to_json()["verdicts"][0]["verdict"] == "better"
 
 
+@pytest.mark.parametrize("lower_is_better", [False, True])
+def test_judge_over_datasets_adds_probabilities_of_improvement_and_profiles(lower_is_better):
+    frame = pd.concat([make_runs({"a": 0.6, "b": 0.5}, seeds(3), seed=d, dataset=f"d{d}") for d in range(4)])
+    judgement = actlab.judge(frame, lower_is_better=lower_is_better)
+    (row,) = judgement.verdicts.to_dict("records")
+    first = row["a"] == ("b" if lower_is_better else "a")
+    assert [row["wins"], row["wins_low"], row["wins_high"]] == [float(first)] * 3
+    profiles = {one["method"]: one for one in judgement.about["profiles"]}
+    x, y = profiles["a"]["threshold"], profiles["a"]["share"]
+    assert x == sorted(x)
+    own = frame[frame["method"] == "a"]["score"]
+    for threshold, share in zip(x, y, strict=True):
+        better = own < threshold - 1e-12 if lower_is_better else own > threshold
+        assert share == pytest.approx(better.mean(), abs=1 / 12 + 1e-9)
+
+
 def test_judgement_report_over_datasets_has_a_diagram(tmp_path):
     frame = pd.concat([make_runs({"a": 0.6, "b": 0.5}, seeds(3), seed=d, dataset=f"d{d}") for d in range(6)])
     page = actlab.judge(frame).report(tmp_path / "page.html").read_text(encoding="utf-8")
     assert 'src="data:image/svg+xml;base64,' in page
+    assert 'data-chart="profiles"' in page
 
 
 def test_judgement_writes_tables_of_verdicts_over_datasets():

@@ -28,10 +28,12 @@ from actlab.judging.verdict_tables import (
 from actlab.report.paper_tables import format_latex, format_markdown
 from actlab.report.sentences import describe_comparison
 from actlab.report.tables import format_table, to_json_rows
-from actlab.stats.posterior import LEVEL
-from actlab.stats.robust import summarize_over_datasets
+from actlab.stats.posterior import LEVEL, Floats
+from actlab.stats.robust import compute_profile, estimate_improvement, summarize_over_datasets
 from actlab.stats.several_datasets import MultiDatasetResult, compare_over_datasets
 
+_RESAMPLED = 2000  # pairs times datasets, up to which probabilities of improvement have intervals
+_THRESHOLDS = 101  # of a performance profile
 _MINIMUM = 0.001  # half the width of the default region of practical equivalence, for scores from 0 to 1
 
 
@@ -43,7 +45,9 @@ class Judgement:
         runs: One row per run: ``method``, ``dataset`` if there are several, the columns by which runs are
             paired, ``score`` (greater is better) and ``failure`` (why a run has no score).
         verdicts: As :attr:`actlab.Comparison.verdicts`, one row per pair. Over several datasets: ``a``,
-            ``b``, ``verdict``, ``p``, ``p_holm``, ``mean_rank_difference`` and ``reason``.
+            ``b``, ``verdict``, ``p``, ``p_holm``, ``mean_rank_difference``, ``reason``, and ``wins``, the
+            probability that a run of ``a`` is better than one of ``b`` on the same dataset, with its
+            bootstrap interval from ``wins_low`` to ``wins_high``.
         ranking: One row per method, the best first: ``rank``, ``method``, ``mean``, ``std`` over the runs
             (``ddof=0``), ``runs`` and ``status``. Over several datasets: ``method``, ``mean_rank``,
             ``wins`` and the robust summaries of :class:`actlab.stats.RobustSummary`.
@@ -337,18 +341,46 @@ def _judge_datasets(table: RunTable, design: Design, about: dict[str, Any]) -> J
         )
     result = compare_over_datasets(scores)
     sign = -1 if about["lower_is_better"] else 1
-    robust = summarize_over_datasets(
-        {
-            str(name): [sign * rows["score"].to_numpy(np.float64) for _, rows in own.groupby("dataset")]
-            for name, own in frame.groupby("method", sort=False)
-        }
-    )
+    runs = {
+        str(name): {str(d): rows["score"].to_numpy(np.float64) for d, rows in own.groupby("dataset")}
+        for name, own in frame.groupby("method", sort=False)
+    }
+    robust = summarize_over_datasets({n: [sign * one for one in own.values()] for n, own in runs.items()})
     ranks = result.ranks.rename(columns={"activation": "method"})
     ranking = _rank(table, result.verdicts).merge(ranks, on="method")
     ranking = ranking.merge(pd.DataFrame(map(vars, robust)), on="method")
     ranking = ranking.sort_values("mean_rank", kind="stable", ignore_index=True)
     about["points"] = _choose_region(frame["score"].to_numpy(np.float64), None, about["lower_is_better"])[2]
-    return _finish(table, frame, result.verdicts, ranking, design, about, result)
+    about["profiles"] = _make_profiles(runs, sign)
+    return _finish(table, frame, _add_wins(result.verdicts, runs), ranking, design, about, result)
+
+
+def _add_wins(verdicts: pd.DataFrame, runs: Mapping[str, Mapping[str, Floats]]) -> pd.DataFrame:
+    """Return verdicts with the probability that a run of the first is better than one of the second."""
+    rows, resample = [], len(verdicts) * max(map(len, runs.values())) <= _RESAMPLED
+    for a, b in verdicts[["a", "b"]].to_numpy():
+        common = [name for name in runs[a] if name in runs[b]]
+        one, other = ([runs[name][dataset] for dataset in common] for name in (a, b))
+        finite = common and all(np.isfinite(scores).all() for scores in (*one, *other))
+        rows.append(estimate_improvement(one, other, resample) if finite else (math.nan,) * 3)
+    columns = ["wins", "wins_low", "wins_high"]
+    return pd.concat([verdicts, pd.DataFrame(rows, columns=columns, index=verdicts.index)], axis=1)
+
+
+def _make_profiles(runs: Mapping[str, Mapping[str, Floats]], sign: int) -> list[dict[str, Any]]:
+    """Return the performance profile of each method, as far as it has scores."""
+    finite = np.concatenate([scores for own in runs.values() for scores in own.values()])
+    finite = finite[np.isfinite(finite)]
+    if not finite.size:
+        return []
+    thresholds = np.linspace(finite.min(), finite.max(), _THRESHOLDS)
+    profiles = []
+    for name, own in runs.items():
+        scores = [np.nan_to_num(one, nan=-np.inf) for one in own.values()]
+        shares = compute_profile(scores, thresholds)
+        line = {"threshold": (sign * thresholds)[::sign].tolist(), "share": shares[::sign].tolist()}
+        profiles.append({"method": name, **line})
+    return profiles
 
 
 def _describe_summaries(ranking: pd.DataFrame, lower_is_better: bool) -> list[str]:

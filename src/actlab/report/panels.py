@@ -361,6 +361,21 @@ def _make_function_panel(
     return Panel(title, "x", lines, limits=(low - room, high + room))
 
 
+def make_profile_panels(profiles: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Panel]:
+    """Return a panel with the performance profile of each method over datasets; none without profiles.
+
+    Args:
+        profiles: ``method``, ``threshold`` and ``share`` of each.
+        names: The methods, in the order of their colours.
+    """
+    place = {name: series for series, name in enumerate(names)}
+    lines = [
+        Line(one["method"], place[one["method"]], one["threshold"], one["share"])
+        for one in sorted(profiles, key=lambda one: place[one["method"]])
+    ]
+    return [Panel("share of runs with a better score", "score", lines)] if lines else []
+
+
 def select_curve(name: str, curves: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of an activation in :attr:`actlab.Comparison.curves`, which may be none."""
     return curves[curves["activation"] == name] if set(curves) >= _CURVE_COLUMNS else curves[:0]

@@ -30,6 +30,7 @@ from actlab.report.panels import (
     make_function_panels,
     make_learning_panels,
     make_loss_panels,
+    make_profile_panels,
     protect_text_direction,
     shorten_names,
 )
@@ -143,7 +144,7 @@ def _make_verdicts(comparison: Comparison, names: Sequence[str], labels: Labels)
     given_pairs = collect_differences(given.verdicts) if given else None
     points, pairs = bool(about.get("points")), collect_differences(comparison.verdicts)
     chart = make_forest(ranking, pairs, about, labels) if names else None
-    figure = None
+    profiles, figure = make_profile_panels(about.get("profiles", []), names), None
     if chart:
         rows = "; ".join(f"{labels[row.name]} {row.text}" for row in chart.rows[:20])
         figure = Figure("forest", [svg.draw_forest(chart, labels, f"Forest plot: {chart.axis}. {rows}")])
@@ -159,6 +160,7 @@ def _make_verdicts(comparison: Comparison, names: Sequence[str], labels: Labels)
         "matrix": tables.make_verdict_matrix(names, pairs, points, given_pairs) if pairs else None,
         "changed": tables.CHANGED if given else "",
         "diagram": about.get("diagram"),
+        "profiles": _draw_panels("profiles", profiles, "one line for each method", labels),
     }
 
 
