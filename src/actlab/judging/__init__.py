@@ -1,4 +1,4 @@
-"""Judge which of several methods is better, from anybody's results."""
+"""Judge which of several methods is better, from a table of runs."""
 
 import lazy_loader
 

@@ -43,7 +43,7 @@ class Judgement:
 
     Attributes:
         runs: One row per run: ``method``, ``dataset`` if there are several, the columns by which runs are
-            paired, ``score`` (greater is better) and ``failure`` (why a run has no score).
+            paired, ``score`` (as given) and ``failure`` (why a run has no score).
         verdicts: As :attr:`actlab.Comparison.verdicts`, one row per pair. Over several datasets: ``a``,
             ``b``, ``verdict``, ``p``, ``p_holm``, ``mean_rank_difference``, ``reason``, and ``wins``, the
             probability that a run of ``a`` is better than one of ``b`` on the same dataset, with its

@@ -39,7 +39,7 @@ def describe_power(judgement: Judgement, difference: float) -> list[str]:
     if not deviations:
         return ["Power: no pair has a variance; add runs."]
     deviation = float(np.median(deviations))
-    unpaired = judgement.design.analysis == "welch" or judgement.design.kind == "unpaired"
+    unpaired = judgement.about["unpaired"]
     runs = count_runs(difference / deviation, unpaired, judgement.about["level"]) if deviation else 2
     what = "runs of each method" if unpaired else "pairs of runs"
     needed = f"more than {_MOST:,}" if runs is None else f"{runs:,}"
@@ -85,7 +85,7 @@ def _measure_deviations(judgement: Judgement) -> list[float]:
     runs = judgement.runs
     keys = [name for name in runs if name not in ("method", "score", "failure")]
     by_method = dict(iter(runs.groupby("method", sort=False)))
-    unpaired = judgement.design.analysis == "welch" or judgement.design.kind == "unpaired"
+    unpaired = judgement.about["unpaired"]
     deviations = []
     for a, b in judgement.verdicts[["a", "b"]].to_numpy():
         one, other = by_method[a], by_method[b]

@@ -124,6 +124,7 @@ def make_run_table(
     frame = frame.drop(columns=unshared)
     scores = _read_scores(table[score], score)
     frame["score"] = np.where(np.isfinite(scores), -scores if lower_is_better else scores, math.nan)
+    step = _find_step(scores)
     frame["failure"] = pd.Series(scores).map(_FAILURES).fillna("").to_numpy()
     _require_one_unit(frame, score, lower_is_better)
     named = {kind: tuple(key for key in keys if _is_called(key, names)) for kind, names in _KINDS.items()}
@@ -136,11 +137,11 @@ def make_run_table(
         seeds,
         named["samples"],
         score,
-        _find_step(scores),
+        step,
         (
             *_describe_missing(frame),
             *_describe_names(frame),
-            *_describe_copies(frame, scores),
+            *([] if step else _describe_copies(frame)),  # rounded scores are often equal
             *(f"Column {name!r} does not pair runs: no two methods share a value." for name in unshared),
             *(_describe_unused(table, method, {score, *others, *unshared}) if pair is None else ()),
         ),
@@ -368,10 +369,8 @@ def _describe_missing(frame: pd.DataFrame) -> list[str]:
     return [f"{len(failed)} of {len(frame)} runs {have} no finite score: {shown}{more}."]
 
 
-def _describe_copies(frame: pd.DataFrame, scores: Floats) -> list[str]:
-    """Return sentences on methods whose runs all have the same score, with many decimals."""
-    if _find_step(scores):
-        return []
+def _describe_copies(frame: pd.DataFrame) -> list[str]:
+    """Return sentences on methods whose runs all have the same score."""
     own = frame.groupby(["dataset", "method"], sort=False)["score"].agg(["min", "max", "count"])
     same = own[(own["min"] == own["max"]) & (own["count"] > 2)]
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +71,7 @@ class Posterior:
         return self.mean - half, self.mean + half
 
 
-class Summary:
+class Summary(abc.ABC):
     """A summary of the runs of a pair."""
 
     @property
@@ -78,9 +79,9 @@ class Summary:
         """Whether more seeds cannot decide, because the summary holds for these models only."""
         return False
 
+    @abc.abstractmethod
     def expect_posterior(self, seeds: int) -> Posterior:
         """Return the posterior for another number of seeds, if mean and variances stay the same."""
-        raise NotImplementedError
 
     def seeds_to_decide(self, threshold: float, region: float, level: float) -> int | None:
         """Forecast how many seeds would decide, if the mean and the variances stayed the same.
