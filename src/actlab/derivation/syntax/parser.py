@@ -23,8 +23,8 @@ from actlab.derivation.syntax.error_position import make_error_at
 from actlab.derivation.syntax.tokenizer import to_one_line, tokenize
 from actlab.errors import did_you_mean
 
-_MOST_PARTS = 300  # numbers, names and operations in a text
-_DEEPEST = 150  # depth of the tree; a function or a bracket counts for three
+MOST_PARTS = 300  # numbers, names and operations in a text
+DEEPEST = 150  # depth of the tree; a function or a bracket counts for three
 TOO_LONG = "is too long: it has more than {} operations and values"
 _TOO_DEEP = "operations are nested too deeply"
 _OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow)
@@ -92,10 +92,10 @@ def _check_size(parsed: ParsedFormula) -> None:
     while pending:
         node, depth = pending.pop()
         parts += 1
-        if depth > _DEEPEST:
+        if depth > DEEPEST:
             parsed.refuse(node, _TOO_DEEP)
-        if parts > _MOST_PARTS:
-            parsed.refuse(parsed.tree, TOO_LONG.format(_MOST_PARTS))
+        if parts > MOST_PARTS:
+            parsed.refuse(parsed.tree, TOO_LONG.format(MOST_PARTS))
         left = node.left if isinstance(node, ast.BinOp) else None  # a long sum is not deep
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.expr):
@@ -169,7 +169,7 @@ def _check_call(
         return
     entry = find_catalogue_function(name)
     if entry is not None and not entry.facts.gated:
-        takes = list(_list_numbers(entry))
+        takes = list(list_numbers(entry))
         least = 1 + sum(
             not is_number(value) and parameter in takes for parameter, value in entry.parameters.items()
         )
@@ -204,12 +204,12 @@ def expand_catalogue_call(
     """
     entry = find_catalogue_function(name)
     assert entry is not None
-    defaults = _list_numbers(entry)
+    defaults = list_numbers(entry)
     known = {parameter: number(repr(value)) for parameter, value in defaults.items()}
     return _parse_cached(entry.formula()), {**known, **dict(zip(["x", *defaults], values, strict=False))}
 
 
-def _list_numbers(entry: Activation[Any]) -> dict[str, float]:
+def list_numbers(entry: Activation[Any]) -> dict[str, float]:
     """Return the parameters of a catalogue entry that are numbers, in order, with their values."""
     return {name: entry.example[name] for name in entry.parameters if is_number(entry.example[name])}
 

@@ -17,8 +17,8 @@ from actlab.derivation.syntax.error_position import make_error_at
 from actlab.errors import UsageError
 
 LONGEST = 2000  # characters
-_DEEPEST = 40  # nesting depth of brackets
-_MOST_DIGITS = 60
+DEEPEST = 40  # nesting depth of brackets
+MOST_DIGITS = 60  # of a number
 _TOKEN = re.compile(
     r"(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[A-Za-z_]\w*)"
     r"|(?P<sign>\*\*|//|<=|>=|==|!=|&&|\|\||[-+*/(),<>])|(?P<space> +)",
@@ -33,7 +33,7 @@ _INTENDED = {
     ),
     **{"&": "and", "&&": "and", "||": "or", "!": "not"},
 }
-_HINTS = {
+HINTS = {
     **{sign: f" (did you mean {intended!r}?)" for sign, intended in _INTENDED.items()},
     "|": " (did you mean 'abs' or 'or'?)",
     **dict.fromkeys(("==", "!="), "; write <, <=, > or >="),
@@ -103,7 +103,7 @@ def tokenize(line: str) -> list[Token]:
     start = 0
     while start < len(line):
         match = _TOKEN.match(line, start)
-        if match is None or match[0] in _HINTS:
+        if match is None or match[0] in HINTS:
             raise _make_sign_error(line, start, match[0] if match else line[start])
         start = match.end()
         if match.lastgroup == "space":
@@ -120,7 +120,7 @@ def tokenize(line: str) -> list[Token]:
 
 
 def _make_sign_error(line: str, start: int, sign: str) -> UsageError:
-    hint = _HINTS.get(sign, "")
+    hint = HINTS.get(sign, "")
     name = unicodedata.name(sign, "") if len(sign) == 1 else ""
     if not hint and (letter := re.fullmatch(r"GREEK (?:SMALL|CAPITAL) LETTER (?:FINAL )?(\w+)", name)):
         hint = f"; spell it out: {letter[1].lower()}"
@@ -139,8 +139,8 @@ def _check_number(text: str) -> str:
     digits = re.sub(r"[eE].*|\D", "", text).lstrip("0")
     if not math.isfinite(float(text)) or (digits and float(text) == 0):
         return "is out of range for float64"
-    if len(digits) > _MOST_DIGITS:
-        return f"has {len(digits)} digits; the maximum is {_MOST_DIGITS}"
+    if len(digits) > MOST_DIGITS:
+        return f"has {len(digits)} digits; the maximum is {MOST_DIGITS}"
     return "starts with a 0; remove it" if re.fullmatch(r"0\d+", text) else ""
 
 
@@ -181,8 +181,8 @@ def _check_brackets(line: str, tokens: Sequence[Token]) -> None:
         span = line, token.start, token.end
         if token.text == "(":
             opened.append(token)
-            if len(opened) > _DEEPEST:
-                raise make_error_at(f"formula: brackets are nested more than {_DEEPEST} deep", *span)
+            if len(opened) > DEEPEST:
+                raise make_error_at(f"formula: brackets are nested more than {DEEPEST} deep", *span)
         elif token.text == ")":
             if not opened:
                 raise make_error_at("formula: this bracket was never opened", *span)

@@ -107,7 +107,7 @@ def render(comparison: Comparison) -> str:
         one_run=len(comparison.results) == 1,
         unfinished=bool(comparison.about.get("unfinished")),
         data=json.dumps(data, allow_nan=False, separators=(",", ":")).translate(_ESCAPES),
-        css=_read_asset("report.css"),
+        css=_read_asset("base.css") + _read_asset("report.css"),
         scripts=scripts,
         # The page's policy allows these scripts only.
         hashes=[_hash(script) for script in scripts],

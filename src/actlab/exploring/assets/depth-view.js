@@ -1,0 +1,100 @@
+// Section "Depth": signals and gradients in deep networks with random weights.
+
+import { Chart, el, fillTable, find, makeSlider, percent, show } from "./page.js";
+import { RandomNetwork, computeMoments, describeMoments, predict, traceCriticalCurve } from "./propagation.js";
+
+const SMALLEST = 1e-30, LARGEST = 1e30;
+
+export class DepthView {
+  constructor(state, onchange) {
+    Object.assign(this, { state, onchange, network: new RandomNetwork(0), timer: 0 });
+    const charts = find("depth-charts");
+    this.signal = new Chart(charts, { title: "Signal: variance of a layer's inputs", xLabel: "layer", log: true });
+    this.gradient = new Chart(charts, { title: "Gradient: mean square, relative to the last layer", xLabel: "layer", log: true });
+    this.shares = new Chart(charts, { title: "Saturated values (lines) and dead units (dots)", xLabel: "layer" });
+    this.map = new Chart(charts, { title: "Weight scale and bias scale", xLabel: "weight scale σ_w (the bias scale σ_b goes up)", drags: true, onpoint: (x, y) => this.set(round(x), round(y)) });
+    const { depth } = state, change = (part) => (value) => { depth[part] = value; onchange(); };
+    this.sliders = {
+      layers: makeSlider({ id: "layers", label: "Layers", low: 1, high: 100, step: 1, value: depth.layers, onchange: (value) => change("layers")(Math.round(value)) }),
+      sigmaW: makeSlider({ id: "sigma-w", label: "Weight scale σ_w", low: 0, high: 4, step: 0.01, value: depth.sigmaW, onchange: change("sigmaW") }),
+      sigmaB: makeSlider({ id: "sigma-b", label: "Bias scale σ_b", low: 0, high: 2, step: 0.01, value: depth.sigmaB, onchange: change("sigmaB") }),
+    };
+    find("depth-sliders").append(...Object.values(this.sliders).map(({ element }) => element));
+    find("depth-function").addEventListener("change", (event) => { depth.index = Number(event.target.value); onchange(); });
+    find("matched").addEventListener("click", () => this.set(describeMoments(this.moments).gain, 0));
+    find("critical").addEventListener("click", () => this.set(...describeMoments(this.moments).critical));
+    find("default").addEventListener("click", () => this.set(Math.sqrt(1 / 3), Math.sqrt(1 / 300)));
+  }
+
+  set(sigmaW, sigmaB) {
+    Object.assign(this.state.depth, { sigmaW: Math.min(4, sigmaW), sigmaB: Math.min(2, sigmaB) });
+    this.sliders.sigmaW.set(this.state.depth.sigmaW);
+    this.sliders.sigmaB.set(this.state.depth.sigmaB);
+    this.onchange();
+  }
+
+  update() {
+    const { depth, functions } = this.state, activation = functions[depth.index];
+    find("depth-function").replaceChildren(...functions.map((one, i) => el("option", { value: i, selected: i === depth.index }, one.label)));
+    this.moments = computeMoments(activation);
+    const { critical, gain } = describeMoments(this.moments);
+    find("critical").disabled = !critical;
+    find("matched").disabled = !Number.isFinite(gain);
+    const theory = predict(activation, depth.layers, depth.sigmaW, depth.sigmaB);
+    this.draw(theory, this.isFresh ? this.sampled : null);
+    this.drawMap(activation, critical);
+    this.describe(activation, theory, critical, gain);
+    // The sampled network takes longer: it follows when the sliders rest.
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => {
+      this.sampled = this.network.measure(activation, depth.layers, depth.sigmaW, depth.sigmaB);
+      this.draw(theory, this.sampled);
+      this.fillTable(theory, this.sampled);
+    }, 120);
+  }
+
+  draw(theory, sampled) {
+    const { depth } = this.state, series = depth.index, x = theory.map(({ layer }) => layer), xRange = [1, Math.max(2, depth.layers)];
+    const every = Math.ceil(depth.layers / 25), shown = sampled?.filter(({ layer }) => (layer - 1) % every === 0 || layer === depth.layers) ?? [];
+    const limit = (value) => Math.min(LARGEST, Math.max(SMALLEST, value));
+    for (const [chart, name] of [[this.signal, "q"], [this.gradient, "gradient"]]) {
+      const y = theory.map((one) => limit(one[name])), low = Math.min(...y), high = Math.max(...y);
+      const yRange = [Math.min(low / 2, 0.1), Math.max(high * 2, 10)];
+      chart.draw({ xRange, yRange, lines: [{ series, x, y }], marks: shown.map((one) => ({ x: one.layer, y: limit(one[name]), series })), rules: [],
+        alt: `theory as a line, one sampled network as dots; ${show(y[0], 3)} in layer 1 and ${show(y.at(-1), 3)} in layer ${depth.layers}` });
+    }
+    const lines = [{ series, x, y: theory.map(({ saturated }) => saturated) }];
+    if (sampled) lines.push({ series, x, y: sampled.map(({ saturated }) => saturated), faint: true });
+    this.shares.draw({ xRange, yRange: [0, 1], lines, marks: shown.map((one) => ({ x: one.layer, y: one.dead, series })),
+      alt: `${percent(theory[0].saturated)} of the values saturated in layer 1 and ${percent(theory.at(-1).saturated)} in layer ${depth.layers}` });
+  }
+
+  drawMap(activation, critical) {
+    const { sigmaW, sigmaB, index } = this.state.depth, curve = traceCriticalCurve(activation).filter(([w, b]) => w <= 6 && b <= 4);
+    const marks = [{ x: sigmaW, y: sigmaB, series: index, kind: "large" }];
+    if (critical) marks.push({ x: critical[0], y: critical[1], series: index, kind: "open" });
+    this.map.draw({ xRange: [0, 4], yRange: [0, 2], lines: [{ series: index, x: curve.map(([w]) => w), y: curve.map(([, b]) => b), dash: 1 }], marks,
+      alt: `the chosen point is σ_w = ${show(sigmaW)}, σ_b = ${show(sigmaB)}; ${critical ? `the critical point is σ_w = ${show(critical[0])}, σ_b = ${show(critical[1])}` : "there is no critical point"}. The sliders move the chosen point.` });
+  }
+
+  describe(activation, theory, critical, gain) {
+    const { layers } = this.state.depth, first = theory[0], last = theory.at(-1), ratio = last.q / first.q;
+    const size = (value) => value > 1.5 ? "grows" : value < 1 / 1.5 ? "shrinks" : "keeps its size";
+    const sentences = [`From layer 1 to layer ${layers} the signal ${size(ratio)}: its variance is ${show(last.q, 3)} in the last layer.`,
+      `From the last layer back to layer 1 the gradient ${size(first.gradient)}: its mean square changes by the factor ${show(first.gradient, 3)}.`];
+    sentences.push(critical ? `The critical point of ${activation.label} is σ_w = ${show(critical[0])}, σ_b = ${show(critical[1])}: there, inputs of variance 1 and gradients keep their size.`
+      : `${activation.label} has no critical point: no bias scale keeps both inputs of variance 1 and gradients at their size.`);
+    if (Number.isFinite(gain)) sentences.push(`Matched initialization has σ_w = ${show(gain)}, the gain, and no biases.`);
+    find("depth-text").textContent = sentences.join(" ");
+  }
+
+  fillTable(theory, sampled) {
+    const { layers } = this.state.depth, chosen = [...new Set([1, 2, 3, 5, 10, 20, 30, 50, 75, layers])].filter((layer) => layer <= layers).sort((a, b) => a - b);
+    fillTable(find("depth-table"), ["layer", "variance, theory", "sampled", "gradient, theory", "sampled", "saturated, theory", "sampled", "dead units, sampled"], chosen.map((layer) => {
+      const one = theory[layer - 1], other = sampled[layer - 1];
+      return [String(layer), show(one.q), show(other.q), show(one.gradient), show(other.gradient), percent(one.saturated), percent(other.saturated), percent(other.dead)];
+    }));
+  }
+}
+
+const round = (value) => Math.round(value * 100) / 100;

@@ -1,0 +1,54 @@
+// Start the page.
+
+import { DepthView } from "./depth-view.js";
+import { Formula } from "./formula.js";
+import { FunctionsView } from "./functions-view.js";
+import { Network, Training, makeData } from "./network.js";
+import { find } from "./page.js";
+import { RandomNetwork, computeMoments, describeMoments, predict } from "./propagation.js";
+import { writeBody, writeModule } from "./pytorch.js";
+import { State } from "./state.js";
+import { Parser } from "./syntax.js";
+import { TakeView } from "./take-view.js";
+import { TrainView } from "./train-view.js";
+
+const data = JSON.parse(find("page-data").textContent), parser = new Parser(data.grammar), entries = new Map(Object.entries(data.entries));
+const state = new State(parser, entries, data.functions), problems = state.restore(location.hash);
+let timer = 0, isWaiting = false, names = "";
+
+/** Update everything that depends on the state, once per frame. */
+function changed() {
+  if (isWaiting) return;
+  isWaiting = true;
+  requestAnimationFrame(() => {
+    isWaiting = false;
+    functions.update();
+    depth.update();
+    const now = state.functions.map((one) => one.spec).join("\n");
+    if (now !== names) train.functionsChanged();
+    names = now;
+    take.update();
+    clearTimeout(timer);
+    timer = setTimeout(keepLink, 300);
+  });
+}
+
+/** Put the state into the address, where the browser permits it. */
+function keepLink() {
+  try {
+    history.replaceState(null, "", `#${state.write()}`);
+  } catch { /* a page within a notebook has no address of its own */ }
+}
+
+const functions = new FunctionsView(state, changed), depth = new DepthView(state, changed), train = new TrainView(state, changed), take = new TakeView(state);
+names = state.functions.map((one) => one.spec).join("\n");
+find("restored").textContent = problems.join(" ");
+find("restored").hidden = !problems.length;
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => train.show());
+functions.update();
+depth.update();
+take.update();
+document.body.classList.add("ready");
+
+// For the console, and for tests.
+window.actlab = Object.freeze({ state, parser, Formula, Network, Training, RandomNetwork, makeData, computeMoments, describeMoments, predict, writeBody, writeModule });

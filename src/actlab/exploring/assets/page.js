@@ -1,0 +1,149 @@
+// Elements, numbers as text, and charts in SVG with the classes of the report's stylesheet.
+
+/** Create an element with attributes, event listeners (onclick) and children; text is never read as HTML. */
+export function el(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "class") element.className = value;
+    else if (typeof value === "boolean" || name === "value" || name === "textContent") element[name] = value;
+    else element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+/** Return a number as text with a minus sign and at most `digits` significant digits. */
+export function show(value, digits = 4) {
+  if (Number.isNaN(value)) return "none";
+  if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
+  const rounded = Number(value.toPrecision(digits)), size = Math.abs(rounded);
+  return (rounded && (size < 1e-3 || size >= 1e6) ? rounded.toExponential() : String(rounded)).replaceAll("-", "−").replace("e+", "e");
+}
+
+export const percent = (share) => `${show(100 * share, 3)} %`;
+
+/** Return the element with an id. */
+export const find = (id) => document.getElementById(id);
+
+/** Fill a table: a row of headings, then rows whose first cell is a heading. */
+export function fillTable(table, headings, rows) {
+  const head = el("tr", {}, ...headings.map((text, i) => el("th", { scope: "col", class: i ? "n" : "" }, text)));
+  const body = rows.map(([first, ...cells]) => el("tr", {}, el("th", { scope: "row" }, first), ...cells.map((text) => el("td", { class: "n" }, text))));
+  table.tHead ? table.tHead.replaceChildren(head) : table.append(el("thead", {}, head));
+  table.tBodies[0] ? table.tBodies[0].replaceChildren(...body) : table.append(el("tbody", {}, ...body));
+}
+
+/** Return a label with a slider and a number field that change together. */
+export function makeSlider({ id, label, low, high, step, value, onchange, digits = 4 }) {
+  const text = () => String(Number(range.value));
+  const range = el("input", { type: "range", id, min: low, max: high, step, value });
+  const field = el("input", { type: "number", id: `${id}-number`, step: "any", value: String(Number(Number(value).toPrecision(digits))), "aria-label": `${label}, as a number` });
+  const set = (number) => { range.value = number; field.value = String(Number(number.toPrecision(digits))); };
+  range.addEventListener("input", () => { field.value = text(); onchange(Number(range.value)); });
+  field.addEventListener("change", () => {
+    const number = Math.min(high, Math.max(low, Number(field.value)));
+    if (field.value === "" || !Number.isFinite(number)) { field.value = text(); return; }
+    set(number);
+    onchange(number);
+  });
+  return { element: el("div", { class: "slider" }, el("label", { for: id }, label), range, field), set };
+}
+
+const SVG = "http://www.w3.org/2000/svg", WIDTH = 380, LEFT = 50, RIGHT = 10, TOP = 8, BOTTOM = 34;
+
+function draw(tag, attributes, text = "") {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.textContent = text;
+  return element;
+}
+
+/** Return the line in front of a name. */
+export function drawSwatch(series) {
+  const svg = draw("svg", { class: "swatch", viewBox: "0 0 28 14", width: 28, height: 14, "aria-hidden": "true" });
+  svg.append(draw("path", { class: `line c${series % 7} d${Math.floor(series / 7) % 4}`, d: "M1 7H27" }));
+  return svg;
+}
+
+/** Return round numbers between two numbers. */
+export function chooseTicks(low, high, count = 5) {
+  const raw = (high - low) / count;
+  if (!(raw > 0 && Number.isFinite(raw))) return [low];
+  const power = 10 ** Math.floor(Math.log10(raw)), step = [1, 2, 2.5, 5, 10].map((n) => n * power).find((one) => one >= raw * 0.999);
+  const first = Math.ceil(low / step - 1e-9), last = Math.floor(high / step + 1e-9);
+  return Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => Number(((first + i) * step).toPrecision(12)));
+}
+
+function chooseLogTicks(low, high) {
+  const first = Math.ceil(Math.log10(low) - 1e-9), last = Math.floor(Math.log10(high) + 1e-9), every = Math.max(1, Math.ceil((last - first + 1) / 6));
+  const powers = Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => first + i).filter((power) => power % every === 0);
+  return powers.length > 1 ? powers.map((power) => 10 ** power) : [low, Math.sqrt(low * high), high].map((one) => Number(one.toPrecision(2)));
+}
+
+/** A chart of lines. */
+export class Chart {
+  /** @param onpoint called with x and y, in units of the axes, when the pointer moves (or drags, with `drags`) */
+  constructor(parent, { title, xLabel, height = 240, log = false, onpoint, drags = false }) {
+    this.svg = draw("svg", { viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": title });
+    this.heading = el("h3", {}, title);
+    Object.assign(this, { title, xLabel, height, log, clip: `clip-${Chart.count = (Chart.count ?? 0) + 1}` });
+    parent.append(el("div", { class: "panel" }, this.heading, this.svg));
+    if (!onpoint) return;
+    this.svg.classList.add(drags ? "drags" : "reads");
+    const report = (event) => {
+      if (!this.xRange || (drags && event.buttons !== 1)) return;
+      const box = this.svg.getBoundingClientRect();
+      const x = ((event.clientX - box.left) / box.width * WIDTH - LEFT) / (WIDTH - LEFT - RIGHT);
+      const y = (height - BOTTOM - (event.clientY - box.top) / box.height * height) / (height - BOTTOM - TOP);
+      const inside = (share, [low, high]) => low + Math.min(1, Math.max(0, share)) * (high - low);
+      onpoint(inside(x, this.xRange), inside(y, this.yRange));
+    };
+    this.svg.addEventListener("pointermove", report);
+    this.svg.addEventListener("pointerdown", (event) => {
+      if (drags) this.svg.setPointerCapture(event.pointerId);
+      report(event);
+    });
+  }
+
+  /**
+   * Draw lines {series, x, y, dash, faint}, marks {x, y, series, kind}, areas {x, y}, and rules (values of x).
+   * Values that are not finite make gaps. `alt` describes the chart in words.
+   */
+  draw({ xRange, yRange, lines = [], marks = [], areas = [], rules = [], alt }) {
+    const bottom = this.height - BOTTOM, right = WIDTH - RIGHT, { log } = this, scaled = log ? yRange.map(Math.log10) : yRange;
+    Object.assign(this, { xRange, yRange });
+    const atX = (x) => LEFT + (x - xRange[0]) / (xRange[1] - xRange[0]) * (right - LEFT);
+    // Far values are cut to a few heights of the chart, which its clip path hides.
+    const atY = (y) => Math.max(-3 * bottom, Math.min(4 * bottom, bottom - ((log ? Math.log10(y) : y) - scaled[0]) / (scaled[1] - scaled[0]) * (bottom - TOP)));
+    const parts = [];
+    for (const y of log ? chooseLogTicks(...yRange) : chooseTicks(...yRange)) {
+      const zero = y === 0 && !log ? "zero" : "grid";
+      parts.push(draw("path", { class: zero, d: `M${LEFT} ${atY(y).toFixed(1)}H${right}` }), draw("text", { x: LEFT - 5, y: atY(y) + 4, "text-anchor": "end" }, show(y, 3)));
+    }
+    for (const x of chooseTicks(...xRange)) parts.push(draw("text", { x: atX(x), y: bottom + 15, "text-anchor": "middle" }, show(x, 6)));
+    parts.push(draw("text", { x: (LEFT + right) / 2, y: this.height - 3, "text-anchor": "middle" }, this.xLabel), draw("path", { class: "axis", d: `M${LEFT} ${bottom}H${right}` }));
+    const clip = draw("clipPath", { id: this.clip }), inner = draw("g", { "clip-path": `url(#${this.clip})` });
+    clip.append(draw("path", { d: `M${LEFT} ${TOP - 5}H${right + 5}V${bottom + 5}H${LEFT}Z` }));
+    for (const { x, y } of areas) {
+      const points = Array.from(x, (one, i) => `${atX(one).toFixed(1)} ${(bottom - y[i] * (bottom - TOP)).toFixed(1)}`);
+      inner.append(draw("path", { class: "region", d: `M${atX(x[0]).toFixed(1)} ${bottom}L${points.join("L")}V${bottom}Z` }));
+    }
+    for (const x of rules) if (x >= xRange[0] && x <= xRange[1]) inner.append(draw("path", { class: "zero", d: `M${atX(x).toFixed(1)} ${TOP}V${bottom}` }));
+    for (const { series, x, y, dash = Math.floor(series / 7) % 4, faint = false } of lines) {
+      let path = "", pen = "M";
+      for (let i = 0; i < x.length; i++) {
+        const isDrawn = Number.isFinite(y[i]) && (!log || y[i] > 0);
+        if (isDrawn) path += `${pen}${atX(x[i]).toFixed(1)} ${atY(y[i]).toFixed(1)}`;
+        pen = isDrawn ? "L" : "M";
+      }
+      inner.append(draw("path", { class: `line c${series % 7} d${dash}${faint ? " faint" : ""}`, d: path }));
+    }
+    for (const { x, y, series, kind } of marks) {
+      if (!Number.isFinite(y) || x < xRange[0] || x > xRange[1]) continue;
+      inner.append(draw("circle", { class: `${kind === "open" ? "open" : "mark"} c${series % 7}`, cx: atX(x).toFixed(1), cy: atY(y).toFixed(1), r: kind === "large" ? 6 : 4 }));
+    }
+    this.svg.setAttribute("aria-label", `${this.title}: ${alt}`);
+    this.svg.replaceChildren(clip, ...parts, inner);
+  }
+}

@@ -1,0 +1,202 @@
+// Section "Train": two small networks learn the same data from the same weights.
+
+import { DATASETS, Network, Training, makeData } from "./network.js";
+import { Chart, el, fillTable, find, makeSlider, percent, show } from "./page.js";
+
+const WIDTH = 16, GRID = 48, REACH = 2, BATCH = 128, MOMENTUM = 0.9;
+const BUDGET = 12;  // milliseconds of training per frame
+const LONGEST = 400;  // points of the loss curve
+
+export class TrainView {
+  constructor(state, onchange) {
+    Object.assign(this, { state, onchange, isRunning: false });
+    const { train } = state, restart = (change) => { Object.assign(train, change); this.reset(); onchange(); };
+    find("data").append(...[...DATASETS].map(([name, { title }]) => el("option", { value: name }, title)));
+    find("data").value = train.data;
+    find("data").addEventListener("change", (event) => restart({ data: event.target.value }));
+    find("hidden").value = String(train.layers);
+    find("hidden").addEventListener("change", (event) => { train.layers = Number(event.target.value); this.listLayers(); restart({}); });
+    find("seed").value = String(train.seed);
+    find("seed").addEventListener("change", (event) => {
+      const seed = Math.min(1e6, Math.max(0, Math.floor(Number(event.target.value) || 0)));
+      event.target.value = String(seed);
+      restart({ seed });
+    });
+    find("init").value = train.matched ? "matched" : "torch";
+    find("init").addEventListener("change", (event) => restart({ matched: event.target.value === "matched" }));
+    const rate = makeSlider({ id: "rate", label: "Learning rate, as a power of ten", low: -4, high: 1, step: 0.05, value: Math.log10(train.rate), onchange: (value) => {
+      train.rate = 10 ** value;
+      this.training.rate = train.rate;
+      this.showRate();
+      onchange();
+    } });
+    find("rate-slot").append(rate.element);
+    find("start").addEventListener("click", () => this.toggle());
+    find("step").addEventListener("click", () => { this.training.advance(); this.show(); this.report(); });
+    find("reset").addEventListener("click", () => { this.reset(); this.report(); });
+    this.surfaces = [find("surface-a"), find("surface-b")];
+    this.loss = new Chart(find("loss"), { title: "Loss of the training batches, smoothed", xLabel: "step", log: true });
+    this.listLayers();
+  }
+
+  /** Show one choice per layer and side. */
+  listLayers() {
+    const { train } = this.state;
+    ["a", "b"].forEach((side, i) => {
+      const choices = Array.from({ length: train.layers }, (_, l) => {
+        const select = el("select", { id: `${side}-${l}`, onchange: (event) => {
+          train.sides[i][l] = event.target.value;
+          this.reset();
+          this.onchange();
+        } });
+        return el("div", { class: "slider" }, el("label", { for: select.id }, `Layer ${l + 1}`), select);
+      });
+      find(`layers-${side}`).replaceChildren(...choices);
+    });
+    this.functionsChanged();
+  }
+
+  /** Update the choices after the list of functions has changed. */
+  functionsChanged() {
+    const { train, functions, entries } = this.state;
+    ["a", "b"].forEach((side, i) => {
+      for (let l = 0; l < train.layers; l++) {
+        const chosen = functions.map((one, k) => el("option", { value: `#${k}` }, one.label)), others = [...entries.keys()].map((name) => el("option", { value: name }, name));
+        const select = find(`${side}-${l}`), choice = train.sides[i][l];
+        select.replaceChildren(el("optgroup", { label: "On this page" }, ...chosen), el("optgroup", { label: "Catalogue" }, ...others));
+        select.value = choice.startsWith("#") && !functions[Number(choice.slice(1))] ? "#0" : choice;
+      }
+    });
+    const used = this.listUsed();
+    if (used.some((one, i) => one !== this.used?.[i]) || used.length !== this.used.length) this.reset();
+  }
+
+  /** Return the functions of this page and the names in the catalogue that the layers use. */
+  listUsed() {
+    const { train, functions } = this.state;
+    return train.sides.flatMap((side) => side.slice(0, train.layers)).map((choice) => choice.startsWith("#") ? functions[Number(choice.slice(1))] ?? functions[0] : choice);
+  }
+
+  listActivations(side) {
+    const { train } = this.state;
+    return Array.from({ length: train.layers }, (_, l) => this.state.choose(train.sides[side][l]));
+  }
+
+  /** Make new networks from the seed. */
+  reset() {
+    const { train } = this.state;
+    this.pause();
+    this.used = this.listUsed();
+    this.data = makeData(train.data, train.seed);
+    const sizes = [2, ...Array(train.layers).fill(WIDTH), 1];
+    this.networks = [0, 1].map((side) => new Network(sizes, this.listActivations(side), train.seed));
+    if (train.matched) this.networks.forEach((network) => network.match(this.data.x));
+    this.training = new Training(this.data, this.networks, { seed: train.seed, rate: train.rate, momentum: MOMENTUM, batch: BATCH });
+    this.show();
+  }
+
+  toggle() {
+    if (this.isRunning) {
+      this.pause();
+      this.report();
+      return;
+    }
+    this.isRunning = true;
+    find("start").textContent = "Pause";
+    const frame = () => {
+      if (!this.isRunning) return;
+      const end = performance.now() + BUDGET;
+      do this.training.advance(); while (performance.now() < end);
+      this.show();
+      if (this.networks.every((network) => network.layers.some(({ weight }) => !Number.isFinite(weight[0])))) {
+        this.pause();
+        this.report();
+        return;
+      }
+      requestAnimationFrame(frame);
+    };
+    find("train-status").textContent = "Training.";
+    requestAnimationFrame(frame);
+  }
+
+  pause() {
+    this.isRunning = false;
+    find("start").textContent = "Start";
+  }
+
+  /** Announce the result once; a live region that changes in every frame could not be followed. */
+  report() {
+    const { isRegression } = this.data, results = this.networks.map((network, i) => {
+      const { loss, score } = network.score(this.data);
+      const name = `Network ${"AB"[i]}`;
+      return Number.isFinite(loss) ? `${name}: loss ${show(loss, 3)}, ${isRegression ? `R² ${show(score, 3)}` : `accuracy ${percent(score)}`}` : `${name} diverged: its loss is not finite; try a smaller learning rate`;
+    });
+    find("train-status").textContent = `After ${this.training.steps} steps. ${results.join(". ")}.`;
+  }
+
+  showRate() {
+    find("rate-value").textContent = `Learning rate ${show(this.state.train.rate, 3)}`;
+  }
+
+  show() {
+    this.showRate();
+    const { steps, losses } = this.training, { isRegression } = this.data;
+    const results = this.networks.map((network) => network.score(this.data)), slopes = this.networks.map((network) => network.listSlopes());
+    this.networks.forEach((network, i) => drawSurface(this.surfaces[i], network, this.data));
+    const rows = results.map(({ loss, score }, i) => [`Network ${"AB"[i]}`, String(steps), show(loss, 3), isRegression ? show(score, 3) : percent(score),
+      slopes[i].map(({ dead }) => percent(dead)).join(", "), slopes[i].map(({ saturated }) => percent(saturated)).join(", ")]);
+    fillTable(find("train-table"), ["network", "steps", "loss", isRegression ? "R²" : "accuracy", "dead units by layer", "saturated by layer"], rows);
+    const lines = losses.map((values, series) => ({ series, ...smooth(values), dash: series }));
+    const finite = lines.flatMap(({ y }) => y.filter((one) => Number.isFinite(one) && one > 0));
+    const low = finite.length ? Math.min(...finite) : 0.1, high = finite.length ? Math.max(...finite) : 1;
+    this.loss.draw({ xRange: [0, Math.max(10, steps)], yRange: [low / 1.3, high * 1.3], lines, alt: `network A as a solid line, network B as a dashed line; ${steps} steps` });
+    this.surfaces.forEach((canvas, i) => canvas.setAttribute("aria-label",
+      `Network ${"AB"[i]} (${this.networks[i].activations.map((one) => one.label).join(", ")}) after ${steps} steps: ${isRegression ? "predicted value" : "predicted class"} for both features, with the samples`));
+  }
+}
+
+/** Return means of neighbouring losses at no more than LONGEST places. */
+function smooth(values) {
+  const size = Math.max(1, Math.ceil(values.length / LONGEST)), x = [], y = [];
+  for (let i = 0; i < values.length; i += size) {
+    const part = values.slice(i, i + size);
+    x.push(i + part.length / 2);
+    y.push(part.reduce((sum, one) => sum + one, 0) / part.length);
+  }
+  return { x, y };
+}
+
+const CELLS = Float64Array.from({ length: 2 * GRID * GRID }, (_, i) => {
+  const cell = i >> 1, place = i % 2 ? GRID - 1 - Math.floor(cell / GRID) : cell % GRID;
+  return -REACH + 2 * REACH * (place + 0.5) / GRID;
+});
+
+/** Draw the outputs of a network for the whole plane, and the samples. */
+function drawSurface(canvas, network, { x, y, isRegression, n }) {
+  const size = canvas.width, context = canvas.getContext("2d"), style = getComputedStyle(canvas);
+  const [low, high, back, ink] = ["--c0", "--c1", "--back", "--ink"].map((name) => parseColour(style.getPropertyValue(name)));
+  const outputs = network.forward(CELLS), image = context.createImageData(GRID, GRID);
+  for (let i = 0; i < GRID * GRID; i++) {
+    const value = isRegression ? outputs[i] : 2 / (1 + Math.exp(-outputs[i])) - 1, strength = 0.75 * Math.min(1, Math.abs(value)), colour = value < 0 ? low : high;
+    for (let c = 0; c < 3; c++) image.data[4 * i + c] = Number.isFinite(value) ? back[c] + (colour[c] - back[c]) * strength : back[c];
+    image.data[4 * i + 3] = 255;
+  }
+  const small = drawSurface.small ??= new OffscreenCanvas(GRID, GRID);
+  small.getContext("2d").putImageData(image, 0, 0);
+  context.imageSmoothingEnabled = true;
+  context.drawImage(small, 0, 0, size, size);
+  context.strokeStyle = `rgb(${back})`;
+  for (let i = 0; i < n; i++) {
+    const value = isRegression ? y[i] : 2 * y[i] - 1, colour = value < 0 ? low : high, strength = isRegression ? 0.3 + 0.7 * Math.min(1, Math.abs(value)) : 1;
+    context.fillStyle = `rgb(${colour.map((one, c) => Math.round(ink[c] * (1 - strength) + one * strength))})`;
+    context.beginPath();
+    context.arc((x[2 * i] + REACH) / (2 * REACH) * size, (REACH - x[2 * i + 1]) / (2 * REACH) * size, size / 95, 0, 7);
+    context.fill();
+    context.stroke();
+  }
+}
+
+const parseColour = (text) => {
+  const digits = text.trim().slice(1), long = digits.length === 3 ? [...digits].map((one) => one + one).join("") : digits;
+  return [0, 2, 4].map((i) => parseInt(long.slice(i, i + 2), 16));
+};
