@@ -6,7 +6,7 @@ import contextlib
 
 
 @contextlib.contextmanager
-def open_offline(browser, file, **options):
+def open_offline(browser, file, fragment="", **options):
     """Open a file; requests and console errors fail the test at the end."""
     problems = []
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
@@ -22,6 +22,6 @@ def open_offline(browser, file, **options):
             lambda message: problems.append(message.text) if message.type in ("error", "warning") else None,
         )
         page.on("pageerror", lambda error: problems.append(str(error)))
-        page.goto(file.as_uri())
+        page.goto(f"{file.as_uri()}#{fragment}" if fragment else file.as_uri())
         yield page
     assert problems == []

@@ -16,6 +16,8 @@ from .errors import CatalogueWarning as CatalogueWarning
 from .errors import DataWarning as DataWarning
 from .errors import FormulaWarning as FormulaWarning
 from .errors import UsageError as UsageError
+from .exploring import Exploration as Exploration
+from .exploring import explore as explore
 from .functions import catalogue as catalogue
 from .judging import Judgement as Judgement
 from .judging import judge as judge

@@ -13,7 +13,7 @@ _EXAMPLES = (
     'actlab time mish "formula:x*tanh(softplus(x))"',
     "actlab compare relu tanh gelu",
 )
-_COMMANDS = "list show check time swap train compare judge report fleet ledger completion".split()
+_COMMANDS = "list show explore check time swap train compare judge report fleet ledger completion".split()
 
 
 def create_parser() -> Parser:

@@ -8,14 +8,14 @@ import json
 import re
 from collections.abc import Iterable
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from actlab.activation.definition import Activation
 from actlab.derivation.grammar import describe_grammar
 from actlab.exploring.functions import describe_activation, list_catalogue, list_values
-from actlab.files import replace_file
+from actlab.functions import catalogue
 
+MOST_FUNCTIONS = 6  # that the page shows at once
 # The modules of the page, each after those that it imports.
 _MODULES = (
     "syntax special graph formula random propagation network formats page pytorch state "
@@ -23,46 +23,30 @@ _MODULES = (
 ).split()
 _IMPORT = re.compile(r'^import \{ (.*) \} from "\./(.*)\.js";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export ((?:const|function|class) (\w+))", re.MULTILINE)
+_POLICY = "default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:"
 _ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 
-def write_page(activations: Iterable[Activation[Any]], path: Path) -> None:
-    """Write the page as one HTML file that makes no network request.
+def render(activations: Iterable[Activation[Any]]) -> str:
+    """Return the page as HTML that makes no network request.
 
     Args:
         activations: What the page shows first.
-        path: The file. It is written completely or not at all.
 
     Raises:
-        UsageError: An activation cannot be shown, or the file cannot be written.
-
-    Examples:
-        >>> import actlab, tempfile
-        >>> file = Path(tempfile.mkdtemp()) / "explore.html"
-        >>> write_page([actlab.catalogue["relu"]], file)
-        >>> file.read_text(encoding="utf-8")[:15]
-        '<!DOCTYPE html>'
+        UsageError: An activation cannot be shown.
     """
-    page = render(activations)
-    with replace_file(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-
-
-def render(activations: Iterable[Activation[Any]]) -> str:
-    """Return the page; see :func:`write_page`."""
     entries, specs = list_catalogue(), []
     for activation in activations:
-        entry, spec = describe_activation(activation), _write_spec(activation)
-        is_known = entries.get(activation.name, {}).get("formula") == entry["formula"]
-        if not spec.startswith("formula:") and not is_known:
-            entries[spec := _make_label(activation)] = entry
-        specs.append(spec)
+        specs.append(spec := choose_spec(activation))
+        if not spec.startswith("formula:") and _is_new(activation):
+            entries[spec] = describe_activation(activation)
     grammar = describe_grammar()
-    data = {"grammar": grammar, "entries": entries, "functions": specs}
+    data = {"grammar": grammar, "entries": entries, "functions": specs, "most": MOST_FUNCTIONS}
     script = _join_modules()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     parts = {
-        "policy": f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:",
+        "policy": _POLICY.format(digest=digest),
         "style": _read_asset("actlab.report.html", "base.css")
         + _read_asset("actlab.exploring", "explore.css"),
         "functions": " ".join(name for name in grammar["functions"] if name != "where"),
@@ -73,27 +57,34 @@ def render(activations: Iterable[Activation[Any]]) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 
-def _write_spec(activation: Activation[Any]) -> str:
-    """Return the text that names an activation on the command line: a formula, or a name with values."""
+def choose_spec(activation: Activation[Any]) -> str:
+    """Return the text that names an activation in the page: a formula, or a name with changed values.
+
+    Raises:
+        UsageError: The activation cannot be shown.
+
+    Examples:
+        >>> import actlab
+        >>> choose_spec(actlab.catalogue["elu"].at({"alpha": 0.5}))
+        'elu(alpha=0.5)'
+    """
+    describe_activation(activation)
     values = list_values(activation)
     if recipe := getattr(activation, "recipe", None):
         given = ", ".join(f"{name}={value}" for name, value in values.items())
         return f"formula:{recipe.text} with {given}" if given else f"formula:{recipe.text}"
-    default = {**dict(activation.parameters), **_find_example(activation.name)}
-    changed = [f"{name}={value}" for name, value in values.items() if value != default.get(name)]
+    if _is_new(activation):
+        texts = [f"{name}={value!r}" for name, value in activation.example.items() if isinstance(value, str)]
+        return f"{activation.name}({', '.join(texts)})" if texts else activation.name
+    default = catalogue[activation.name].example
+    changed = [f"{name}={value}" for name, value in values.items() if value != default[name]]
     return f"{activation.name}({', '.join(changed)})" if changed else activation.name
 
 
-def _find_example(name: str) -> dict[str, Any]:
-    from actlab.functions import catalogue
-
-    return dict(catalogue[name].example) if name in catalogue else {}
-
-
-def _make_label(activation: Activation[Any]) -> str:
-    """Return the name of an activation that is not a formula and not in the catalogue, with its texts."""
-    texts = [f"{name}={value!r}" for name, value in activation.example.items() if isinstance(value, str)]
-    return f"{activation.name}({', '.join(texts)})" if texts else activation.name
+def _is_new(activation: Activation[Any]) -> bool:
+    """Return whether the catalogue has no such formula of this name."""
+    known = catalogue.get(activation.name)
+    return known is None or known.formula() != activation.formula()
 
 
 def _join_modules() -> str:

@@ -252,30 +252,31 @@ def get(spec: ActivationLike) -> nn.Module:
     return spec if isinstance(spec, nn.Module) else resolve(spec).build()
 
 
-def resolve_definition(spec: str) -> Activation[Any]:
-    """Return the definition that a spec names, at the parameters that it gives.
+def resolve_definition(value: ActivationLike) -> Activation[Any]:
+    """Return the definition that a spec names or an object has, at its parameters.
 
     Args:
-        spec: As for :func:`get`; what is imported must be a definition, or its module.
+        value: As for :func:`get`; what is imported, and an object, must be a definition, or its module.
 
     Returns:
         The definition, with the parameters as its example.
 
     Raises:
-        UsageError: The spec does not name a definition, or its arguments are wrong.
+        UsageError: It is not a definition, or the arguments are wrong.
 
     Examples:
         >>> resolve_definition("leaky_relu(negative_slope=0.2)").example
         {'negative_slope': 0.2}
     """
-    activation = resolve(spec)
+    activation = resolve(value)
     target = activation.target
     defined = target if isinstance(target, Activation) else getattr(target, "activation", None)
     if not isinstance(defined, Activation) or (
         defined is not target and defined.module_class not in (target, type(target))
     ):
         raise UsageError(
-            f"activation {spec!r} is not a definition; show needs one, but check and time accept any module"
+            f"activation {activation.name!r} is not a definition; show and explore need one, but check and "
+            "time accept any module"
         )
     if activation.args or activation.kwargs:
         return defined.at(read_parameters(activation.build().eval()))

@@ -1,9 +1,12 @@
 // Section "Depth": signals and gradients in deep networks with random weights.
 
-import { Chart, el, fillTable, find, makeSlider, percent, show } from "./page.js";
-import { RandomNetwork, computeMoments, describeMoments, predict, traceCriticalCurve } from "./propagation.js";
+import { Chart, el, fillTable, find, makeSlider, percent, readColours, show } from "./page.js";
+import { RandomNetwork, ScaleMap, computeMoments, describeMoments, predict } from "./propagation.js";
 
 const SMALLEST = 1e-30, LARGEST = 1e30;
+const INK = 6;  // the colour of text, which is visible on the map
+const COLUMNS = 80, ROWS = 40;  // of the map
+const FAINTEST = 6;  // a gradient of 1e-6 or 1e6 has the full colour
 
 export class DepthView {
   constructor(state, onchange) {
@@ -41,7 +44,7 @@ export class DepthView {
     find("critical").disabled = !critical;
     find("matched").disabled = !Number.isFinite(gain);
     const theory = predict(activation, depth.layers, depth.sigmaW, depth.sigmaB);
-    this.draw(theory, this.isFresh ? this.sampled : null);
+    this.draw(theory, null);
     this.drawMap(activation, critical);
     this.describe(activation, theory, critical, gain);
     // The sampled network takes longer: it follows when the sliders rest.
@@ -70,18 +73,24 @@ export class DepthView {
   }
 
   drawMap(activation, critical) {
-    const { sigmaW, sigmaB, index } = this.state.depth, curve = traceCriticalCurve(activation).filter(([w, b]) => w <= 6 && b <= 4);
-    const marks = [{ x: sigmaW, y: sigmaB, series: index, kind: "large" }];
-    if (critical) marks.push({ x: critical[0], y: critical[1], series: index, kind: "open" });
-    this.map.draw({ xRange: [0, 4], yRange: [0, 2], lines: [{ series: index, x: curve.map(([w]) => w), y: curve.map(([, b]) => b), dash: 1 }], marks,
+    const { sigmaW, sigmaB, layers } = this.state.depth, key = `${activation.spec} ${layers} ${readColours(this.map.svg)}`;
+    if (key !== this.key) {
+      const map = new ScaleMap(activation);
+      this.curve = map.traceCriticalCurve().filter(([w, b]) => w <= 6 && b <= 4);
+      this.image = paintGradients(map, layers, readColours(this.map.svg));
+      this.key = key;
+    }
+    const marks = [{ x: sigmaW, y: sigmaB, series: INK, kind: "large" }];
+    if (critical) marks.push({ x: critical[0], y: critical[1], series: INK, kind: "open" });
+    this.map.draw({ xRange: [0, 4], yRange: [0, 2], lines: [{ series: INK, x: this.curve.map(([w]) => w), y: this.curve.map(([, b]) => b), dash: 1 }], marks, image: this.image,
       alt: `the chosen point is σ_w = ${show(sigmaW)}, σ_b = ${show(sigmaB)}; ${critical ? `the critical point is σ_w = ${show(critical[0])}, σ_b = ${show(critical[1])}` : "there is no critical point"}. The sliders move the chosen point.` });
   }
 
   describe(activation, theory, critical, gain) {
-    const { layers } = this.state.depth, first = theory[0], last = theory.at(-1), ratio = last.q / first.q;
-    const size = (value) => value > 1.5 ? "grows" : value < 1 / 1.5 ? "shrinks" : "keeps its size";
-    const sentences = [`From layer 1 to layer ${layers} the signal ${size(ratio)}: its variance is ${show(last.q, 3)} in the last layer.`,
-      `From the last layer back to layer 1 the gradient ${size(first.gradient)}: its mean square changes by the factor ${show(first.gradient, 3)}.`];
+    const { layers } = this.state.depth, { gradient } = theory[0], { q } = theory.at(-1), perLayer = (value) => value ** (1 / Math.max(1, layers - 1));
+    const size = (value) => perLayer(value) > 1.02 ? "grows" : perLayer(value) < 0.98 ? "shrinks" : "keeps its size";
+    const sentences = [`From layer 1 to layer ${layers} the signal ${size(q)}: its variance goes from 1 to ${show(q, 3)}.`,
+      `Back from layer ${layers} to layer 1 the gradient ${size(gradient)}: its mean square changes by the factor ${show(gradient, 3)}, ${show(perLayer(gradient), 3)} per layer.`];
     sentences.push(critical ? `The critical point of ${activation.label} is σ_w = ${show(critical[0])}, σ_b = ${show(critical[1])}: there, inputs of variance 1 and gradients keep their size.`
       : `${activation.label} has no critical point: no bias scale keeps both inputs of variance 1 and gradients at their size.`);
     if (Number.isFinite(gain)) sentences.push(`Matched initialization has σ_w = ${show(gain)}, the gain, and no biases.`);
@@ -95,6 +104,19 @@ export class DepthView {
       return [String(layer), show(one.q), show(other.q), show(one.gradient), show(other.gradient), percent(one.saturated), percent(other.saturated), percent(other.dead)];
     }));
   }
+}
+
+/** Return an image of the map: vanishing gradients in one colour, exploding ones in another. */
+function paintGradients(map, layers, [low, high, back]) {
+  const canvas = el("canvas", { width: COLUMNS, height: ROWS }), context = canvas.getContext("2d"), image = context.createImageData(COLUMNS, ROWS);
+  for (let i = 0; i < COLUMNS * ROWS; i++) {
+    const sigmaW = 4 * (i % COLUMNS + 0.5) / COLUMNS, sigmaB = 2 * (ROWS - Math.floor(i / COLUMNS) - 0.5) / ROWS;
+    const size = map.computeGradient(layers, sigmaW, sigmaB), strength = 0.7 * Math.min(1, Math.abs(size) / FAINTEST), colour = size < 0 ? low : high;
+    for (let c = 0; c < 3; c++) image.data[4 * i + c] = back[c] + (colour[c] - back[c]) * strength;
+    image.data[4 * i + 3] = 255;
+  }
+  context.putImageData(image, 0, 0);
+  return canvas.toDataURL();
 }
 
 const round = (value) => Math.round(value * 100) / 100;

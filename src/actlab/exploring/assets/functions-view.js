@@ -3,7 +3,6 @@
 import { getSpacing, roundTo } from "./formats.js";
 import { Chart, drawSwatch, el, fillTable, find, makeSlider, percent, show } from "./page.js";
 import { computeMoments, describeMoments } from "./propagation.js";
-import { MOST_FUNCTIONS } from "./state.js";
 import { FormulaError } from "./syntax.js";
 
 const POINTS = 600, BINS = 60;
@@ -34,7 +33,7 @@ export class FunctionsView {
     const problem = find("formula-problem"), { functions } = this.state;
     problem.textContent = "";
     try {
-      if (functions.length >= MOST_FUNCTIONS) throw new FormulaError(`at most ${MOST_FUNCTIONS} functions fit on the page; remove one first`);
+      if (functions.length >= this.state.most) throw new FormulaError(`at most ${this.state.most} functions fit on the page; remove one first`);
       const added = this.state.read(spec);
       if (functions.some((one) => one.spec === added.spec)) throw new FormulaError(`${added.label.slice(0, 60)} is on the page already`);
       functions.push(added);
@@ -71,10 +70,9 @@ export class FunctionsView {
 
   setUpWindow() {
     const { view } = this.state, update = (change) => { Object.assign(view, change); this.onchange(); };
-    // The width is logarithmic.
-    this.width = makeSlider({ id: "width", label: "Width of the window, as a power of ten", low: -4, high: 3, step: 0.02, value: Math.log10(view.width), onchange: (value) => update({ width: 10 ** value }) });
-    this.centre = makeSlider({ id: "centre", label: "Centre of the window", low: -20, high: 20, step: 0.05, value: view.centre, onchange: (value) => update({ centre: value }), digits: 8 });
-    this.at = makeSlider({ id: "at", label: "Read the values at x", low: -20, high: 20, step: 0.01, value: view.at, onchange: (value) => update({ at: value }), digits: 6 });
+    this.width = makeSlider({ id: "width", label: "Width", low: 1e-6, high: 1e4, log: true, value: view.width, onchange: (value) => update({ width: value }) });
+    this.centre = makeSlider({ id: "centre", label: "Centre", low: -20, high: 20, step: 0.05, value: view.centre, onchange: (value) => update({ centre: value }), digits: 8 });
+    this.at = makeSlider({ id: "at", label: "Read at x", low: -20, high: 20, step: 0.01, value: view.at, onchange: (value) => update({ at: value }), digits: 6 });
     find("window").append(this.at.element, this.width.element, this.centre.element);
     find("density").checked = view.density;
     find("density").addEventListener("change", (event) => update({ density: event.target.checked }));
@@ -89,7 +87,7 @@ export class FunctionsView {
 
   move(change) {
     Object.assign(this.state.view, change);
-    this.width.set(Math.log10(this.state.view.width));
+    this.width.set(this.state.view.width);
     this.centre.set(this.state.view.centre);
     this.onchange();
   }

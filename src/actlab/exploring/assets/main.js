@@ -1,19 +1,20 @@
 // Start the page.
 
 import { DepthView } from "./depth-view.js";
+import { roundTo } from "./formats.js";
 import { Formula } from "./formula.js";
 import { FunctionsView } from "./functions-view.js";
 import { Network, Training, makeData } from "./network.js";
 import { find } from "./page.js";
 import { RandomNetwork, computeMoments, describeMoments, predict } from "./propagation.js";
-import { writeBody, writeModule } from "./pytorch.js";
+import { writeModule } from "./pytorch.js";
 import { State } from "./state.js";
 import { Parser } from "./syntax.js";
 import { TakeView } from "./take-view.js";
 import { TrainView } from "./train-view.js";
 
 const data = JSON.parse(find("page-data").textContent), parser = new Parser(data.grammar), entries = new Map(Object.entries(data.entries));
-const state = new State(parser, entries, data.functions), problems = state.restore(location.hash);
+const state = new State(parser, entries, data.functions, data.most), problems = state.restore(location.hash);
 let timer = 0, isWaiting = false, names = "";
 
 /** Update everything that depends on the state, once per frame. */
@@ -44,11 +45,12 @@ const functions = new FunctionsView(state, changed), depth = new DepthView(state
 names = state.functions.map((one) => one.spec).join("\n");
 find("restored").textContent = problems.join(" ");
 find("restored").hidden = !problems.length;
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => train.show());
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { train.show(); depth.update(); });
 functions.update();
 depth.update();
 take.update();
 document.body.classList.add("ready");
+performance.mark("ready");
 
 // For the console, and for tests.
-window.actlab = Object.freeze({ state, parser, Formula, Network, Training, RandomNetwork, makeData, computeMoments, describeMoments, predict, writeBody, writeModule });
+window.actlab = Object.freeze({ state, parser, Formula, Network, Training, RandomNetwork, makeData, computeMoments, describeMoments, predict, roundTo, writeModule });

@@ -34,23 +34,43 @@ export function fillTable(table, headings, rows) {
   table.tBodies[0] ? table.tBodies[0].replaceChildren(...body) : table.append(el("tbody", {}, ...body));
 }
 
-/** Return a label with a slider and a number field that change together. */
-export function makeSlider({ id, label, low, high, step, value, onchange, digits = 4 }) {
-  const text = () => String(Number(range.value));
-  const range = el("input", { type: "range", id, min: low, max: high, step, value });
-  const field = el("input", { type: "number", id: `${id}-number`, step: "any", value: String(Number(Number(value).toPrecision(digits))), "aria-label": `${label}, as a number` });
-  const set = (number) => { range.value = number; field.value = String(Number(number.toPrecision(digits))); };
-  range.addEventListener("input", () => { field.value = text(); onchange(Number(range.value)); });
+/** Return a label with a slider and a number field that change together; a slider with `log` moves by factors. */
+export function makeSlider({ id, label, low, high, step = (high - low) / 100, value, onchange, digits = 4, log = false }) {
+  const to = log ? Math.log10 : (number) => number, from = log ? (place) => Number((10 ** place).toPrecision(3)) : (place) => place;
+  const range = el("input", { type: "range", id, min: to(low), max: to(high), step: log ? 0.01 : step });
+  const field = el("input", { type: "number", id: `${id}-number`, min: low, max: high, step: "any", "aria-label": `${label}, as a number` });
+  const setField = (number) => { field.value = String(Number(number.toPrecision(digits))); };
+  const set = (number) => {
+    range.value = to(number);
+    range.setAttribute("aria-valuetext", show(number));
+    setField(number);
+  };
+  set(value);
+  range.addEventListener("input", () => {
+    const number = from(Number(range.value));
+    range.setAttribute("aria-valuetext", show(number));
+    setField(number);
+    onchange(number);
+  });
   field.addEventListener("change", () => {
     const number = Math.min(high, Math.max(low, Number(field.value)));
-    if (field.value === "" || !Number.isFinite(number)) { field.value = text(); return; }
+    if (field.value === "" || !Number.isFinite(number)) { setField(from(Number(range.value))); return; }
     set(number);
     onchange(number);
   });
   return { element: el("div", { class: "slider" }, el("label", { for: id }, label), range, field), set };
 }
 
-const SVG = "http://www.w3.org/2000/svg", WIDTH = 380, LEFT = 50, RIGHT = 10, TOP = 8, BOTTOM = 34;
+/** Return the colours for low and high values, of the page and of its text, as lists of red, green and blue. */
+export function readColours(element) {
+  const style = getComputedStyle(element);
+  return ["--c0", "--c1", "--back", "--ink"].map((name) => {
+    const digits = style.getPropertyValue(name).trim().slice(1), long = digits.length === 3 ? [...digits].map((one) => one + one).join("") : digits;
+    return [0, 2, 4].map((i) => parseInt(long.slice(i, i + 2), 16));
+  });
+}
+
+const SVG = "http://www.w3.org/2000/svg", LEFT = 50, RIGHT = 10, TOP = 8, BOTTOM = 34;
 
 function draw(tag, attributes, text = "") {
   const element = document.createElementNS(SVG, tag);
@@ -60,9 +80,9 @@ function draw(tag, attributes, text = "") {
 }
 
 /** Return the line in front of a name. */
-export function drawSwatch(series) {
+export function drawSwatch(series, dash = Math.floor(series / 7) % 4) {
   const svg = draw("svg", { class: "swatch", viewBox: "0 0 28 14", width: 28, height: 14, "aria-hidden": "true" });
-  svg.append(draw("path", { class: `line c${series % 7} d${Math.floor(series / 7) % 4}`, d: "M1 7H27" }));
+  svg.append(draw("path", { class: `line c${series % 7} d${dash}`, d: "M1 7H27" }));
   return svg;
 }
 
@@ -85,16 +105,17 @@ function chooseLogTicks(low, high) {
 export class Chart {
   /** @param onpoint called with x and y, in units of the axes, when the pointer moves (or drags, with `drags`) */
   constructor(parent, { title, xLabel, height = 240, log = false, onpoint, drags = false }) {
-    this.svg = draw("svg", { viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": title });
+    this.svg = draw("svg", { role: "img", "aria-label": title });
     this.heading = el("h3", {}, title);
     Object.assign(this, { title, xLabel, height, log, clip: `clip-${Chart.count = (Chart.count ?? 0) + 1}` });
     parent.append(el("div", { class: "panel" }, this.heading, this.svg));
+    new ResizeObserver(() => { if (this.last && this.measure() !== this.width) this.draw(this.last); }).observe(this.svg);
     if (!onpoint) return;
     this.svg.classList.add(drags ? "drags" : "reads");
     const report = (event) => {
       if (!this.xRange || (drags && event.buttons !== 1)) return;
       const box = this.svg.getBoundingClientRect();
-      const x = ((event.clientX - box.left) / box.width * WIDTH - LEFT) / (WIDTH - LEFT - RIGHT);
+      const x = ((event.clientX - box.left) / box.width * this.width - LEFT) / (this.width - LEFT - RIGHT);
       const y = (height - BOTTOM - (event.clientY - box.top) / box.height * height) / (height - BOTTOM - TOP);
       const inside = (share, [low, high]) => low + Math.min(1, Math.max(0, share)) * (high - low);
       onpoint(inside(x, this.xRange), inside(y, this.yRange));
@@ -106,12 +127,18 @@ export class Chart {
     });
   }
 
+  /** Return the width of the chart in pixels, so that its text has the size of the page's. */
+  measure() { return Math.max(240, Math.round(this.svg.clientWidth) || 380); }
+
   /**
-   * Draw lines {series, x, y, dash, faint}, marks {x, y, series, kind}, areas {x, y}, and rules (values of x).
+   * Draw lines {series, x, y, dash, faint}, marks {x, y, series, kind}, areas {x, y}, rules (values of x) and an image below them.
    * Values that are not finite make gaps. `alt` describes the chart in words.
    */
-  draw({ xRange, yRange, lines = [], marks = [], areas = [], rules = [], alt }) {
-    const bottom = this.height - BOTTOM, right = WIDTH - RIGHT, { log } = this, scaled = log ? yRange.map(Math.log10) : yRange;
+  draw(content) {
+    const { xRange, yRange, lines = [], marks = [], areas = [], rules = [], image, alt } = content, { log, height } = this;
+    this.width = this.measure();
+    this.last = content;
+    const bottom = height - BOTTOM, right = this.width - RIGHT, scaled = log ? yRange.map(Math.log10) : yRange;
     Object.assign(this, { xRange, yRange });
     const atX = (x) => LEFT + (x - xRange[0]) / (xRange[1] - xRange[0]) * (right - LEFT);
     // Far values are cut to a few heights of the chart, which its clip path hides.
@@ -122,9 +149,10 @@ export class Chart {
       parts.push(draw("path", { class: zero, d: `M${LEFT} ${atY(y).toFixed(1)}H${right}` }), draw("text", { x: LEFT - 5, y: atY(y) + 4, "text-anchor": "end" }, show(y, 3)));
     }
     for (const x of chooseTicks(...xRange)) parts.push(draw("text", { x: atX(x), y: bottom + 15, "text-anchor": "middle" }, show(x, 6)));
-    parts.push(draw("text", { x: (LEFT + right) / 2, y: this.height - 3, "text-anchor": "middle" }, this.xLabel), draw("path", { class: "axis", d: `M${LEFT} ${bottom}H${right}` }));
+    parts.push(draw("text", { x: (LEFT + right) / 2, y: height - 3, "text-anchor": "middle" }, this.xLabel), draw("path", { class: "axis", d: `M${LEFT} ${bottom}H${right}` }));
     const clip = draw("clipPath", { id: this.clip }), inner = draw("g", { "clip-path": `url(#${this.clip})` });
     clip.append(draw("path", { d: `M${LEFT} ${TOP - 5}H${right + 5}V${bottom + 5}H${LEFT}Z` }));
+    if (image) inner.append(draw("image", { href: image, x: LEFT, y: TOP, width: right - LEFT, height: bottom - TOP, preserveAspectRatio: "none" }));
     for (const { x, y } of areas) {
       const points = Array.from(x, (one, i) => `${atX(one).toFixed(1)} ${(bottom - y[i] * (bottom - TOP)).toFixed(1)}`);
       inner.append(draw("path", { class: "region", d: `M${atX(x[0]).toFixed(1)} ${bottom}L${points.join("L")}V${bottom}Z` }));
@@ -143,6 +171,7 @@ export class Chart {
       if (!Number.isFinite(y) || x < xRange[0] || x > xRange[1]) continue;
       inner.append(draw("circle", { class: `${kind === "open" ? "open" : "mark"} c${series % 7}`, cx: atX(x).toFixed(1), cy: atY(y).toFixed(1), r: kind === "large" ? 6 : 4 }));
     }
+    this.svg.setAttribute("viewBox", `0 0 ${this.width} ${height}`);
     this.svg.setAttribute("aria-label", `${this.title}: ${alt}`);
     this.svg.replaceChildren(clip, ...parts, inner);
   }

@@ -60,12 +60,11 @@ export function describeMoments(moments) {
 
 /**
  * Return the theory for layers 1 to depth: variances of the inputs of the activations, factors of the mean squared gradient, and shares
- * of saturated values. The inputs of the network have the mean square 1.
+ * of saturated values. The inputs of the first activation have the variance 1.
  */
 export function predict(activation, depth, sigmaW, sigmaB) {
   const layers = [];
-  let q = sigmaW ** 2 + sigmaB ** 2;
-  for (let layer = 1; layer <= depth; layer++) {
+  for (let layer = 1, q = 1; layer <= depth; layer++) {
     const moments = computeMoments(activation, Math.min(q, 1e200)), factor = sigmaW ** 2 * moments.slope;
     layers.push({ layer, q, factor, saturated: moments.saturated });
     q = sigmaW ** 2 * moments.second + sigmaB ** 2;
@@ -79,14 +78,38 @@ export function predict(activation, depth, sigmaW, sigmaB) {
   return layers;
 }
 
-/** Return the curve of sigma_w and sigma_b on which the gradient keeps its size, by variance q. */
-export function traceCriticalCurve(activation) {
-  const curve = [];
-  for (let i = -60; i <= 60; i++) {
-    const q = 10 ** (i / 15), { second, slope } = computeMoments(activation, q), variance = q - second / slope;
-    if (slope > 0 && variance >= -1e-9 * q) curve.push([1 / Math.sqrt(slope), Math.sqrt(Math.max(variance, 0))]);
+const TABLE = Float64Array.from({ length: 241 }, (_, i) => 10 ** ((i - 120) / 10));  // variances q
+
+/** Return E[f^2] and E[f'^2] for the variances of TABLE. */
+function tabulate(activation) {
+  const moments = Array.from(TABLE, (q) => computeMoments(activation, q));
+  return { second: moments.map(({ second }) => second), slope: moments.map(({ slope }) => slope) };
+}
+
+/** What the map of sigma_w and sigma_b shows about a function. */
+export class ScaleMap {
+  constructor(activation) {
+    Object.assign(this, tabulate(activation));
   }
-  return curve;
+
+  /** Return the points on which gradients keep their size at the variance that signals approach. */
+  traceCriticalCurve() {
+    const points = Array.from(TABLE, (q, i) => [q, this.second[i], this.slope[i]]).filter(([q, second, slope]) => slope > 1e-12 && q >= 1e-4 && q - second / slope >= -1e-9 * q);
+    return points.map(([q, second, slope]) => [1 / Math.sqrt(slope), Math.sqrt(Math.max(q - second / slope, 0))]);
+  }
+
+  /** Return the common logarithm of the mean squared gradient of layer 1, relative to the last layer. */
+  computeGradient(depth, sigmaW, sigmaB) {
+    let q = 1, size = 0;
+    for (let layer = 1; layer < depth; layer++) {
+      const place = Math.min(TABLE.length - 1.001, Math.max(0, 10 * Math.log10(q) + 120)), i = Math.floor(place), rest = place - i;
+      const read = (values) => values[i] + rest * (values[i + 1] - values[i]);
+      // Beyond the table E[f^2] is taken as proportional to q.
+      q = sigmaW ** 2 * read(this.second) * (q / Math.min(TABLE.at(-1), Math.max(TABLE[0], q))) + sigmaB ** 2;
+      size += Math.log10(sigmaW ** 2 * read(this.slope));
+    }
+    return size;
+  }
 }
 
 /** A deep network of random weights; the same random numbers serve all scales. */
@@ -105,9 +128,9 @@ export class RandomNetwork {
       this.biases.push(Float64Array.from({ length: WIDTH }, () => this.random.normal()));
     }
     const scale = sigmaW / Math.sqrt(WIDTH), layers = [], slopes = [];
-    let signal = this.input;
+    let signal;
     for (let l = 0; l < depth; l++) {
-      const z = multiplySamples(signal, this.weights[l], scale, this.biases[l], sigmaB);
+      const z = l === 0 ? this.input : multiplySamples(signal, this.weights[l], scale, this.biases[l], sigmaB);
       const { v, d } = activation.formula.evaluate(z, 1), n = z.length;
       signal = v.slice(0, n);
       slopes.push(d.slice(0, n));

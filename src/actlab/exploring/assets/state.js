@@ -4,7 +4,6 @@ import { Formula, splitFormula } from "./formula.js";
 import { DATASETS } from "./network.js";
 import { FormulaError, suggest } from "./syntax.js";
 
-export const MOST_FUNCTIONS = 6;
 export const MOST_LAYERS = 4;
 const LONGEST_LINK = 20000;
 
@@ -46,8 +45,8 @@ export class Activation {
 }
 
 export class State {
-  constructor(parser, entries, functions) {
-    Object.assign(this, { parser, entries });
+  constructor(parser, entries, functions, most) {
+    Object.assign(this, { parser, entries, most });
     this.functions = functions.map((spec) => this.read(spec));
     this.view = { centre: 0, width: 8, at: 1, density: true, format: "none" };
     this.depth = { index: 0, layers: 30, sigmaW: 1, sigmaB: 0 };
@@ -57,7 +56,7 @@ export class State {
   /** Return the activation of a spec: a name, a name with values, or "formula:..."; throw a FormulaError if it is none. */
   read(given) {
     const spec = given.trim(), isFormula = spec.startsWith("formula:");
-    if (isFormula || (!this.entries.has(spec) && !/^[A-Za-z]\w*(\(\s*(\w+\s*=\s*[-+\d.eE]+\s*,?\s*)*\))?$/.test(spec))) {
+    if (isFormula || spec.length > 300 || (!this.entries.has(spec) && !/^[A-Za-z]\w*(\(\s*(\w+\s*=\s*[-+\d.eE]+\s*,?\s*)*\))?$/.test(spec))) {
       const { text, parameters } = splitFormula(isFormula ? spec.slice(8) : spec, this.parser);
       const activation = new Activation(this.parser, null, null, text, parameters);
       activation.formula.check();
@@ -95,7 +94,7 @@ export class State {
     parts.set("depth", [depth.index, depth.layers, depth.sigmaW, depth.sigmaB].join());
     parts.set("train", [train.data, train.layers, train.rate, train.seed, train.matched ? "matched" : "torch"].join());
     train.sides.forEach((side, i) => parts.set("ab"[i], side.slice(0, train.layers).join(";")));
-    return parts.toString();
+    return parts.toString().replaceAll("%2C", ",").replaceAll("%3A", ":").replaceAll("%28", "(").replaceAll("%29", ")");
   }
 
   /** Take what is valid from the fragment of a link; return problems, one for each part that is not. */
@@ -106,7 +105,7 @@ export class State {
     const attempt = (what, action) => {
       try { action(); } catch (error) { problems.push(`${what} in the link was ignored: ${error.message}`); }
     };
-    for (const spec of parts.getAll("f").slice(0, MOST_FUNCTIONS)) attempt("A function", () => functions.push(this.read(spec)));
+    for (const spec of parts.getAll("f").slice(0, this.most)) attempt("A function", () => functions.push(this.read(spec)));
     if (functions.length) this.functions = functions;
     const number = (value, low, high, isWhole = false) => {
       const one = Number(value);
@@ -134,7 +133,7 @@ export class State {
     ["a", "b"].forEach((key, i) => {
       if (parts.has(key)) attempt("A layer", () => {
         const choices = parts.get(key).split(";").slice(0, MOST_LAYERS);
-        for (const choice of choices) if (!/^#[0-5]$/.test(choice) && !this.entries.has(choice)) throw new Error("its activation is unknown");
+        for (const choice of choices) if (!/^#[0-9]$/.test(choice) && !this.entries.has(choice)) throw new Error("its activation is unknown");
         this.train.sides[i] = Array.from({ length: MOST_LAYERS }, (_, l) => choices[l] ?? choices.at(-1));
       });
     });

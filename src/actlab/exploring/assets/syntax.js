@@ -2,6 +2,8 @@
 // Nothing in a text is evaluated as a script.
 
 const TOKEN = /(?<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)|(?<name>[A-Za-z_]\w*)|(?<sign>\*\*|\/\/|<=|>=|==|!=|&&|\|\||[-+*/(),<>])|(?<space> +)/y;
+// Characters that do not take one column.
+const UNALIGNED = /[\p{C}\p{Z}\p{M}\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60]|[^\0-\uffff]/u;
 const BETWEEN = new Set(["*", "/", "**", "<", ">", "<=", ">=", ",", "and", "or"]);
 const COMPARISONS = new Set(["<", "<=", ">", ">="]);
 const LOGICAL = new Set(["and", "or", "not"]);
@@ -20,34 +22,37 @@ export class FormulaError extends Error {
   /** Return the message with the line of text and carets below the position. */
   describe() {
     if (!this.text) return this.message;
-    const width = 72, first = this.text.length > width ? Math.max(0, Math.min(this.start - width / 2, this.text.length - width)) : 0;
-    const last = Math.min(this.text.length, first + width), before = first > 0 ? "…" : "", after = last < this.text.length ? "…" : "";
-    const carets = "^".repeat(Math.max(1, Math.min(this.end, last) - this.start));
-    const shown = [...this.text.slice(first, last)].map((c) => c >= " " && c <= "~" ? c : "?").join("");
-    return `${this.message}\n  ${before}${shown}${after}\n  ${" ".repeat(before.length + this.start - first)}${carets}`;
+    const all = [...this.text], start = [...this.text.slice(0, this.start)].length, end = [...this.text.slice(0, this.end)].length + Math.max(0, this.end - this.text.length);
+    const width = 72, first = all.length > width ? Math.max(0, Math.min(start - width / 2, all.length - width)) : 0;
+    const last = Math.min(all.length, first + width), before = first > 0 ? "…" : "", after = last < all.length ? "…" : "";
+    const shown = all.slice(first, last).map((c) => c === " " || !UNALIGNED.test(c) ? c : "?").join(""), carets = "^".repeat(Math.max(1, Math.min(end, last) - start));
+    return `${this.message}\n  ${before}${shown}${after}\n  ${" ".repeat(before.length + start - first)}${carets}`;
   }
 }
 
 const quote = (text) => text.includes("'") && !text.includes('"') ? `"${text}"` : `'${text.replaceAll("'", "\\'")}'`;
 const shorten = (text, most) => text.length <= most ? text : `${text.slice(0, most - 3)}...`;
 
+/** Return how many characters of a and b match, in the longest common parts and on both sides of them, as in Python's difflib. */
+function countMatches(a, b) {
+  let best = 0, startA = 0, startB = 0;
+  for (let i = 0; i < a.length; i++) {
+    for (let j = 0; j < b.length; j++) {
+      let size = 0;
+      while (i + size < a.length && j + size < b.length && a[i + size] === b[j + size]) size++;
+      if (size > best) [best, startA, startB] = [size, i, j];
+    }
+  }
+  return best && best + countMatches(a.slice(0, startA), b.slice(0, startB)) + countMatches(a.slice(startA + best), b.slice(startB + best));
+}
+
 /** Return " (did you mean 'x'?)" for the most similar name, or an empty text. */
 export function suggest(word, names) {
-  const distance = (a, b) => {
-    let row = [...Array(b.length + 1).keys()];
-    for (let i = 1; i <= a.length; i++) {
-      const next = [i];
-      for (let j = 1; j <= b.length; j++) next.push(Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] !== b[j - 1])));
-      row = next;
-    }
-    return row[b.length];
-  };
-  let best = "", least = Infinity;
-  for (const name of names) {
-    const far = distance(word.toLowerCase().slice(0, 50), name.toLowerCase());
-    if (far < least) [best, least] = [name, far];
-  }
-  return best && least <= Math.max(1, Math.floor(Math.max(word.length, best.length) * 0.4)) ? ` (did you mean '${best}'?)` : "";
+  const wanted = word.toLowerCase();
+  if (wanted.length > 60) return "";
+  const score = (name) => 2 * countMatches(name.toLowerCase(), wanted) / (name.length + wanted.length);
+  const [best] = [...names].map((name) => [score(name), name]).filter(([similarity]) => similarity >= 0.6).sort(([a, one], [b, other]) => b - a || (one < other ? 1 : -1));
+  return best ? ` (did you mean '${best[1]}'?)` : "";
 }
 
 /** Reads formulas. `grammar` is that of Python's describe_grammar(). */

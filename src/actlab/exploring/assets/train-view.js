@@ -1,11 +1,12 @@
 // Section "Train": two small networks learn the same data from the same weights.
 
 import { DATASETS, Network, Training, makeData } from "./network.js";
-import { Chart, el, fillTable, find, makeSlider, percent, show } from "./page.js";
+import { Chart, drawSwatch, el, fillTable, find, makeSlider, percent, readColours, show } from "./page.js";
 
 const WIDTH = 16, GRID = 48, REACH = 2, BATCH = 128, MOMENTUM = 0.9;
 const BUDGET = 12;  // milliseconds of training per frame
-const LONGEST = 400;  // points of the loss curve
+const NETWORK_SERIES = [6, 3];  // colours of networks A and B, which are not those of the classes
+const LONGEST = 150;  // points of the loss curve
 
 export class TrainView {
   constructor(state, onchange) {
@@ -24,10 +25,8 @@ export class TrainView {
     });
     find("init").value = train.matched ? "matched" : "torch";
     find("init").addEventListener("change", (event) => restart({ matched: event.target.value === "matched" }));
-    const rate = makeSlider({ id: "rate", label: "Learning rate, as a power of ten", low: -4, high: 1, step: 0.05, value: Math.log10(train.rate), onchange: (value) => {
-      train.rate = 10 ** value;
-      this.training.rate = train.rate;
-      this.showRate();
+    const rate = makeSlider({ id: "rate", label: "Learning rate", low: 1e-4, high: 10, log: true, value: train.rate, onchange: (value) => {
+      train.rate = this.training.rate = value;
       onchange();
     } });
     find("rate-slot").append(rate.element);
@@ -35,7 +34,8 @@ export class TrainView {
     find("step").addEventListener("click", () => { this.training.advance(); this.show(); this.report(); });
     find("reset").addEventListener("click", () => { this.reset(); this.report(); });
     this.surfaces = [find("surface-a"), find("surface-b")];
-    this.loss = new Chart(find("loss"), { title: "Loss of the training batches, smoothed", xLabel: "step", log: true });
+    this.loss = new Chart(find("loss"), { title: "Loss of the training batches, smoothed", xLabel: "step", log: true, height: 300 });
+    ["a", "b"].forEach((side, i) => find(`name-${side}`).prepend(drawSwatch(NETWORK_SERIES[i], i)));
     this.listLayers();
   }
 
@@ -134,19 +134,14 @@ export class TrainView {
     find("train-status").textContent = `After ${this.training.steps} steps. ${results.join(". ")}.`;
   }
 
-  showRate() {
-    find("rate-value").textContent = `Learning rate ${show(this.state.train.rate, 3)}`;
-  }
-
   show() {
-    this.showRate();
     const { steps, losses } = this.training, { isRegression } = this.data;
     const results = this.networks.map((network) => network.score(this.data)), slopes = this.networks.map((network) => network.listSlopes());
     this.networks.forEach((network, i) => drawSurface(this.surfaces[i], network, this.data));
     const rows = results.map(({ loss, score }, i) => [`Network ${"AB"[i]}`, String(steps), show(loss, 3), isRegression ? show(score, 3) : percent(score),
       slopes[i].map(({ dead }) => percent(dead)).join(", "), slopes[i].map(({ saturated }) => percent(saturated)).join(", ")]);
     fillTable(find("train-table"), ["network", "steps", "loss", isRegression ? "R²" : "accuracy", "dead units by layer", "saturated by layer"], rows);
-    const lines = losses.map((values, series) => ({ series, ...smooth(values), dash: series }));
+    const lines = losses.map((values, series) => ({ series: NETWORK_SERIES[series], ...smooth(values), dash: series }));
     const finite = lines.flatMap(({ y }) => y.filter((one) => Number.isFinite(one) && one > 0));
     const low = finite.length ? Math.min(...finite) : 0.1, high = finite.length ? Math.max(...finite) : 1;
     this.loss.draw({ xRange: [0, Math.max(10, steps)], yRange: [low / 1.3, high * 1.3], lines, alt: `network A as a solid line, network B as a dashed line; ${steps} steps` });
@@ -173,9 +168,8 @@ const CELLS = Float64Array.from({ length: 2 * GRID * GRID }, (_, i) => {
 
 /** Draw the outputs of a network for the whole plane, and the samples. */
 function drawSurface(canvas, network, { x, y, isRegression, n }) {
-  const size = canvas.width, context = canvas.getContext("2d"), style = getComputedStyle(canvas);
-  const [low, high, back, ink] = ["--c0", "--c1", "--back", "--ink"].map((name) => parseColour(style.getPropertyValue(name)));
-  const outputs = network.forward(CELLS), image = context.createImageData(GRID, GRID);
+  const size = canvas.width, context = canvas.getContext("2d");
+  const [low, high, back, ink] = readColours(canvas), outputs = network.forward(CELLS), image = context.createImageData(GRID, GRID);
   for (let i = 0; i < GRID * GRID; i++) {
     const value = isRegression ? outputs[i] : 2 / (1 + Math.exp(-outputs[i])) - 1, strength = 0.75 * Math.min(1, Math.abs(value)), colour = value < 0 ? low : high;
     for (let c = 0; c < 3; c++) image.data[4 * i + c] = Number.isFinite(value) ? back[c] + (colour[c] - back[c]) * strength : back[c];
@@ -196,7 +190,3 @@ function drawSurface(canvas, network, { x, y, isRegression, n }) {
   }
 }
 
-const parseColour = (text) => {
-  const digits = text.trim().slice(1), long = digits.length === 3 ? [...digits].map((one) => one + one).join("") : digits;
-  return [0, 2, 4].map((i) => parseInt(long.slice(i, i + 2), 16));
-};

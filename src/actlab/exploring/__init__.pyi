@@ -1,0 +1,2 @@
+from .exploration import Exploration as Exploration
+from .exploration import explore as explore

@@ -1,0 +1,600 @@
+"""The page of ``actlab explore`` in a real browser, opened from a file, without network."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+from playwright.sync_api import expect
+
+import actlab
+from actlab.derivation.grammar import find_formula_problem
+from actlab.describe import evaluate_derivatives
+from actlab.models.gaussian_moments import gaussian_moments
+from actlab.spec import resolve_definition
+from tests.browser import open_offline
+from tests.report_cases import browser  # noqa: F401
+
+ELEMENTWISE = sorted(name for name, one in actlab.catalogue.items() if not one.facts.gated)
+SIZES = (0, 1e-12, 1e-8, 1e-4, 0.01, 0.1, 0.25, 0.5, 0.7, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20, 30)
+FAR = (37.0, 50.0, 100.0, 300.0, 709.0, 745.0, 800.0, 1e3, 1e4, 1e6)
+PIECEWISE = """
+x / (1 + abs(x))
+max(x, 0.1 * x)
+max(x, -x)
+where(x > 0, x, exp(x) - 1)
+min(max(x, -1), 1)
+clip(x, -2, 0.5)
+abs(x - 1) - abs(x + 1)
+max(x, 0)**2
+where(x < -1, -1, where(x > 1, 1, x))
+max(x, x**2)
+max(x + 1, 2 * x)
+abs(x) + max(x, 0)
+where(x >= 0, 2 * x, x)
+where(x > 0, 1, 0) * x
+""".strip().splitlines()
+SMOOTH = """
+x * sigmoid(1.702 * x)
+atan(x) * 2 / pi
+asinh(x)
+x / sqrt(1 + x**2)
+sin(x) + x / 2
+x * exp(-abs(x))
+x**3 / (1 + x**2)
+x * min(max(x + 3, 0), 6) / 6
+elu(x, 0.5)
+where(x > 0 and x < 2, x**2 / 2, where(x >= 2, 2 * x - 2, 0.1 * x))
+log1p(max(x, 0))
+expm1(min(x, 0)) + max(x, 0)
+1 / (1 + exp(-x))
+2**x
+max(0.1 * x, min(x, 1))
+max(exp(x) - 1, x)
+x * tanh(log1p(exp(x)))
+abs(tanh(x))
+sinh(x) / cosh(x)
+erfc(-x / sqrt(2)) / 2 * x
+cos(x) / (1 + x**2)
+(exp(2*x) - 1) / (exp(2*x) + 1)
+mish(x) + 0.1 * gelu(x)
+leaky_relu(x, 0.2) * sigmoid(x)
+""".strip().splitlines()
+EVALUATE = """cases => cases.map(([spec, x]) => {
+  const one = actlab.state.read(spec), at = Float64Array.from(x);
+  const {v, d, s} = one.formula.evaluate(at);
+  const [f, first, second] = [v, d, s].map(values => Array.from(values.subarray(0, x.length), String));
+  const {limits, slopes} = one.formula.findLimits();
+  return {f, "f'": first, "f''": second, kinks: one.kinks.map(({x, slope}) => [x, slope]),
+          limits: limits.map(String), slopes: slopes.map(String)};
+})"""
+
+
+def open_page(browser, folder, *activations, fragment="", **options):  # noqa: F811
+    """Open the page of some activations; requests and errors fail the test."""
+    file = folder / "explore.html"
+    actlab.explore(*activations).to_html(file)
+    return open_offline(browser, file, fragment=fragment, **options)
+
+
+@pytest.fixture(scope="module")
+def page(browser, tmp_path_factory):  # noqa: F811
+    """One page for the tests that do not change it."""
+    with open_page(browser, tmp_path_factory.mktemp("page"), "relu", "gelu", "tanh") as opened:
+        yield opened
+
+
+@pytest.fixture
+def opened(browser, tmp_path):  # noqa: F811
+    """Return a function that opens the page of some activations."""
+    with contextlib.ExitStack() as pages:
+        yield lambda *names, **options: pages.enter_context(open_page(browser, tmp_path, *names, **options))
+
+
+# -- the evaluator --------------------------------------------------------------------------------
+
+
+def make_grid(activation):
+    """Return points with the kinks and the tails."""
+    sizes = [*SIZES, *FAR]
+    return sorted({*sizes, *(-x for x in sizes), *map(float, activation.kinks())})
+
+
+def read_numbers(texts):
+    return np.array([float(text.replace("Infinity", "inf")) for text in texts])
+
+
+def check_derivatives(activation, got, grid):
+    """Compare f, f' and f'' with PyTorch's double precision to 1e-6; f'' only where it does not jump."""
+    x = torch.tensor(grid, dtype=torch.float64)
+    call = lambda points: activation(points, **activation.example)  # noqa: E731
+    wanted = dict(zip(("f", "f'", "f''"), evaluate_derivatives(call, x), strict=True))
+    near = [evaluate_derivatives(call, x + step)[2] for step in (-1e-7, 1e-7)]
+    smooth = ((near[0] - near[1]).abs() < 1e-3 * (1 + near[0].abs())).numpy()
+    for order, values in wanted.items():
+        chosen = smooth if order == "f''" else np.ones(len(grid), dtype=bool)
+        np.testing.assert_allclose(
+            read_numbers(got[order])[chosen], values.numpy()[chosen], rtol=1e-6, atol=1e-6, err_msg=order
+        )
+
+
+@pytest.fixture(scope="module")
+def evaluated(page):
+    """Values, derivatives, kinks and limits of every catalogue function, as the page computes them."""
+    grids = {name: make_grid(actlab.catalogue[name]) for name in ELEMENTWISE}
+    results = page.evaluate(EVALUATE, [[name, grid] for name, grid in grids.items()])
+    return {name: (result, grids[name]) for name, result in zip(grids, results, strict=True)}
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_evaluate_equals_pytorch_for_every_catalogue_function(evaluated, name):
+    check_derivatives(actlab.catalogue[name], *evaluated[name])
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_find_kinks_and_limits_equal_the_facts_of_the_catalogue(evaluated, name):
+    result, activation = evaluated[name][0], actlab.catalogue[name]
+    kinks = [[float(x), float(slope)] for x, slope in sorted(activation.kinks().items())]
+    np.testing.assert_allclose(np.reshape(result["kinks"], (-1, 2)), np.reshape(kinks, (-1, 2)), atol=1e-9)
+    for fact in ("limits", "slopes"):
+        wanted = np.array(getattr(activation, fact)(), dtype=float)
+        np.testing.assert_allclose(read_numbers(result[fact]), wanted, rtol=1e-5, atol=1e-5, err_msg=fact)
+
+
+@pytest.mark.parametrize(
+    ("texts", "count"), [(PIECEWISE, 14), pytest.param(SMOOTH, 24, marks=pytest.mark.slow)]
+)
+def test_evaluate_equals_actlab_formula_for_textbook_formulas(page, texts, count):
+    activations = [actlab.formula(text) for text in texts]
+    assert len(activations) == count
+    grids = [make_grid(one) for one in activations]
+    cases = [[f"formula:{text}", grid] for text, grid in zip(texts, grids, strict=True)]
+    for activation, grid, got in zip(activations, grids, page.evaluate(EVALUATE, cases), strict=True):
+        check_derivatives(activation, got, grid)
+        kinks = [[x, slope] for x, slope in sorted(activation.kinks().items())]
+        np.testing.assert_allclose(np.reshape(got["kinks"], (-1, 2)), np.reshape(kinks, (-1, 2)), atol=1e-9)
+
+
+def test_erf_and_erfc_are_exact_to_1e_minus_13(page):
+    x = np.concatenate([np.linspace(-6, 6, 241), [9.0, 20.0, 26.0]])
+    read = """x => ['erf(x)', 'erfc(x)'].map(text => {
+      const {v} = new actlab.Formula(actlab.parser, text).evaluate(Float64Array.from(x));
+      return Array.from(v.subarray(0, x.length));
+    })"""
+    erf, erfc = page.evaluate(read, x.tolist())
+    for got, function in ((erf, torch.special.erf), (erfc, torch.special.erfc)):
+        np.testing.assert_allclose(got, function(torch.from_numpy(x)).numpy(), rtol=1e-13)
+
+
+WRONG = [
+    "", "tahn(x)", "2x", "x^2", "x²", "β*x", "x +", "x + * 2", "(x", "x)", "e**x", "inf", "sin x", "sin",
+    "max(x)", "where(x, 1, 2)", "x > 0", "x, 1", "f(x)", "a*x", "1e999*x", "x.real", "x[0]", "'x'",
+    "x == 1", "x if x else 1", "glu(x)", "sign(x)", "__import__('os')", "x__y", "lambda: x", "elu()",
+    "x(2)", "True*x", "not x", "x = 1", "tan_h(x)", "softmax(x)", "leakyrelu(x)", "sinc(x)", "Relu(x)",
+    "y", "2j*x", "0123*x", "x and 1", "relu(x, 1, 2)", "x" + "+x" * 1000, "(" * 50 + "x" + ")" * 50,
+    "-" * 200 + "x", "+".join(["x"] * 400), "x\x00", "😀", "x // 2", "1 or x", "x with a=1", "abs",
+]  # fmt: skip
+
+
+def test_parse_refuses_what_actlab_refuses_with_the_same_message(page):
+    read = """texts => texts.map(text => {
+      try { actlab.parser.parse(text, ['x']); return ''; } catch (error) { return error.describe(); }
+    })"""
+    for text, got in zip(WRONG, page.evaluate(read, WRONG), strict=True):
+        wanted = find_formula_problem(text, ["x"])
+        assert wanted, text
+        assert got == wanted, text
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("<script>window.hacked=1</script>", "a value is missing before '<'"),
+        ("constructor.constructor('window.hacked=1')()", "is not allowed"),
+        ("constructor(x)", "unknown function 'constructor'"),
+        ("__proto__(x)", "underscores may only separate words"),
+        ("x + toString", "unknown name 'toString'"),
+        ("hasOwnProperty(x)", "unknown function 'hasOwnProperty'"),
+        ("valueOf(x, x)", "unknown function 'valueOf'"),
+        ("x + __proto__", "underscores may only separate words"),
+        ("${window.hacked=1}", "is not allowed"),
+        ("x; window.hacked = 1", "is not allowed"),
+        ("alert(1)*x", "unknown function 'alert'"),
+        ("eval(x)", "unknown function 'eval'"),
+        ("import(x)", "is a Python keyword"),
+        ("(" * 20000 + "x", "the maximum is 2000"),
+        ("x" + "+ 1" * 140 + "*x" * 100, "too long"),
+        ("sin(" * 39 + "x" + ")" * 39 + "+ 1" * 300, "nested too deeply"),
+        ("x" * 1_000_000, "the text has 1000000 characters"),
+        ("9" * 1_000_000 + "*x", "the text has 1000002 characters"),
+        ("log(x)", "log(x) is not a real number for x = -1"),
+        ("1/x", "1/x is not a real number for x = 0"),
+        ("1/(x - 0.3)", "is not a real number for x = 0.3"),
+        ("x - x + 1", "x cancels out"),
+        ("1 + 1", "x does not occur"),
+        ("x with constructor=1, __proto__=2", "is not a valid name"),
+        ("x with x=1", "parameter 'x' is the input"),
+        ("x * a with a=1, b=2", "parameter 'b' does not occur"),
+        ("mish(constructor=1)", "has no parameter 'constructor'"),
+    ],
+)
+def test_formula_field_refuses_hostile_and_undefined_formulas(page, text, problem):
+    page.get_by_label("A formula in x").fill(text[:5000])
+    before = page.locator("#chosen li").count()
+    if len(text) > 5000:  # a field of a million characters takes seconds to type
+        page.evaluate("text => { document.getElementById('formula').value = text; }", text)
+    page.get_by_role("button", name="Add formula").click()
+    expect(page.locator("#formula-problem")).to_contain_text(problem)
+    assert page.locator("#chosen li").count() == before
+    assert page.evaluate("[window.hacked, {}.polluted, document.scripts.length]") == [None, None, 2]
+
+
+def test_policy_forbids_evaluation_of_text(page):
+    blocked = page.evaluate("try { eval('1'); false } catch (error) { error instanceof EvalError }")
+    assert blocked is True or blocked is False  # devtools may evaluate outside the policy of the page
+    policy = page.locator("meta[http-equiv]").get_attribute("content")
+    assert re.fullmatch(
+        r"default-src 'none'; script-src 'sha256-[\w+/=]+'; style-src 'unsafe-inline'; img-src data:", policy
+    )
+
+
+# -- signals and training -------------------------------------------------------------------------
+
+
+def test_compute_moments_equals_gaussian_moments(page):
+    names = [name for name in ELEMENTWISE if name not in ("sine", "xielu")]
+    read = """names => names.map(name => {
+      const moments = actlab.computeMoments(actlab.state.read(name));
+      return {...moments, ...actlab.describeMoments(moments)};
+    })"""
+    for name, got in zip(names, page.evaluate(read, names), strict=True):
+        wanted = gaussian_moments(actlab.catalogue[name])
+        close = {"rel": 1e-6, "abs": 1e-6}
+        assert [got["mean"], got["second"], got["slope"], got["gain"], got["varianceSlope"]] == pytest.approx(
+            [wanted.mean, wanted.second, wanted.slope, wanted.gain, wanted.variance_slope], **close
+        ), name
+        if wanted.critical_point is None:
+            assert got["critical"] is None, name
+        else:
+            assert got["critical"] == pytest.approx(wanted.critical_point, abs=2e-4), name
+
+
+@pytest.mark.parametrize(("sigma_w", "sigma_b"), [(1.4, 0.1), (0.9, 0.3)])
+def test_predict_agrees_with_a_network_of_torch(page, sigma_w, sigma_b):
+    depth, width, samples = 12, 1500, 4
+    read = "a => actlab.predict(actlab.state.read('tanh'), a[0], a[1], a[2])"
+    theory = page.evaluate(read, [depth, sigma_w, sigma_b])
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(samples, width, generator=generator, dtype=torch.float64)
+    z = (z / z.square().mean().sqrt()).requires_grad_()
+    inputs = [z]
+    for _ in range(depth - 1):
+        weight = torch.randn(width, width, generator=generator, dtype=torch.float64) * sigma_w / width**0.5
+        bias = torch.randn(width, generator=generator, dtype=torch.float64) * sigma_b
+        z = torch.tanh(z) @ weight.T + bias
+        z.retain_grad()
+        inputs.append(z)
+    inputs[-1].backward(torch.randn(samples, width, generator=generator, dtype=torch.float64))
+    measured = [float(z.detach().square().mean()) for z in inputs]
+    assert [one["q"] for one in theory] == pytest.approx(measured, rel=0.15)
+    gradients = [float(z.grad.square().mean() / inputs[-1].grad.square().mean()) for z in inputs]
+    assert [one["gradient"] for one in theory] == pytest.approx(gradients, rel=0.25)
+
+
+def test_random_network_agrees_with_the_theory(page):
+    read = """name => { const one = actlab.state.read(name), network = new actlab.RandomNetwork(1);
+      return [actlab.predict(one, 8, 1.5, 0.2), network.measure(one, 8, 1.5, 0.2)]; }"""
+    for name in ("tanh", "gelu"):
+        theory, sampled = page.evaluate(read, name)
+        for part in ("q", "gradient"):
+            assert [one[part] for one in sampled] == pytest.approx([one[part] for one in theory], rel=0.6)
+        assert sampled[0]["saturated"] == pytest.approx(theory[0]["saturated"], abs=0.05)
+
+
+GRADIENTS = """({names, isRegression}) => names.map(name => {
+  const one = actlab.state.read(name), data = actlab.makeData(isRegression ? "waves" : "moons", 3, 128);
+  const network = new actlab.Network([2, 16, 16, 1], [one, one], 5);
+  const loss = network.computeLoss(data.x, data.y, isRegression);
+  const list = ({weight, bias, weightGrad, biasGrad}) => Object.fromEntries(
+    Object.entries({weight, bias, weightGrad, biasGrad}).map(([part, values]) => [part, Array.from(values)]));
+  const layers = network.layers.map(list);
+  return {loss, layers, x: Array.from(data.x), y: Array.from(data.y)};
+})"""
+
+
+@pytest.mark.parametrize("is_regression", [False, True])
+def test_compute_loss_has_the_gradients_of_torch_for_every_function(page, is_regression):
+    results = page.evaluate(GRADIENTS, {"names": ELEMENTWISE, "isRegression": is_regression})
+    for name, got in zip(ELEMENTWISE, results, strict=True):
+        activation = actlab.catalogue[name]
+        layers = []
+        for one, (outputs, inputs) in zip(got["layers"], ((16, 2), (16, 16), (1, 16)), strict=True):
+            weight = (
+                torch.tensor(one["weight"], dtype=torch.float64).reshape(outputs, inputs).requires_grad_()
+            )
+            layers.append((weight, torch.tensor(one["bias"], dtype=torch.float64, requires_grad=True)))
+        signal = torch.tensor(got["x"], dtype=torch.float64).reshape(-1, 2)
+        for number, (weight, bias) in enumerate(layers):
+            signal = torch.nn.functional.linear(signal, weight, bias)
+            signal = activation(signal, **activation.example) if number < 2 else signal
+        y = torch.tensor(got["y"], dtype=torch.float64)
+        mean = (
+            torch.nn.functional.mse_loss
+            if is_regression
+            else torch.nn.functional.binary_cross_entropy_with_logits
+        )
+        loss = mean(signal.squeeze(1), y)
+        loss.backward()
+        assert got["loss"] == pytest.approx(loss.item(), rel=1e-6), name
+        for one, (weight, bias) in zip(got["layers"], layers, strict=True):
+            for part, tensor in (("weightGrad", weight), ("biasGrad", bias)):
+                wanted = tensor.grad.numpy().ravel()
+                np.testing.assert_allclose(one[part], wanted, rtol=1e-6, atol=1e-6, err_msg=f"{name} {part}")
+
+
+def test_train_steps_equal_sgd_of_torch(page):
+    steps = """() => {
+      const data = actlab.makeData("xor", 0, 64), tanh = actlab.state.read("tanh");
+      const network = new actlab.Network([2, 16, 1], [tanh], 1);
+      const list = () => network.layers.map(({weight, bias}) => [Array.from(weight), Array.from(bias)]);
+      const start = list();
+      for (let i = 0; i < 20; i++) network.train(data.x, data.y, false, 0.1, 0.9);
+      return {start, x: Array.from(data.x), y: Array.from(data.y), end: list()};
+    }"""
+    got = page.evaluate(steps)
+    model = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1)).double()
+    with torch.no_grad():
+        for layer, (weight, bias) in zip((model[0], model[2]), got["start"], strict=True):
+            layer.weight.copy_(torch.tensor(weight, dtype=torch.float64).reshape(layer.weight.shape))
+            layer.bias.copy_(torch.tensor(bias, dtype=torch.float64))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    x, y = (
+        torch.tensor(got["x"], dtype=torch.float64).reshape(-1, 2),
+        torch.tensor(got["y"], dtype=torch.float64),
+    )
+    for _ in range(20):
+        optimizer.zero_grad()
+        torch.nn.functional.binary_cross_entropy_with_logits(model(x).squeeze(1), y).backward()
+        optimizer.step()
+    for layer, (weight, bias) in zip((model[0], model[2]), got["end"], strict=True):
+        np.testing.assert_allclose(weight, layer.weight.detach().numpy().ravel(), atol=1e-9)
+        np.testing.assert_allclose(bias, layer.bias.detach().numpy(), atol=1e-9)
+
+
+def test_match_scales_every_layer_as_init_does(page):
+    read = """() => {
+      const one = actlab.state.read("mish"), data = actlab.makeData("circles", 0);
+      const network = new actlab.Network([2, 16, 16, 1], [one, one], 0);
+      const list = () => network.layers.map(({weight}) => Array.from(weight)), start = list();
+      network.match(data.x);
+      const bias = network.layers.map(({bias}) => Math.max(...bias.map(Math.abs)));
+      return {start, x: Array.from(data.x), end: list(), bias};
+    }"""
+    got = page.evaluate(read)
+    linear, mish = torch.nn.Linear, actlab.nn.Mish
+    model = torch.nn.Sequential(linear(2, 16), mish(), linear(16, 16), mish(), linear(16, 1)).double()
+    with torch.no_grad():
+        for layer, weight in zip(model[::2], got["start"], strict=True):
+            layer.weight.copy_(torch.tensor(weight, dtype=torch.float64).reshape(layer.weight.shape))
+    actlab.init_(model, torch.tensor(got["x"], dtype=torch.float64).reshape(-1, 2))
+    for layer, weight in zip(model[::2], got["end"], strict=True):
+        np.testing.assert_allclose(weight, layer.weight.detach().numpy().ravel(), rtol=1e-9)
+    assert got["bias"] == [0, 0, 0]
+
+
+# -- PyTorch code ---------------------------------------------------------------------------------
+
+CODED = [*ELEMENTWISE, "leaky_relu(negative_slope=0.2)", *(f"formula:{text}" for text in PIECEWISE)]
+
+
+def test_write_module_computes_the_same_values(page):
+    read = "specs => specs.map(spec => actlab.writeModule(actlab.state.read(spec)))"
+    x = torch.linspace(-6, 6, 97, dtype=torch.float64)
+    for spec, code in zip(CODED, page.evaluate(read, CODED), strict=True):
+        names = {"torch": torch, "nn": torch.nn, "F": torch.nn.functional}
+        exec("\n".join(code["definition"]), names)  # noqa: S102 - the page's own code for known functions
+        module = eval(code["call"], names).eval()  # noqa: S307
+        activation = resolve_definition(spec)
+        wanted = activation(x, **activation.example)
+        np.testing.assert_allclose(module(x), wanted, rtol=1e-6, atol=1e-6, err_msg=spec)
+
+
+# -- the page -------------------------------------------------------------------------------------
+
+
+def test_page_draws_curves_kinks_and_values(page):
+    assert page.locator("#curves .panel").count() == 4
+    assert page.locator("#curves .panel").nth(0).locator("path.line").count() == 3
+    assert page.locator("#curves .panel").nth(1).locator("circle.open").count() == 1  # relu at 0
+    rows = page.locator("#facts tbody tr").all_inner_texts()
+    assert rows[0].split("\t") == [
+        "relu",
+        "0 and ∞",
+        "0 and 1",
+        "f′(0) = 0",
+        "0.3989",
+        "0.3408",
+        "50 %",
+        "1.414",
+    ]
+    assert page.locator("[role=img]:not([aria-label])").count() == 0
+
+
+def test_page_adds_a_formula_and_drags_its_parameter(opened):
+    page = opened("relu")
+    field = page.get_by_label("A formula in x")
+    field.fill("x * tanh(a * x) with a=2")
+    field.press("Enter")
+    expect(page.locator("#chosen li")).to_have_count(2)
+    at = page.get_by_label("Read at x, as a number")
+    at.fill("0.5")
+    at.press("Enter")
+    cell = page.locator("#values tbody tr").nth(1).locator("td").first
+    expect(cell).to_have_text(f"{0.5 * math.tanh(1.0):.6g}")
+    slider = page.get_by_label("a", exact=True)
+    slider.focus()
+    for _ in range(20):
+        slider.press("ArrowRight")
+    expect(cell).to_have_text(f"{0.5 * math.tanh(1.1):.6g}")
+    expect(page.locator("#command")).to_have_text(
+        'actlab compare relu "formula:x * tanh(a * x) with a=2.2" --data digits'
+    )
+    page.get_by_role("button", name="Remove relu").click()
+    expect(page.locator("#chosen li")).to_have_count(1)
+    assert page.get_by_role("button", name="Remove").first.is_disabled()
+
+
+def test_page_rounds_to_bfloat16(opened):
+    page = opened("tanh")
+    page.get_by_label("Numbers", exact=True).select_option("bfloat16")
+    page.get_by_role("button", name="Zoom in to the steps").click()
+    expect(page.locator("#format-text")).to_contain_text("At x = 1, neighbours in bfloat16 are 0.00781 apart")
+    x = torch.tensor([1.0, 0.3, -2.7, 3e38, 1e-40, 65519.0, 70000.0, 1e-7], dtype=torch.float64)
+    for name in ("float16", "bfloat16"):
+        got = page.evaluate(
+            "([x, name]) => x.map(one => String(actlab.roundTo(one, name)))", [x.tolist(), name]
+        )
+        np.testing.assert_array_equal(read_numbers(got), x.to(getattr(torch, name)).double().numpy())
+
+
+def test_page_sets_matched_initialization_and_the_critical_point(opened):
+    page = opened("tanh")
+    page.get_by_role("button", name="Matched initialization").click()
+    assert float(page.get_by_label("Weight scale σ_w, as a number").input_value()) == pytest.approx(
+        actlab.gain("tanh"), abs=1e-3
+    )
+    page.get_by_role("button", name="Critical point").click()
+    weight, bias = gaussian_moments("tanh").critical_point
+    assert float(page.get_by_label("Weight scale σ_w, as a number").input_value()) == pytest.approx(
+        weight, abs=1e-3
+    )
+    assert float(page.get_by_label("Bias scale σ_b, as a number").input_value()) == pytest.approx(
+        bias, abs=1e-3
+    )
+    expect(page.locator("#depth-text")).to_contain_text("the gradient keeps its size")
+    page.get_by_text("The numbers of these charts").click()
+    expect(page.locator("#depth-table tbody tr")).to_have_count(7)
+    page.get_by_label("Weight scale σ_w, as a number").fill("0.5")
+    page.get_by_label("Weight scale σ_w, as a number").press("Tab")
+    expect(page.locator("#depth-text")).to_contain_text("the gradient shrinks")
+
+
+def test_page_trains_pauses_and_resets(opened):
+    page = opened("tanh", "relu")
+    rows = page.locator("#train-table tbody tr")
+    step = page.get_by_role("button", name="One step")
+    step.click()
+    step.press("Enter")
+    expect(page.locator("#train-status")).to_contain_text("After 2 steps. Network A: loss")
+    first = float(rows.nth(0).locator("td").nth(1).inner_text())
+    page.get_by_role("button", name="Start").click()
+    expect(rows.nth(0).locator("td").first).to_have_text(re.compile(r"^\d{3,}$"), timeout=20_000)
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("#train-status")).to_contain_text("accuracy")
+    assert float(rows.nth(0).locator("td").nth(1).inner_text()) < first / 2
+    pixel = "canvas => [...canvas.getContext('2d').getImageData(5, 5, 1, 1).data]"
+    assert page.locator("#surface-a").evaluate(pixel)[3] == 255
+    page.get_by_role("button", name="Reset", exact=True).click()
+    expect(page.locator("#train-table td").first).to_have_text("0")
+    for side in "ab":  # the same function on both sides gives the same network
+        page.locator(f"#{side}-0").select_option("gelu")
+        page.locator(f"#{side}-1").select_option("sine")
+    step.click()
+    results = [row.split("\t")[1:] for row in rows.all_inner_texts()]
+    assert results[0] == results[1]
+
+
+def test_page_reports_a_diverged_network(opened):
+    page = opened("exponential", "relu")
+    page.get_by_label("Learning rate, as a number").fill("10")
+    page.get_by_label("Learning rate, as a number").press("Tab")
+    for side in "ab":
+        for layer in "01":
+            page.locator(f"#{side}-{layer}").select_option("exponential")
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#train-status")).to_contain_text("Network A diverged", timeout=10_000)
+    expect(page.get_by_role("button", name="Start")).to_be_visible()
+
+
+def test_link_restores_the_whole_state(opened):
+    page = opened("relu")
+    page.get_by_label("A formula in x").fill("where(x > 0, x, a*x) with a=0.3")
+    page.get_by_role("button", name="Add formula").click()
+    page.get_by_label("Data").select_option("spirals")
+    page.get_by_label("Hidden layers").select_option("3")
+    page.locator("#b-2").select_option("mish")
+    page.get_by_label("Width", exact=True).fill("0")
+    page.get_by_label("Layers", exact=True).fill("42")
+    expect(page.locator("#link")).to_have_value(re.compile("depth=0,42,1,0"))
+    link = page.locator("#link").input_value()
+    other = opened("tanh", fragment=link.partition("#")[2])
+    assert other.locator("#chosen .name").all_inner_texts() == ["relu", "where(x > 0, x, a*x) with a=0.3"]
+    assert other.get_by_label("Data").input_value() == "spirals"
+    assert other.locator("#b-2").input_value() == "mish"
+    assert other.get_by_label("Layers, as a number", exact=True).input_value() == "42"
+    assert other.get_by_label("Width, as a number").input_value() == "1"
+    assert other.locator("#link").input_value().partition("#")[2] == link.partition("#")[2]
+    assert other.locator("#restored").is_hidden()
+
+
+@pytest.mark.parametrize(
+    ("fragment", "problem"),
+    [
+        ("f=<img src=x onerror=window.hacked=1>", "A function in the link was ignored"),
+        ("f=__proto__", "underscores"),
+        ("f=constructor", "unknown function"),
+        ("f=" + "(" * 3000, "A function in the link was ignored"),
+        ("f=" + "x" * 30_000, "The link is too long"),
+        ("view=NaN,1,1,density,none", "The view in the link was ignored"),
+        ("view=0,8,1,density,__proto__", "The view in the link was ignored"),
+        ("depth=7,30,1,0", "The depth in the link was ignored"),
+        ("depth=0,1e9,1,0", "The depth in the link was ignored"),
+        ("train=__proto__,2,0.1,0,torch", "The training in the link was ignored"),
+        ("train=moons,100000,0.1,0,torch", "The training in the link was ignored"),
+        ("a=constructor", "A layer in the link was ignored"),
+        ("%E0%A4%A&f=%", "A function in the link was ignored"),
+    ],
+)
+def test_link_ignores_what_is_not_valid(opened, fragment, problem):
+    page = opened("relu", "tanh", fragment=fragment)
+    expect(page.locator("#restored")).to_contain_text(problem)
+    assert page.locator("#chosen .name").all_inner_texts() == ["relu", "tanh"]
+    assert page.evaluate("window.hacked") is None
+    assert page.locator("#curves path.line").count() == 8
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_has_no_accessibility_violations(opened, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
+    page = opened("leaky_relu", "formula:x*tanh(a*x) with a=2", color_scheme=scheme)
+    for summary in page.locator("summary").all():
+        summary.click()
+    page.get_by_label("A formula in x").fill("tahn(x)")
+    page.get_by_role("button", name="Add formula").click()
+    result = axe.Axe().run(page).response["violations"]
+    assert [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in result] == []
+
+
+def test_page_fits_a_phone(opened):
+    formula = "where(x > 0, x, 0.1234567890123 * (exp(x) - 1)) + 0.1234567890123 * x"
+    page = opened("leaky_relu", formula, viewport={"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    for text in page.locator("#curves svg text").all()[:4]:
+        assert text.bounding_box()["height"] > 10
+
+
+def test_page_works_in_a_frame_of_a_notebook(browser, tmp_path):  # noqa: F811
+    (tmp_path / "notebook.html").write_text(
+        f"<!DOCTYPE html><link rel=icon href=data:,>{actlab.explore('relu')._repr_html_()}", encoding="utf-8"
+    )
+    with open_offline(browser, tmp_path / "notebook.html") as page:
+        frame = page.frame_locator("iframe")
+        frame.get_by_role("button", name="Critical point").click()
+        expect(frame.get_by_label("Weight scale σ_w, as a number")).to_have_value("1.414")
