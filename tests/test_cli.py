@@ -1,4 +1,5 @@
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -292,12 +293,35 @@ def test_help_fits_80_columns_and_ends_with_three_valid_examples(command, capsys
         create_parser().parse_args(words)
 
 
-@pytest.mark.parametrize("command", [[], ["ledger"]])
-def test_main_without_a_command_prints_the_help(command, capsys):
-    assert main(command) == 0
+def test_main_without_a_command_prints_valid_first_commands_in_24_lines(capsys):
+    assert main([]) == 0
+    page, err = capsys.readouterr()
+    lines = page.splitlines()
+    assert (err, len(lines) <= 24, max(map(len, lines)) <= 80) == ("", True, True)
+    first = [shlex.split(line)[1:] for line in lines if line.startswith("  actlab ")]
+    assert [words[0] for words in first] == ["compare", "check", "show", "compare"]
+    for words in [*first, *(shlex.split(code)[1:] for code in re.findall("`(actlab .*?)`", page))]:
+        with contextlib.suppress(SystemExit):  # --help
+            create_parser().parse_args(words)
+    assert "`actlab --help`" in page
+
+
+def test_main_ledger_without_a_command_prints_its_help(capsys):
+    assert main(["ledger"]) == 0
     out = capsys.readouterr().out
-    main([*command, "--help"])
+    main(["ledger", "--help"])
     assert out == capsys.readouterr().out
+
+
+def test_help_lists_every_command_below_a_heading(capsys):
+    main(["--help"])
+    section = capsys.readouterr().out.split("\n  COMMAND\n\n")[1].split("\n\nexamples:")[0]
+    groups = [block.splitlines() for block in section.split("\n\n")]
+    assert [heading.strip() for heading, *_ in groups] == [
+        *("look up:", "verify and measure:", "train and compare:", "results:", "this machine:"),
+    ]
+    listed = {line.split()[0] for _, *lines in groups for line in lines if line[4] != " "}
+    assert listed == {words[0] for words in commands() if words}
 
 
 def test_compare_help_shows_defaults(capsys):

@@ -43,6 +43,11 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
             shown.insert(0, argparse.Action([], "options", nargs="?", metavar="options"))
         super().add_usage(usage, shown, [], prefix)
 
+    def _format_action(self, action: argparse.Action) -> str:
+        text = super()._format_action(action)
+        heading = getattr(action, "heading", "")  # the first command of a group has one
+        return f"\n  {heading}:\n{text}" if heading else text
+
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default in (None, []) or action.default is False:  # such a default would say nothing
             return action.help
