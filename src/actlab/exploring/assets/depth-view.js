@@ -12,9 +12,9 @@ export class DepthView {
   constructor(state, onchange) {
     Object.assign(this, { state, onchange, network: new RandomNetwork(0), timer: 0 });
     const charts = find("depth-charts");
-    this.signal = new Chart(charts, { title: "Signal: variance of a layer's inputs", xLabel: "layer", log: true });
-    this.gradient = new Chart(charts, { title: "Gradient: mean square, relative to the last layer", xLabel: "layer", log: true });
-    this.shares = new Chart(charts, { title: "Saturated values (lines) and dead units (dots)", xLabel: "layer" });
+    this.signal = new Chart(charts, { title: "Signal: variance by layer", xLabel: "layer", log: true });
+    this.gradient = new Chart(charts, { title: "Gradient, relative to the last layer", xLabel: "layer", log: true });
+    this.shares = new Chart(charts, { title: "Saturated values; dots: dead units", xLabel: "layer" });
     this.map = new Chart(charts, { title: "Weight scale and bias scale", xLabel: "weight scale σ_w (the bias scale σ_b goes up)", drags: true, onpoint: (x, y) => this.set(round(x), round(y)) });
     const { depth } = state, change = (part) => (value) => { depth[part] = value; onchange(); };
     this.sliders = {
@@ -46,10 +46,10 @@ export class DepthView {
     const theory = predict(activation, depth.layers, depth.sigmaW, depth.sigmaB);
     this.draw(theory, null);
     this.drawMap(activation, critical);
-    this.describe(activation, theory, critical, gain);
-    // The sampled network takes longer: it follows when the sliders rest.
+    // The sampled network takes longer, and the text is read aloud: both follow when the sliders rest.
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
+      this.describe(activation, theory, critical, gain);
       this.sampled = this.network.measure(activation, depth.layers, depth.sigmaW, depth.sigmaB);
       this.draw(theory, this.sampled);
       this.fillTable(theory, this.sampled);
@@ -59,7 +59,7 @@ export class DepthView {
   draw(theory, sampled) {
     const { depth } = this.state, series = depth.index, x = theory.map(({ layer }) => layer), xRange = [1, Math.max(2, depth.layers)];
     const every = Math.ceil(depth.layers / 25), shown = sampled?.filter(({ layer }) => (layer - 1) % every === 0 || layer === depth.layers) ?? [];
-    const limit = (value) => Math.min(LARGEST, Math.max(SMALLEST, value));
+    const limit = (value) => Number.isNaN(value) ? LARGEST : Math.min(LARGEST, Math.max(SMALLEST, value));
     for (const [chart, name] of [[this.signal, "q"], [this.gradient, "gradient"]]) {
       const y = theory.map((one) => limit(one[name])), low = Math.min(...y), high = Math.max(...y);
       const yRange = [Math.min(low / 2, 0.1), Math.max(high * 2, 10)];
@@ -90,11 +90,11 @@ export class DepthView {
     const { layers } = this.state.depth, { gradient } = theory[0], { q } = theory.at(-1), perLayer = (value) => value ** (1 / Math.max(1, layers - 1));
     const size = (value) => perLayer(value) > 1.02 ? "grows" : perLayer(value) < 0.98 ? "shrinks" : "keeps its size";
     const sentences = [`From layer 1 to layer ${layers} the signal ${size(q)}: its variance goes from 1 to ${show(q, 3)}.`,
-      `Back from layer ${layers} to layer 1 the gradient ${size(gradient)}: its mean square changes by the factor ${show(gradient, 3)}, ${show(perLayer(gradient), 3)} per layer.`];
+      `Back from layer ${layers} to layer 1 the gradient ${size(gradient)}: its mean square changes by the factor ${show(gradient, 3)}${Number.isFinite(gradient) ? `, ${show(perLayer(gradient), 3)} per layer` : ""}.`];
     sentences.push(critical ? `The critical point of ${activation.label} is σ_w = ${show(critical[0])}, σ_b = ${show(critical[1])}: there, inputs of variance 1 and gradients keep their size.`
       : `${activation.label} has no critical point: no bias scale keeps both inputs of variance 1 and gradients at their size.`);
     if (Number.isFinite(gain)) sentences.push(`Matched initialization has σ_w = ${show(gain)}, the gain, and no biases.`);
-    find("depth-text").textContent = sentences.join(" ");
+    find("depth-text").textContent = sentences.join(" ").replaceAll(" = ", "\u00a0=\u00a0");
   }
 
   fillTable(theory, sampled) {

@@ -5,7 +5,7 @@ import { Chart, drawSwatch, el, fillTable, find, makeSlider, percent, show } fro
 import { computeMoments, describeMoments } from "./propagation.js";
 import { FormulaError } from "./syntax.js";
 
-const POINTS = 600, BINS = 60;
+const POINTS = 600, BINS = 60, SHOWN_KINKS = 4;
 
 export class FunctionsView {
   constructor(state, onchange) {
@@ -174,7 +174,8 @@ export class FunctionsView {
     const pair = (values) => values.map((value) => Number.isNaN(value) ? "no limit" : show(value)).join(" and ");
     fillTable(find("facts"), ["function", "at −∞ and +∞", "slope there", "kinks: derivative", "mean", "variance", "|f′| < 0.05", "gain"], functions.map((one) => {
       const { limits, slopes } = getLimits(one), moments = computeMoments(one), { gain } = describeMoments(moments);
-      const kinks = one.kinks.map(({ x, slope, jump }) => `f′(${show(x)}) = ${show(slope)}${jump ? " (jump)" : ""}`).join(", ") || "none";
+      const shown = one.kinks.toSorted((a, b) => Math.abs(a.x) - Math.abs(b.x)).slice(0, SHOWN_KINKS), more = one.kinks.length - shown.length;
+      const kinks = shown.map(({ x, slope, jump }) => `f′(${show(x)}) = ${show(slope)}${jump ? " (jump)" : ""}`).concat(more ? `and ${more} more` : []).join(", ") || "none";
       return [one.label, pair(limits), pair(slopes), kinks, show(Math.abs(moments.mean) < 1e-12 ? 0 : moments.mean), show(moments.second - moments.mean ** 2), percent(moments.saturated), show(gain)];
     }));
     find("papers").replaceChildren(...functions.filter((one) => one.entry).map((one) => el("li", {}, `${one.name}: ${one.entry.summary} Source: ${one.entry.paper}.`)));

@@ -45,6 +45,16 @@ const functions = new FunctionsView(state, changed), depth = new DepthView(state
 names = state.functions.map((one) => one.spec).join("\n");
 find("restored").textContent = problems.join(" ");
 find("restored").hidden = !problems.length;
+for (const link of document.querySelectorAll("[data-section]")) {
+  // The address holds the state of the page, so a link to a section does not change it.
+  link.addEventListener("click", (event) => {
+    const section = find(link.dataset.section);
+    event.preventDefault();
+    section.scrollIntoView();
+    section.focus({ preventScroll: true });
+  });
+}
+addEventListener("hashchange", () => location.reload());  // another link was entered
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { train.show(); depth.update(); });
 functions.update();
 depth.update();

@@ -26,10 +26,12 @@ export const percent = (share) => `${show(100 * share, 3)} %`;
 /** Return the element with an id. */
 export const find = (id) => document.getElementById(id);
 
+const LONG = 30;  // characters of a cell that has more than one line
+
 /** Fill a table: a row of headings, then rows whose first cell is a heading. */
 export function fillTable(table, headings, rows) {
   const head = el("tr", {}, ...headings.map((text, i) => el("th", { scope: "col", class: i ? "n" : "" }, text)));
-  const body = rows.map(([first, ...cells]) => el("tr", {}, el("th", { scope: "row" }, first), ...cells.map((text) => el("td", { class: "n" }, text))));
+  const body = rows.map(([first, ...cells]) => el("tr", {}, el("th", { scope: "row" }, first), ...cells.map((text) => el("td", { class: text.length > LONG ? "n long" : "n" }, text))));
   table.tHead ? table.tHead.replaceChildren(head) : table.append(el("thead", {}, head));
   table.tBodies[0] ? table.tBodies[0].replaceChildren(...body) : table.append(el("tbody", {}, ...body));
 }

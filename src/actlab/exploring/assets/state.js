@@ -56,7 +56,7 @@ export class State {
   /** Return the activation of a spec: a name, a name with values, or "formula:..."; throw a FormulaError if it is none. */
   read(given) {
     const spec = given.trim(), isFormula = spec.startsWith("formula:");
-    if (isFormula || spec.length > 300 || (!this.entries.has(spec) && !/^[A-Za-z]\w*(\(\s*(\w+\s*=\s*[-+\d.eE]+\s*,?\s*)*\))?$/.test(spec))) {
+    if (isFormula || spec.length > 300 || spec === "x" || (!this.entries.has(spec) && !/^[A-Za-z]\w*(\(\s*(\w+\s*=\s*[-+\d.eE]+\s*,?\s*)*\))?$/.test(spec))) {
       const { text, parameters } = splitFormula(isFormula ? spec.slice(8) : spec, this.parser);
       const activation = new Activation(this.parser, null, null, text, parameters);
       activation.formula.check();

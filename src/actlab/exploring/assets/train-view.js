@@ -5,6 +5,7 @@ import { Chart, drawSwatch, el, fillTable, find, makeSlider, percent, readColour
 
 const WIDTH = 16, GRID = 48, REACH = 2, BATCH = 128, MOMENTUM = 0.9;
 const BUDGET = 12;  // milliseconds of training per frame
+const CALM = 1000;  // milliseconds between pictures for users who prefer less motion
 const NETWORK_SERIES = [6, 3];  // colours of networks A and B, which are not those of the classes
 const LONGEST = 150;  // points of the loss curve
 
@@ -34,7 +35,7 @@ export class TrainView {
     find("step").addEventListener("click", () => { this.training.advance(); this.show(); this.report(); });
     find("reset").addEventListener("click", () => { this.reset(); this.report(); });
     this.surfaces = [find("surface-a"), find("surface-b")];
-    this.loss = new Chart(find("loss"), { title: "Loss of the training batches, smoothed", xLabel: "step", log: true, height: 300 });
+    this.loss = new Chart(find("loss"), { title: "Loss of the training batches, smoothed", xLabel: "step", log: true, height: 190 });
     ["a", "b"].forEach((side, i) => find(`name-${side}`).prepend(drawSwatch(NETWORK_SERIES[i], i)));
     this.listLayers();
   }
@@ -102,12 +103,16 @@ export class TrainView {
       return;
     }
     this.isRunning = true;
+    this.nextPicture = 0;
     find("start").textContent = "Pause";
     const frame = () => {
       if (!this.isRunning) return;
       const end = performance.now() + BUDGET;
       do this.training.advance(); while (performance.now() < end);
-      this.show();
+      if (end > this.nextPicture) {
+        this.show();
+        this.nextPicture = end + (matchMedia("(prefers-reduced-motion: reduce)").matches ? CALM : 0);
+      }
       if (this.networks.every((network) => network.layers.some(({ weight }) => !Number.isFinite(weight[0])))) {
         this.pause();
         this.report();
@@ -120,6 +125,7 @@ export class TrainView {
   }
 
   pause() {
+    if (this.isRunning) this.show();
     this.isRunning = false;
     find("start").textContent = "Start";
   }
@@ -138,7 +144,7 @@ export class TrainView {
     const { steps, losses } = this.training, { isRegression } = this.data;
     const results = this.networks.map((network) => network.score(this.data)), slopes = this.networks.map((network) => network.listSlopes());
     this.networks.forEach((network, i) => drawSurface(this.surfaces[i], network, this.data));
-    const rows = results.map(({ loss, score }, i) => [`Network ${"AB"[i]}`, String(steps), show(loss, 3), isRegression ? show(score, 3) : percent(score),
+    const rows = results.map(({ loss, score }, i) => [`Network ${"AB"[i]}`, String(steps), Number.isFinite(loss) ? show(loss, 3) : "diverged", isRegression ? show(score, 3) : percent(score),
       slopes[i].map(({ dead }) => percent(dead)).join(", "), slopes[i].map(({ saturated }) => percent(saturated)).join(", ")]);
     fillTable(find("train-table"), ["network", "steps", "loss", isRegression ? "R²" : "accuracy", "dead units by layer", "saturated by layer"], rows);
     const lines = losses.map((values, series) => ({ series: NETWORK_SERIES[series], ...smooth(values), dash: series }));
