@@ -40,7 +40,7 @@ export class DepthView {
     const { depth, functions } = this.state, activation = functions[depth.index];
     find("depth-function").replaceChildren(...functions.map((one, i) => el("option", { value: i, selected: i === depth.index }, one.label)));
     this.moments = computeMoments(activation);
-    const { critical, gain } = describeMoments(this.moments);
+    const { critical, gain, varianceSlope } = describeMoments(this.moments);
     find("critical").disabled = !critical;
     find("matched").disabled = !Number.isFinite(gain);
     const theory = predict(activation, depth.layers, depth.sigmaW, depth.sigmaB);
@@ -49,7 +49,7 @@ export class DepthView {
     // The sampled network takes longer, and the text is read aloud: both follow when the sliders rest.
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
-      this.describe(activation, theory, critical, gain);
+      this.describe(activation, theory, critical, gain, varianceSlope);
       this.sampled = this.network.measure(activation, depth.layers, depth.sigmaW, depth.sigmaB);
       this.draw(theory, this.sampled);
       this.fillTable(theory, this.sampled);
@@ -61,7 +61,7 @@ export class DepthView {
     const every = Math.ceil(depth.layers / 25), shown = sampled?.filter(({ layer }) => (layer - 1) % every === 0 || layer === depth.layers) ?? [];
     const limit = (value) => Number.isNaN(value) ? LARGEST : Math.min(LARGEST, Math.max(SMALLEST, value));
     for (const [chart, name] of [[this.signal, "q"], [this.gradient, "gradient"]]) {
-      const y = theory.map((one) => limit(one[name])), low = Math.min(...y), high = Math.max(...y);
+      const y = theory.map((one) => limit(one[name])), all = y.concat(shown.map((one) => limit(one[name]))), low = Math.min(...all), high = Math.max(...all);
       const yRange = [Math.min(low / 2, 0.1), Math.max(high * 2, 10)];
       chart.draw({ xRange, yRange, lines: [{ series, x, y }], marks: shown.map((one) => ({ x: one.layer, y: limit(one[name]), series })), rules: [],
         alt: `theory as a line, one sampled network as dots; ${show(y[0], 3)} in layer 1 and ${show(y.at(-1), 3)} in layer ${depth.layers}` });
@@ -86,14 +86,18 @@ export class DepthView {
       alt: `the chosen point is σ_w = ${show(sigmaW)}, σ_b = ${show(sigmaB)}; ${critical ? `the critical point is σ_w = ${show(critical[0])}, σ_b = ${show(critical[1])}` : "there is no critical point"}. The sliders move the chosen point.` });
   }
 
-  describe(activation, theory, critical, gain) {
+  describe(activation, theory, critical, gain, varianceSlope) {
     const { layers } = this.state.depth, { gradient } = theory[0], { q } = theory.at(-1), perLayer = (value) => value ** (1 / Math.max(1, layers - 1));
     const size = (value) => perLayer(value) > 1.02 ? "grows" : perLayer(value) < 0.98 ? "shrinks" : "keeps its size";
     const sentences = [`From layer 1 to layer ${layers} the signal ${size(q)}: its variance goes from 1 to ${show(q, 3)}.`,
       `Back from layer ${layers} to layer 1 the gradient ${size(gradient)}: its mean square changes by the factor ${show(gradient, 3)}${Number.isFinite(gradient) ? `, ${show(perLayer(gradient), 3)} per layer` : ""}.`];
     sentences.push(critical ? `The critical point of ${activation.label} is σ_w = ${show(critical[0])}, σ_b = ${show(critical[1])}: there, inputs of variance 1 and gradients keep their size.`
       : `${activation.label} has no critical point: no bias scale keeps both inputs of variance 1 and gradients at their size.`);
-    if (Number.isFinite(gain)) sentences.push(`Matched initialization has σ_w = ${show(gain)}, the gain, and no biases.`);
+    if (Number.isFinite(gain)) {
+      sentences.push(`Matched initialization has σ_w = ${show(gain)}, the gain, and no biases.`);
+      const change = varianceSlope > 1.005 ? "grow" : varianceSlope < 0.995 ? "shrink" : "stay";
+      if (Number.isFinite(varianceSlope)) sentences.push(`With it, deviations of a sample from variance 1 ${change}: their factor per layer, the variance slope, is ${show(varianceSlope, 3)}.`);
+    }
     find("depth-text").textContent = sentences.join(" ").replaceAll(" = ", "\u00a0=\u00a0");
   }
 

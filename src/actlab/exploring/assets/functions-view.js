@@ -105,7 +105,8 @@ export class FunctionsView {
     return Float64Array.from(x).sort();
   }
 
-  update() {
+  /** Draw the curves; new functions also change facts and outputs. */
+  update(hasNewFunctions) {
     const { functions, view } = this.state, low = view.centre - view.width / 2, high = view.centre + view.width / 2;
     const orders = [[], [], []], marks = [[], [], []];
     functions.forEach((one, series) => {
@@ -125,8 +126,11 @@ export class FunctionsView {
       xRange: [low, high], yRange: chooseRange(orders[order], order === 0 ? view.width / 2 : 0), lines: order === 0 && rounded.length ? [...orders[0].map((line) => ({ ...line, faint: true })), ...rounded] : orders[order],
       marks: marks[order], areas, rules: [view.at], alt: `${functions.map((one) => one.label).join(", ")} for x from ${show(low)} to ${show(high)}. The table of values follows.`,
     }));
-    this.drawOutputs();
-    this.fillTables();
+    this.fillValues();
+    if (hasNewFunctions) {
+      this.drawOutputs();
+      this.fillFacts();
+    }
     this.describeFormat(low, high, orders[0], rounded);
   }
 
@@ -167,10 +171,14 @@ export class FunctionsView {
     this.outputs.draw({ xRange: range, yRange: [0, top * 1.05], lines, alt: "share of the outputs in each of 60 intervals. The table of means and variances follows." });
   }
 
-  fillTables() {
+  fillValues() {
     const { functions, view } = this.state;
     find("values-x").textContent = show(view.at, 6);
     fillTable(find("values"), ["function", "f", "f′", "f″"], functions.map((one) => [one.label, ...one.formula.at(view.at).map((value) => show(value, 6))]));
+  }
+
+  fillFacts() {
+    const { functions } = this.state;
     const pair = (values) => values.map((value) => Number.isNaN(value) ? "no limit" : show(value)).join(" and ");
     fillTable(find("facts"), ["function", "at −∞ and +∞", "slope there", "kinks: derivative", "mean", "variance", "|f′| < 0.05", "gain"], functions.map((one) => {
       const { limits, slopes } = getLimits(one), moments = computeMoments(one), { gain } = describeMoments(moments);

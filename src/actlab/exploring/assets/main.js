@@ -15,7 +15,7 @@ import { TrainView } from "./train-view.js";
 
 const data = JSON.parse(find("page-data").textContent), parser = new Parser(data.grammar), entries = new Map(Object.entries(data.entries));
 const state = new State(parser, entries, data.functions, data.most), problems = state.restore(location.hash);
-let timer = 0, isWaiting = false, names = "";
+let timer = 0, isWaiting = false, names = "", shownDepth = "";
 
 /** Update everything that depends on the state, once per frame. */
 function changed() {
@@ -23,11 +23,11 @@ function changed() {
   isWaiting = true;
   requestAnimationFrame(() => {
     isWaiting = false;
-    functions.update();
-    depth.update();
-    const now = state.functions.map((one) => one.spec).join("\n");
-    if (now !== names) train.functionsChanged();
-    names = now;
+    const now = state.functions.map((one) => one.spec).join("\n"), wanted = JSON.stringify([now, state.depth]), hasNewFunctions = now !== names;
+    functions.update(hasNewFunctions);
+    if (wanted !== shownDepth) depth.update();
+    if (hasNewFunctions) train.functionsChanged();
+    [names, shownDepth] = [now, wanted];
     take.update();
     clearTimeout(timer);
     timer = setTimeout(keepLink, 300);
@@ -42,7 +42,6 @@ function keepLink() {
 }
 
 const functions = new FunctionsView(state, changed), depth = new DepthView(state, changed), train = new TrainView(state, changed), take = new TakeView(state);
-names = state.functions.map((one) => one.spec).join("\n");
 find("restored").textContent = problems.join(" ");
 find("restored").hidden = !problems.length;
 for (const link of document.querySelectorAll("[data-section]")) {
@@ -56,11 +55,12 @@ for (const link of document.querySelectorAll("[data-section]")) {
 }
 addEventListener("hashchange", () => location.reload());  // another link was entered
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { train.show(); depth.update(); });
-functions.update();
+names = state.functions.map((one) => one.spec).join("\n");
+functions.update(true);
 depth.update();
 take.update();
 document.body.classList.add("ready");
 performance.mark("ready");
 
 // For the console, and for tests.
-window.actlab = Object.freeze({ state, parser, Formula, Network, Training, RandomNetwork, makeData, computeMoments, describeMoments, predict, roundTo, writeModule });
+window.actlab = Object.freeze({ state, parser, entries, State, Formula, Network, Training, RandomNetwork, makeData, computeMoments, describeMoments, predict, roundTo, writeModule });
