@@ -124,6 +124,21 @@ def score_chance(scorer: Scorer, X: Any, y: Any, regression: bool, seed: int) ->
     return ChanceScores(scores[0], scores[1], float(scores[2][0]))
 
 
+def score_range(scorer: Scorer, X: Any, y: Any) -> tuple[float, float]:
+    """Return the score of the best constant predictor, and the score of a perfect one.
+
+    Args:
+        scorer: A scorer ``(estimator, X, y)``.
+        X: Features (n, ...) of the test samples.
+        y: Targets (n, ...): float32 for a regression or several labels, otherwise labels.
+
+    Returns:
+        The scores; NaN if the scorer cannot score such predictors.
+    """
+    scores = score_chance(scorer, X, y, y.dtype.kind == "f" and y.ndim == 2, 0)
+    return (float(scores.constants.max()), scores.perfect) if scores else (math.nan, math.nan)
+
+
 def is_among_chance_scores(score: float, folds: Sequence[ChanceScores]) -> bool:
     """Whether a predictor without features reaches a mean score over folds.
 

@@ -15,6 +15,7 @@ import torch
 from sklearn.base import clone
 from torch import nn
 
+from actlab.comparison.chance_level import score_range
 from actlab.comparison.config import ComparisonConfig, parse_budget
 from actlab.comparison.runs import PlannedRun
 from actlab.comparison.scoring import Scoring
@@ -113,6 +114,14 @@ class ComparisonPlan:
     def count_test_samples(self) -> int:
         """Return the number of test samples of a seed, in all folds."""
         return sum(len(test) for _, test in self.make_folds(int(self.config.shuffled)))
+
+    def compute_score_range(self) -> tuple[float, float]:
+        """Return the score of the best constant predictor and that of a perfect one on the first fold.
+
+        Both are NaN if the scorer needs more than predictions.
+        """
+        test = self._locate_fold(int(self.config.shuffled), 0)[1]
+        return score_range(self.scoring.weigh(test), self.features.X[test], self.features.y[test])
 
     def _locate_fold(self, split: int, fold: int) -> tuple[Rows, Rows]:
         """Return the training samples and the test samples of a fold, as indices of :attr:`features`."""

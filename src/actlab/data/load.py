@@ -273,6 +273,11 @@ def _read_frame(source: Any, kind: str, target: Any, regression: bool) -> tuple[
     return _to_frame(source), target
 
 
+def is_image_set(name: str) -> bool:
+    """Return whether a name is that of an image set with files of its own, such as ``"mnist"``."""
+    return name in IMAGES
+
+
 def list_accepted_arguments(source: Source) -> tuple[str, ...]:
     """Return the arguments of :func:`load_data` that are used with a source."""
     return _ARGUMENTS[_classify_source(source)]

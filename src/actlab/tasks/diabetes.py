@@ -1,0 +1,12 @@
+"""A small perceptron for a regression on scikit-learn's table diabetes."""
+
+from actlab.tasks.task import Task
+from actlab.training.settings import TrainSettings
+
+TASK = Task(
+    name="diabetes",
+    description="regression on the table diabetes",
+    data="diabetes",
+    settings=TrainSettings(hidden=(32, 16), epochs=40, batch_size=32),
+    seconds=0.03,
+)

@@ -1,0 +1,13 @@
+"""The reference perceptron on the first 10,000 images of Fashion-MNIST."""
+
+from actlab.tasks.task import Task
+from actlab.training.settings import TrainSettings
+
+TASK = Task(
+    name="fashion-mnist",
+    description="perceptron on 10,000 images of Fashion-MNIST (needs --data-dir)",
+    data="fashion-mnist",
+    samples=10_000,
+    settings=TrainSettings(epochs=4),
+    seconds=0.22,
+)

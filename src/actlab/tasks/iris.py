@@ -1,0 +1,12 @@
+"""A small perceptron on scikit-learn's table iris."""
+
+from actlab.tasks.task import Task
+from actlab.training.settings import TrainSettings
+
+TASK = Task(
+    name="iris",
+    description="perceptron on the table iris",
+    data="iris",
+    settings=TrainSettings(hidden=(32, 16), epochs=40, batch_size=32),
+    seconds=0.01,
+)

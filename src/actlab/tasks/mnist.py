@@ -1,0 +1,13 @@
+"""The reference perceptron on the first 10,000 images of MNIST."""
+
+from actlab.tasks.task import Task
+from actlab.training.settings import TrainSettings
+
+TASK = Task(
+    name="mnist",
+    description="perceptron on 10,000 images of MNIST (needs --data-dir)",
+    data="mnist",
+    samples=10_000,
+    settings=TrainSettings(epochs=4),
+    seconds=0.22,
+)

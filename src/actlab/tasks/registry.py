@@ -1,0 +1,51 @@
+"""Find tasks by name: the built-in tasks, and those in files of users."""
+
+from __future__ import annotations
+
+import importlib
+
+from actlab.errors import UsageError, did_you_mean
+from actlab.spec.importing import import_object
+from actlab.tasks.task import Task
+
+_MODULES = (
+    *("digits_perceptron", "deep_perceptron", "digits_cnn", "residual_cnn", "digits_mixer", "digits_gated"),
+    *("digits_rnn", "digits_autoencoder", "iris", "wine", "breast_cancer", "diabetes", "text_transformer"),
+    *("image_fitting", "poisson", "mnist", "fashion_mnist"),
+)
+
+
+def list_tasks() -> list[Task]:
+    """Return the built-in tasks."""
+    return [_import_task(module) for module in _MODULES]
+
+
+def load_task(name: str) -> Task:
+    """Return a task.
+
+    Args:
+        name: The name of a built-in task, or ``"file.py:NAME"`` or ``"package.module:NAME"`` for a
+            :class:`Task`.
+
+    Raises:
+        UsageError: There is no such task, or its file cannot be imported.
+
+    Examples:
+        >>> load_task("digits-cnn").description
+        'convolutional network on 8x8 digits'
+    """
+    if ":" in name:
+        task = import_object("task", name)
+        if not isinstance(task, Task):
+            raise UsageError(f"task {name!r} is a {type(task).__name__}; it must be an actlab.Task")
+        return task
+    names = [module.replace("_", "-") for module in _MODULES]
+    if name not in names:
+        hint = did_you_mean(name, names) or f"; they are {', '.join(names)}"
+        raise UsageError(f"there is no task {name!r}{hint}, or file.py:NAME for your own")
+    return _import_task(name.replace("-", "_"))
+
+
+def _import_task(module: str) -> Task:
+    task: Task = importlib.import_module(f"actlab.tasks.{module}").TASK
+    return task

@@ -1,0 +1,345 @@
+"""Compare activations on several tasks, and judge them over all tasks."""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from actlab.comparison.comparison import Comparison, run_comparison
+from actlab.comparison.config import ComparisonConfig
+from actlab.comparison.plan import ComparisonPlan
+from actlab.errors import UsageError
+from actlab.files import LEDGER, create_output_folder
+from actlab.judging import Judgement, judge
+from actlab.report.tables import format_table, write_csv
+from actlab.spec import ActivationLike, ResolvedActivation, resolve_all
+from actlab.tasks.registry import list_tasks, load_task
+from actlab.tasks.task import Task
+
+ALL = "all"
+_COLUMNS = ["task", "activation", "split", "fold", "seed", "score", "normalized", "as_given", "failure"]
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """A task with its planned runs.
+
+    Attributes:
+        task: The task.
+        plan: The runs.
+        excluded: Activations that cannot serve the task, and why.
+    """
+
+    task: Task
+    plan: ComparisonPlan
+    excluded: Mapping[str, str] = field(default_factory=dict)
+
+    @functools.cached_property
+    def score_range(self) -> tuple[float, float]:
+        """The score of the best constant prediction, and the score of a perfect one."""
+        return self.plan.compute_score_range()
+
+
+@dataclass(frozen=True, repr=False)
+class TaskComparison:
+    """Activations compared on several tasks.
+
+    Attributes:
+        comparisons: The comparison on each task, by its name.
+        results: One row per run: ``task``, ``activation``, ``split``, ``fold``, ``seed``, ``score``,
+            ``normalized`` (the score, scaled so that the best constant prediction has 0 and a perfect one has
+            1; lower scores and failures are 0), ``as_given`` (the score with the settings as given; NaN
+            without tuning), ``failure``, and the tuned values.
+        summary: One row per activation, best first: ``mean_rank`` over tasks; ``iqm``, the interquartile mean
+            of its normalized scores, with its 95 % interval from ``iqm_low`` to ``iqm_high``; ``first``, the
+            number of tasks on which no activation is significantly better; ``best_on`` and ``worst_on``, the
+            tasks with the highest and with the lowest mean; ``lost``, the share of runs that failed or are at
+            chance level; and ``nanoseconds`` per element, forward and backward.
+        skipped: Tasks that were not compared, and why.
+        excluded: One row per ``task`` and ``activation`` that cannot serve it, with the ``reason``.
+        judgement: The tests over tasks, from the normalized scores; None for one task or one activation.
+    """
+
+    comparisons: Mapping[str, Comparison]
+    results: pd.DataFrame
+    summary: pd.DataFrame
+    skipped: Mapping[str, str]
+    excluded: pd.DataFrame
+    judgement: Judgement | None
+
+    def __repr__(self) -> str:
+        shown = self.summary.drop(columns=["iqm_low", "iqm_high"], errors="ignore")
+        return "\n".join([format_table(shown), "", *self.sentences()])
+
+    def sentences(self) -> list[str]:
+        """Return the result over all tasks in sentences."""
+        found = self.judgement.sentences() if self.judgement else []
+        found += [
+            f"{row.activation} was not compared on {row.task}: {row.reason}."
+            for row in self.excluded.itertuples()
+        ]
+        return [*found, *(f"{name} was skipped: {reason}." for name, reason in self.skipped.items())]
+
+    def to_csv(self, folder: str | Path) -> list[Path]:
+        """Write ``runs.csv``, ``tasks.csv`` (the mean scores) and ``summary.csv``; return the files."""
+        folder = create_output_folder(folder)
+        means = self.results.pivot_table(index="task", columns="activation", values="score", sort=False)
+        tables = {"runs": self.results, "tasks": means.reset_index(), "summary": self.summary}
+        if self.judgement is not None:
+            tables["across"] = self.judgement.verdicts
+        for name, table in tables.items():
+            write_csv(table, folder / f"{name}.csv")
+        return [folder / f"{name}.csv" for name in tables]
+
+
+def plan_tasks(
+    activations: Iterable[ActivationLike] | Mapping[str, ActivationLike],
+    tasks: Sequence[str | Task] | str = ALL,
+    *,
+    data_dir: str | Path | None = None,
+    **options: Any,
+) -> tuple[list[TaskPlan], dict[str, str]]:
+    """Plan the runs on several tasks.
+
+    Args:
+        activations: As for :func:`actlab.compare`.
+        tasks: As for :func:`compare_tasks`.
+        data_dir: As for :func:`compare_tasks`.
+        **options: Arguments of :class:`~actlab.comparison.config.ComparisonConfig`, such as ``seeds``.
+
+    Returns:
+        The plans; and the tasks that are skipped, with the reasons.
+
+    Raises:
+        UsageError: There is no such task, no task can be compared, or an activation or option is wrong.
+    """
+    resolved = resolve_all(activations)
+    plans: list[TaskPlan] = []
+    skipped: dict[str, str] = {}
+    for task in _list_named_tasks(tasks, skipped):
+        if task.name in skipped or any(task.name == plan.task.name for plan in plans):
+            raise UsageError(f"two tasks are called {task.name!r}; rename one")
+        try:
+            plan = _plan_task(task, resolved, data_dir, options)
+            if same := _find_same_files(plan, plans):
+                raise UsageError(
+                    f"its files are those of {same}; data_dir (--data-dir) needs a folder for each set"
+                )
+            plans.append(plan)
+        except UsageError as error:
+            skipped[task.name] = str(error)
+    if not plans:
+        raise UsageError("; ".join(f"task {name}: {reason}" for name, reason in skipped.items()))
+    return plans, skipped
+
+
+def _list_named_tasks(tasks: Sequence[str | Task] | str, skipped: dict[str, str]) -> list[Task]:
+    """Return the tasks; add those whose file cannot be imported to ``skipped``."""
+    named: list[str | Task] = [tasks] if isinstance(tasks, str) else list(tasks)
+    found: list[Task] = []
+    for each in named:
+        if each == ALL:
+            found += list_tasks()
+        elif isinstance(each, Task):
+            found.append(each)
+        elif len(named) > 1 and ":" in each:
+            try:
+                found.append(load_task(each))
+            except UsageError as error:
+                skipped[each] = str(error)
+        else:
+            found.append(load_task(each))
+    return found
+
+
+def _find_same_files(plan: TaskPlan, plans: Sequence[TaskPlan]) -> str:
+    """Return the name of an earlier task whose image set has other files by name, but equal ones."""
+    if not plan.task.needs_files:
+        return ""
+    fingerprint = plan.plan.dataset.fingerprint
+    others = [one for one in plans if one.task.needs_files and one.task.data != plan.task.data]
+    return next((one.task.name for one in others if one.plan.dataset.fingerprint == fingerprint), "")
+
+
+def _plan_task(
+    task: Task, activations: Sequence[ResolvedActivation], data_dir: Any, options: Mapping[str, Any]
+) -> TaskPlan:
+    settings = {"settings": task.settings, "module": task.module, "scoring": task.scoring, **options}
+    dataset = task.load(data_dir)
+
+    def plan(some: Sequence[ResolvedActivation]) -> ComparisonPlan:
+        named = {one.name: one for one in some}
+        return ComparisonPlan(ComparisonConfig(activations=named, dataset=dataset, **settings))
+
+    try:
+        return TaskPlan(task, plan(activations))
+    except UsageError as error:
+        excluded = {}
+        for one in activations:
+            try:
+                plan([one])
+            except UsageError as reason:
+                excluded[one.name] = str(reason)
+        usable = [one for one in activations if one.name not in excluded]
+        if not excluded or not usable:
+            raise error
+        return TaskPlan(task, plan(usable), excluded)
+
+
+def compare_tasks(
+    activations: Iterable[ActivationLike] | Mapping[str, ActivationLike],
+    tasks: Sequence[str | Task] | str = ALL,
+    *,
+    out: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    executor: Executor | None = None,
+    verbose: int = 0,
+    **options: Any,
+) -> TaskComparison:
+    """Compare activations on several tasks, each tuned, and judge them over all tasks.
+
+    Args:
+        activations: As for :func:`actlab.compare`.
+        tasks: Names of built-in tasks, ``"file.py:NAME"`` or :class:`Task` objects; ``"all"`` for all
+            built-in tasks.
+        out: A folder for the ledgers and tables. With it, a later call trains only the runs that are missing.
+        data_dir: The folder with the files of image sets such as MNIST. Tasks without their data are skipped.
+        executor: As for :func:`actlab.compare`.
+        verbose: As for :func:`actlab.compare`.
+        **options: ``folds``, ``seeds``, ``until_decided``, ``budget``, ``tune``, ``rope``, ``jobs`` and
+            ``diagnostics``, as for :func:`actlab.compare`.
+
+    Returns:
+        The comparisons, and the results over all tasks.
+
+    Raises:
+        UsageError: An activation, a task or an option is wrong, or no task can be compared.
+
+    Examples:
+        >>> result = compare_tasks(["relu", "tanh"], ["iris", "wine"], tune=None)
+        >>> result.results.groupby("task").size().to_dict()
+        {'iris': 6, 'wine': 6}
+    """
+    plans, skipped = plan_tasks(activations, tasks, data_dir=data_dir, **options)
+    folders = [None if out is None else create_output_folder(Path(out) / plan.task.name) for plan in plans]
+    comparisons = []
+    for plan, folder in zip(iterate_tasks(plans, verbose), folders, strict=True):
+        ledger = None if folder is None else folder / LEDGER
+        comparisons.append(run_comparison(plan.plan, ledger=ledger, executor=executor, verbose=verbose))
+        if folder is not None:
+            comparisons[-1].to_csv(folder)
+    result = summarize_tasks(plans, comparisons, skipped)
+    if out is not None:
+        result.to_csv(out)
+    return result
+
+
+def iterate_tasks(plans: Sequence[TaskPlan], verbose: int) -> Iterable[TaskPlan]:
+    """Yield the plans; before each, print its number and the estimated time left on standard error."""
+    costs = [plan.task.seconds * plan.plan.count_runs(len(plan.plan.config.names), 1) for plan in plans]
+    start = time.monotonic()
+    for index, plan in enumerate(plans):
+        if verbose:
+            done = sum(costs[:index])
+            seconds = (time.monotonic() - start) * (sum(costs) - done) / done if done else 0.0
+            left = f"; about {_format_duration(seconds)} left" if seconds else ""
+            print(f"actlab: task {index + 1} of {len(plans)}: {plan.task.name}{left}", file=sys.stderr)
+        yield plan
+
+
+def _format_duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def summarize_tasks(
+    plans: Sequence[TaskPlan], comparisons: Sequence[Comparison], skipped: Mapping[str, str]
+) -> TaskComparison:
+    """Return the results over all tasks.
+
+    Args:
+        plans: The plans.
+        comparisons: What :func:`~actlab.comparison.comparison.run_comparison` returned for each.
+        skipped: Tasks that were not compared, and why.
+    """
+    named = {plan.task.name: comparison for plan, comparison in zip(plans, comparisons, strict=True)}
+    results = pd.concat(
+        [_list_results(plan, one) for plan, one in zip(plans, comparisons, strict=True)], ignore_index=True
+    )
+    excluded = [(plan.task.name, name, reason) for plan in plans for name, reason in plan.excluded.items()]
+    judgement = None
+    if len(plans) > 1 and results["activation"].nunique() > 1 and results["normalized"].notna().any():
+        known = results.dropna(subset="normalized")[
+            ["task", "activation", "split", "fold", "seed", "normalized"]
+        ]
+        judgement = judge(known, dataset="task", method="activation", score="normalized")
+    return TaskComparison(
+        named,
+        results,
+        _summarize(results, named, judgement),
+        dict(skipped),
+        pd.DataFrame(excluded, columns=["task", "activation", "reason"]),
+        judgement,
+    )
+
+
+def _list_results(plan: TaskPlan, comparison: Comparison) -> pd.DataFrame:
+    """Return the rows of :attr:`TaskComparison.results` of a task."""
+    table = comparison.results.assign(task=plan.task.name, as_given=math.nan)
+    chance, perfect = plan.score_range
+    scaled = (table["score"] - chance) / (perfect - chance)
+    table["normalized"] = scaled.clip(0, 1) if math.isnan(chance) else scaled.clip(0, 1).fillna(0.0)
+    if comparison.as_given is not None:
+        table["as_given"] = comparison.as_given.results["score"].to_numpy()
+    tuned = {name: None for values in comparison.about["tuned"] for name in values}
+    return table[[*_COLUMNS, "chance", *tuned]]
+
+
+def _summarize(
+    results: pd.DataFrame, comparisons: Mapping[str, Comparison], judgement: Judgement | None
+) -> pd.DataFrame:
+    """Return the rows of :attr:`TaskComparison.summary`."""
+    names = list(dict.fromkeys(results["activation"]))
+    best: dict[str, list[str]] = {name: [] for name in names}
+    worst: dict[str, list[str]] = {name: [] for name in names}
+    first: dict[str, int] = dict.fromkeys(names, 0)
+    costs: dict[str, float] = {}
+    for task, comparison in comparisons.items():
+        ranking = comparison.ranking
+        means = ranking.set_index("activation")["mean"]
+        for name in ranking[ranking["rank"] == 1]["activation"]:
+            first[name] += 1
+        if means.notna().any():
+            best[str(means.idxmax())].append(task)
+            failed = means.index[means.isna()].to_list() or [means.idxmin()]
+            for name in failed:
+                worst[str(name)].append(task)
+        if not comparison.costs.empty:
+            for name, nanoseconds in comparison.costs[["activation", "nanoseconds"]].to_numpy():
+                costs.setdefault(name, nanoseconds)
+    lost = (results["score"].isna() | results["chance"]).groupby(results["activation"]).mean()
+    table = pd.DataFrame(
+        {
+            "activation": names,
+            "first": [first[name] for name in names],
+            "best_on": [", ".join(best[name]) for name in names],
+            "worst_on": [", ".join(worst[name]) for name in names],
+            "lost": [float(lost[name]) for name in names],
+            "nanoseconds": [costs.get(name, math.nan) for name in names],
+        }
+    )
+    if judgement is None:
+        return table
+    ranks = judgement.ranking[["method", "mean_rank", "iqm", "iqm_low", "iqm_high"]]
+    ranks = ranks.rename(columns={"method": "activation"})
+    return ranks.merge(table, on="activation").sort_values("mean_rank", kind="stable", ignore_index=True)
