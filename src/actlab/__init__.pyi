@@ -31,5 +31,8 @@ from .report.plots import plot_function as plot_function
 from .report.plots import plot_history as plot_history
 from .search import FleetSearchCV as FleetSearchCV
 from .spec import get as get
+from .tasks import Task as Task
+from .tasks import TaskComparison as TaskComparison
+from .tasks import compare_tasks as compare_tasks
 from .timing import Timings as Timings
 from .timing import measure as measure

@@ -17,7 +17,7 @@ _EXAMPLES = (
     "actlab compare relu tanh gelu",
 )
 _COMMANDS = {
-    "look up": ("list", "show", "explore"),
+    "look up": ("list", "show", "explore", "tasks"),
     "verify and measure": ("check", "time"),
     "train and compare": ("compare", "judge", "train", "swap"),
     "results": ("report", "ledger"),

@@ -71,12 +71,18 @@ class Judgement:
         """Return the result in sentences: design, analysis, and the verdict on each pair."""
         found = [*self.design.sentences, *self.about["notes"]]
         if self.datasets is not None:
-            return [
-                *self.datasets.sentences("method"),
-                *_describe_summaries(self.ranking, self.about["lower_is_better"]),
-                *found,
-            ]
+            return [*self.describe_datasets("method", "datasets"), *found]
         return [*describe_comparison(self._make_page(self.about)), *found]  # type: ignore[arg-type]
+
+    def describe_datasets(self, noun: str, over: str) -> list[str]:
+        """Return the result over several datasets in sentences, without design and analysis.
+
+        Args:
+            noun: What is compared, such as ``"method"``.
+            over: What it is compared on, such as ``"datasets"``.
+        """
+        summaries = _describe_summaries(self.ranking, self.about["lower_is_better"], noun, over)
+        return [*(self.datasets.sentences(noun, over) if self.datasets else []), *summaries]
 
     def to_json(self) -> dict[str, Any]:
         """Return ranking, verdicts, design and sentences as plain values."""
@@ -383,18 +389,19 @@ def _make_profiles(runs: Mapping[str, Mapping[str, Floats]], sign: int) -> list[
     return profiles
 
 
-def _describe_summaries(ranking: pd.DataFrame, lower_is_better: bool) -> list[str]:
+def _describe_summaries(ranking: pd.DataFrame, lower_is_better: bool, noun: str, over: str) -> list[str]:
     """Return sentences on the interquartile means, and when to read which summary."""
     if ranking["iqm"].isna().all():
         return []
     what, choose = ("Lowest", np.nanargmin) if lower_is_better else ("Highest", np.nanargmax)
     best = ranking.iloc[int(choose(ranking["iqm"]))]
     interval = f" (95 % interval {best['iqm_low']:.4g} to {best['iqm_high']:.4g})"
+    article = "an" if noun[0] in "aeiou" else "a"
     if best["iqm_low"] == best["iqm_high"]:  # one run on each dataset cannot be resampled
         interval = ""
     return [
         f"{what} interquartile mean: {best['method']} {best['iqm']:.4g}{interval}.",
-        "Mean ranks show on how many datasets a method is ahead, and interquartile means by how much.",
+        f"Mean ranks show on how many {over} {article} {noun} is ahead, and interquartile means by how much.",
     ]
 
 

@@ -53,11 +53,12 @@ class MultiDatasetResult:
     verdicts: pd.DataFrame
     cliques: list[list[str]]
 
-    def sentences(self, noun: str = "activation") -> list[str]:
+    def sentences(self, noun: str = "activation", over: str = "datasets") -> list[str]:
         """Describe the result in sentences.
 
         Args:
             noun: What is compared.
+            over: What the rows of the scores are.
 
         Returns:
             Sentences about the best mean rank, Friedman's test, the decided pairs, the undecided pairs and
@@ -67,12 +68,12 @@ class MultiDatasetResult:
         if k == 1:
             return [f"{self.ranks['activation'][0]} is the only {noun}: there are no pairs to compare."]
         if self.scores.isna().all(axis=None):
-            return [f"No {noun} has a score: all {k} failed on all {n} datasets."]
+            return [f"No {noun} has a score: all {k} failed on all {n} {over}."]
         return [
-            _describe_leader(self.ranks, n),
+            _describe_leader(self.ranks, n, over),
             *([] if k == 2 else [_describe_friedman(self, n, k, noun)]),
-            *_describe_pairs(self, n, noun),
-            *_describe_failures(self.scores),
+            *_describe_pairs(self, n, noun, over),
+            *_describe_failures(self.scores, over),
         ]
 
 
@@ -294,10 +295,10 @@ def _find_cliques(names: Sequence[str], verdicts: pd.DataFrame) -> list[list[str
     return [[names[i] for i in clique] for clique in cliques]
 
 
-def _describe_leader(ranks: pd.DataFrame, n: int) -> str:
+def _describe_leader(ranks: pd.DataFrame, n: int, over: str) -> str:
     first = ranks["mean_rank"][0]
     leaders = ranks[ranks["mean_rank"] == first]
-    best = f"Best mean rank: {_join_names(leaders['activation'].to_list())}, {first:.2f} over {n} datasets"
+    best = f"Best mean rank: {_join_names(leaders['activation'].to_list())}, {first:.2f} over {n} {over}"
     if len(leaders) > 1:
         return f"{best}, shared."
     return f"{best}; it is the sole best on {leaders['wins'].iloc[0]}."
@@ -311,13 +312,11 @@ def _describe_friedman(result: MultiDatasetResult, n: int, k: int, noun: str) ->
     return f"Friedman's test of all {noun}s: {conclusion} ({statistic}, {_format_p(result.p_value)})."
 
 
-def _describe_pairs(result: MultiDatasetResult, n: int, noun: str) -> list[str]:
+def _describe_pairs(result: MultiDatasetResult, n: int, noun: str, over: str) -> list[str]:
     pairs = result.verdicts
     if n < (needed := count_needed_datasets(len(pairs))):
         what = "the pair" if len(pairs) == 1 else f"any of {len(pairs)} pairs"
-        return [
-            f"{n} datasets cannot decide {what}: at least {needed} are needed. The order is not a verdict."
-        ]
+        return [f"{n} {over} cannot decide {what}: at least {needed} are needed. The order is not a verdict."]
     decided = pairs[pairs["verdict"] != "undecided"]
     sentences = [*_describe_wins(decided), *_describe_agreement(result, len(decided), noun)]
     if result.cliques:
@@ -355,12 +354,12 @@ def _describe_agreement(result: MultiDatasetResult, num_decided: int, noun: str)
     return []
 
 
-def _describe_failures(scores: pd.DataFrame) -> list[str]:
+def _describe_failures(scores: pd.DataFrame, over: str) -> list[str]:
     sentences = []
     for name in scores.columns:
         failed = scores.index[scores[name].isna()].to_list()
         if failed:
-            where = f"{len(failed)} of {len(scores)} datasets ({_join_names(failed)})"
+            where = f"{len(failed)} of {len(scores)} {over} ({_join_names(failed)})"
             sentences.append(
                 f"{name} failed on {where}: it is ranked last there, with the largest difference."
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 
 from actlab.errors import UsageError, did_you_mean
-from actlab.spec.importing import import_object
+from actlab.spec import import_spec
 from actlab.tasks.task import Task
 
 _MODULES = (
@@ -25,7 +25,7 @@ def load_task(name: str) -> Task:
 
     Args:
         name: The name of a built-in task, or ``"file.py:NAME"`` or ``"package.module:NAME"`` for a
-            :class:`Task`.
+            :class:`Task`, or for a function that returns one, as in ``"my_tasks.py:waves(5)"``.
 
     Raises:
         UsageError: There is no such task, or its file cannot be imported.
@@ -35,7 +35,9 @@ def load_task(name: str) -> Task:
         'convolutional network on 8x8 digits'
     """
     if ":" in name:
-        task = import_object("task", name)
+        task, arguments, keywords = import_spec("task", name)
+        if callable(task):
+            task = task(*arguments, **keywords)
         if not isinstance(task, Task):
             raise UsageError(f"task {name!r} is a {type(task).__name__}; it must be an actlab.Task")
         return task

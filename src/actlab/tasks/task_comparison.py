@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import sys
@@ -26,6 +27,7 @@ from actlab.tasks.registry import list_tasks, load_task
 from actlab.tasks.task import Task
 
 ALL = "all"
+_OPTIONS = set("folds split seeds until_decided budget tune jobs diagnostics seed device precision".split())
 _COLUMNS = ["task", "activation", "split", "fold", "seed", "score", "normalized", "as_given", "failure"]
 
 
@@ -36,11 +38,13 @@ class TaskPlan:
     Attributes:
         task: The task.
         plan: The runs.
+        spec: What selects the task, such as ``"my_tasks.py:WAVES"``.
         excluded: Activations that cannot serve the task, and why.
     """
 
     task: Task
     plan: ComparisonPlan
+    spec: str = ""
     excluded: Mapping[str, str] = field(default_factory=dict)
 
     @functools.cached_property
@@ -77,28 +81,56 @@ class TaskComparison:
     judgement: Judgement | None
 
     def __repr__(self) -> str:
-        shown = self.summary.drop(columns=["iqm_low", "iqm_high"], errors="ignore")
-        return "\n".join([format_table(shown), "", *self.sentences()])
+        return "\n".join([self.format_summary(), "", *self.sentences()])
 
-    def sentences(self) -> list[str]:
-        """Return the result over all tasks in sentences."""
-        found = self.judgement.sentences() if self.judgement else []
+    def format_summary(self) -> str:
+        """Return :attr:`summary` as text, without the columns that do not fit 80 characters."""
+        return format_table(self.summary.drop(columns=["iqm_low", "iqm_high"], errors="ignore"))
+
+    def sentences(self, over: str = "tasks") -> list[str]:
+        """Return the result in sentences; ``over`` is what the tasks are called."""
+        found = []
+        if self.judgement:
+            found = [*self.judgement.describe_datasets("activation", over), _describe_test(over)]
         found += [
             f"{row.activation} was not compared on {row.task}: {row.reason}."
             for row in self.excluded.itertuples()
         ]
         return [*found, *(f"{name} was skipped: {reason}." for name, reason in self.skipped.items())]
 
+    @property
+    def means(self) -> pd.DataFrame:
+        """The mean scores: one row per task, one column per activation; NaN for a failure."""
+        return (
+            pd.DataFrame(
+                {
+                    task: comparison.ranking.set_index("activation")["mean"]
+                    for task, comparison in self.comparisons.items()
+                }
+            )
+            .T.reindex(columns=self.results["activation"].unique())
+            .rename_axis("task")
+            .reset_index()
+        )
+
     def to_csv(self, folder: str | Path) -> list[Path]:
-        """Write ``runs.csv``, ``tasks.csv`` (the mean scores) and ``summary.csv``; return the files."""
+        """Write the tables into a folder, and return the files.
+
+        ``runs.csv`` has :attr:`results`, ``means.csv`` the mean scores, ``summary.csv`` :attr:`summary`, and
+        ``across.csv`` the verdicts over tasks.
+        """
         folder = create_output_folder(folder)
-        means = self.results.pivot_table(index="task", columns="activation", values="score", sort=False)
-        tables = {"runs": self.results, "tasks": means.reset_index(), "summary": self.summary}
+        tables = {"runs": self.results, "means": self.means, "summary": self.summary}
         if self.judgement is not None:
             tables["across"] = self.judgement.verdicts
         for name, table in tables.items():
             write_csv(table, folder / f"{name}.csv")
         return [folder / f"{name}.csv" for name in tables]
+
+
+def _describe_test(over: str) -> str:
+    scale = "Scores are scaled: 0 is the best constant prediction, 1 a perfect one"
+    return f"{scale}. Pairs: Wilcoxon's signed-rank test over {over}, Holm's correction."
 
 
 def plan_tasks(
@@ -114,7 +146,7 @@ def plan_tasks(
         activations: As for :func:`actlab.compare`.
         tasks: As for :func:`compare_tasks`.
         data_dir: As for :func:`compare_tasks`.
-        **options: Arguments of :class:`~actlab.comparison.config.ComparisonConfig`, such as ``seeds``.
+        **options: As for :func:`compare_tasks`.
 
     Returns:
         The plans; and the tasks that are skipped, with the reasons.
@@ -122,14 +154,18 @@ def plan_tasks(
     Raises:
         UsageError: There is no such task, no task can be compared, or an activation or option is wrong.
     """
+    if wrong := sorted(options.keys() - _OPTIONS):
+        raise UsageError(
+            f"{wrong[0]} is not an option of compare_tasks: a task has its own data, model and settings"
+        )
     resolved = resolve_all(activations)
     plans: list[TaskPlan] = []
     skipped: dict[str, str] = {}
-    for task in _list_named_tasks(tasks, skipped):
+    for spec, task in _list_named_tasks(tasks, skipped):
         if task.name in skipped or any(task.name == plan.task.name for plan in plans):
             raise UsageError(f"two tasks are called {task.name!r}; rename one")
         try:
-            plan = _plan_task(task, resolved, data_dir, options)
+            plan = _plan_task(spec, task, resolved, data_dir, options)
             if same := _find_same_files(plan, plans):
                 raise UsageError(
                     f"its files are those of {same}; data_dir (--data-dir) needs a folder for each set"
@@ -142,22 +178,22 @@ def plan_tasks(
     return plans, skipped
 
 
-def _list_named_tasks(tasks: Sequence[str | Task] | str, skipped: dict[str, str]) -> list[Task]:
-    """Return the tasks; add those whose file cannot be imported to ``skipped``."""
+def _list_named_tasks(tasks: Sequence[str | Task] | str, skipped: dict[str, str]) -> list[tuple[str, Task]]:
+    """Return tasks with what selects them; add those whose file cannot be imported to ``skipped``."""
     named: list[str | Task] = [tasks] if isinstance(tasks, str) else list(tasks)
-    found: list[Task] = []
+    found: list[tuple[str, Task]] = []
     for each in named:
-        if each == ALL:
-            found += list_tasks()
-        elif isinstance(each, Task):
-            found.append(each)
-        elif len(named) > 1 and ":" in each:
-            try:
-                found.append(load_task(each))
-            except UsageError as error:
-                skipped[each] = str(error)
+        if isinstance(each, Task):
+            found.append((each.name, each))
+        elif each == ALL:
+            found += [(task.name, task) for task in list_tasks()]
         else:
-            found.append(load_task(each))
+            try:
+                found.append((each, load_task(each)))
+            except UsageError as error:
+                if ":" not in each or len(named) == 1:
+                    raise
+                skipped[each] = str(error)
     return found
 
 
@@ -171,17 +207,24 @@ def _find_same_files(plan: TaskPlan, plans: Sequence[TaskPlan]) -> str:
 
 
 def _plan_task(
-    task: Task, activations: Sequence[ResolvedActivation], data_dir: Any, options: Mapping[str, Any]
+    spec: str,
+    task: Task,
+    activations: Sequence[ResolvedActivation],
+    data_dir: Any,
+    options: Mapping[str, Any],
 ) -> TaskPlan:
-    settings = {"settings": task.settings, "module": task.module, "scoring": task.scoring, **options}
+    options = dict(options)
+    training = {name: options.pop(name) for name in ("seed", "device", "precision") if name in options}
+    settings = dataclasses.replace(task.settings, **training)
+    options = {"settings": settings, "module": task.module, "scoring": task.scoring, **options}
     dataset = task.load(data_dir)
 
     def plan(some: Sequence[ResolvedActivation]) -> ComparisonPlan:
         named = {one.name: one for one in some}
-        return ComparisonPlan(ComparisonConfig(activations=named, dataset=dataset, **settings))
+        return ComparisonPlan(ComparisonConfig(activations=named, dataset=dataset, **options))
 
     try:
-        return TaskPlan(task, plan(activations))
+        return TaskPlan(task, plan(activations), spec)
     except UsageError as error:
         excluded = {}
         for one in activations:
@@ -192,7 +235,7 @@ def _plan_task(
         usable = [one for one in activations if one.name not in excluded]
         if not excluded or not usable:
             raise error
-        return TaskPlan(task, plan(usable), excluded)
+        return TaskPlan(task, plan(usable), spec, excluded)
 
 
 def compare_tasks(
@@ -215,8 +258,8 @@ def compare_tasks(
         data_dir: The folder with the files of image sets such as MNIST. Tasks without their data are skipped.
         executor: As for :func:`actlab.compare`.
         verbose: As for :func:`actlab.compare`.
-        **options: ``folds``, ``seeds``, ``until_decided``, ``budget``, ``tune``, ``rope``, ``jobs`` and
-            ``diagnostics``, as for :func:`actlab.compare`.
+        **options: ``folds``, ``seeds``, ``until_decided``, ``budget``, ``tune``, ``jobs``, ``diagnostics``,
+            ``seed``, ``device`` and ``precision``, as for :func:`actlab.compare`.
 
     Returns:
         The comparisons, and the results over all tasks.

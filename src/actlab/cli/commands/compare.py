@@ -1,4 +1,4 @@
-"""``actlab compare``: one dataset, or several."""
+"""``actlab compare``: one dataset or task, or several."""
 
 from __future__ import annotations
 
@@ -22,8 +22,16 @@ from actlab.cli.options import (
     load_dataset,
     make_train_settings,
 )
-from actlab.cli.output import FAILURE, SUCCESS, check_figures, print_result, wrap_sentences, write_pages
-from actlab.errors import UsageError
+from actlab.cli.output import (
+    FAILURE,
+    REPORT,
+    SUCCESS,
+    check_figures,
+    print_result,
+    wrap_sentences,
+    write_pages,
+)
+from actlab.errors import UsageError, escape_unprintable
 from actlab.files import AS_GIVEN, LEDGER
 
 if TYPE_CHECKING:
@@ -33,15 +41,24 @@ if TYPE_CHECKING:
     from actlab.comparison.config import ComparisonConfig
     from actlab.comparison.plan import ComparisonPlan
     from actlab.data.dataset import Dataset
+    from actlab.judging import Judgement
+    from actlab.tasks.task_comparison import TaskPlan
 
 SUMMARY = "train with each activation and judge which is better"
 EXAMPLES = (
     "actlab compare relu tanh leaky_relu --folds 3 --epochs 25",
     "actlab compare relu mish --until-decided --budget 20m",
     "actlab compare relu elu --tune lr=0.003,0.01,0.03 --module my_nets.py:Net",
+    "actlab compare relu gelu tanh --task all --seeds 4",
 )
 
 _MAX_FAILURES = 5  # in the message that no activation has a result
+# Options that have an effect with --task.
+_WITH_TASK = {
+    *("activations", "task", "data_dir", "seed", "device", "precision", "diagnostics", "tune", "no_tune"),
+    *("folds", "split", "seeds", "until_decided", "budget", "jobs", "scheduler", "out", "figures", "json"),
+    *("verbose", "quiet", "mlflow", "run", "parser", "output"),
+}
 _RANKING = ["rank", "activation", "mean", "as_given", "std", "runs"]
 
 
@@ -55,6 +72,11 @@ def add_options(parser: Parser) -> None:
     add("--test", metavar="FILE", help=test)
     add("--groups", metavar="COLUMN", help="column with the group of each sample; groups are never split")
     add("--weights", metavar="COLUMN", help="column with the weight of each sample in losses and scores")
+    task = (
+        "built-in task (see actlab tasks), all, or file.py:NAME; repeat it for several tasks. A task has its "
+    )
+    task += "own data, model and training settings"
+    add("--task", action="append", metavar="NAME", help=task)
     add = parser.add_argument_group("model").add_argument
     add("--module", metavar="M:NET", help="network: package.module:Net or file.py:Net(width=64)")
     add("--replace", metavar="NAME", help="activation to replace, if the network has several kinds")
@@ -86,9 +108,9 @@ def add_options(parser: Parser) -> None:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """The comparison on one dataset, the files that were written, and the message from MLflow."""
+    """The comparison on one dataset or task, the files that were written, and the message from MLflow."""
 
-    dataset: Dataset
+    name: str
     comparison: Comparison
     files: list[Path]
     mlflow: str
@@ -127,13 +149,14 @@ class _Outcome:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare activations."""
-    from actlab.comparison.plan import ComparisonPlan
     from actlab.files import create_output_folder
+    from actlab.tasks.task_comparison import iterate_tasks
 
-    sources = arguments.data or ["digits"]
-    datasets = _load_datasets(arguments, sources)
-    folders = _choose_folders(arguments.out, datasets)
-    plans = [ComparisonPlan(_make_config(arguments, dataset)) for dataset in datasets]
+    plans, skipped = _plan_tasks(arguments) if arguments.task else (_plan_datasets(arguments), {})
+    for name, reason in skipped.items():
+        print(f"actlab: note: task {escape_unprintable(name)} is skipped: {reason}", file=sys.stderr)
+    out, several = arguments.out, len(plans) > 1
+    folders = [out / name if several else out for name in _choose_folders(plans)]
     for folder in folders:
         create_output_folder(folder)
     check_figures(arguments)
@@ -142,17 +165,58 @@ def run(arguments: argparse.Namespace) -> int:
 
         check_store(arguments.mlflow)
     with _connect(arguments.scheduler) as executor:
+        shown = several and not arguments.quiet
         outcomes = [
-            _compare(arguments, plan, source, folder, executor)
-            for plan, source, folder in zip(plans, sources, folders, strict=True)
+            _compare(arguments, plan, folder, executor)
+            for plan, folder in zip(iterate_tasks(plans, shown), folders, strict=True)
         ]
-    if len(outcomes) == 1:
-        about = {"data": datasets[0].name, "fingerprint": datasets[0].fingerprint}
-        (outcome,) = outcomes
-        print_result(arguments, {**about, **outcome.to_json()}, outcome.describe(), outcome.list_files())
+    if several:
+        _print_several(arguments, plans, outcomes, skipped)
     else:
-        _print_several(arguments, outcomes)
+        (outcome,) = outcomes
+        about = {"data": plans[0].task.name, "fingerprint": plans[0].plan.dataset.fingerprint}
+        print_result(arguments, {**about, **outcome.to_json()}, outcome.describe(), outcome.list_files())
     return max(_choose_status(arguments, outcome) for outcome in outcomes)
+
+
+def _plan_tasks(arguments: argparse.Namespace) -> tuple[list[TaskPlan], dict[str, str]]:
+    """Return the plans of the tasks, and the tasks that are skipped with the reasons."""
+    from actlab.tasks.task_comparison import plan_tasks
+
+    usual = arguments.parser.parse_args(["relu"])
+    for name, value in vars(arguments).items():
+        if name not in _WITH_TASK and value != getattr(usual, name):
+            option = f"--{name.replace('_', '-')}"
+            advice = "omit it, or define a task of your own"
+            raise UsageError(f"{option} contradicts --task {arguments.task[0]}, which sets it; {advice}")
+    names = "folds split seeds until_decided budget jobs diagnostics seed device precision"
+    options = {name: getattr(arguments, name) for name in names.split()}
+    return plan_tasks(
+        arguments.activations,
+        arguments.task,
+        data_dir=arguments.data_dir,
+        tune=_choose_tune(arguments),
+        **options,
+    )
+
+
+def _plan_datasets(arguments: argparse.Namespace) -> list[TaskPlan]:
+    """Return the plan of each dataset, as a task."""
+    from actlab.comparison.plan import ComparisonPlan
+    from actlab.tasks.task import Task
+    from actlab.tasks.task_comparison import TaskPlan
+
+    sources = arguments.data or ["digits"]
+    datasets = _load_datasets(arguments, sources)
+    if len({dataset.fingerprint for dataset in datasets}) < len(datasets):
+        raise UsageError("--data names the same data twice; each dataset must be different")
+    return [
+        TaskPlan(
+            Task(name=dataset.name, description="", data=source, seconds=len(dataset.y)),
+            ComparisonPlan(_make_config(arguments, dataset)),
+        )
+        for source, dataset in zip(sources, datasets, strict=True)
+    ]
 
 
 def _make_config(arguments: argparse.Namespace, dataset: Dataset) -> ComparisonConfig:
@@ -160,10 +224,14 @@ def _make_config(arguments: argparse.Namespace, dataset: Dataset) -> ComparisonC
 
     names = "activations folds split seeds until_decided budget module replace scoring rope jobs diagnostics"
     options = {name: getattr(arguments, name) for name in names.split()}
+    settings, tune = make_train_settings(arguments), _choose_tune(arguments)
+    return ComparisonConfig(dataset=dataset, settings=settings, tune=tune, **options)
+
+
+def _choose_tune(arguments: argparse.Namespace) -> str | dict[str, list[Any]] | None:
     if arguments.no_tune and arguments.tune:
         raise UsageError(f"--no-tune contradicts --tune {arguments.tune[0]}; omit one of them")
-    tune = None if arguments.no_tune else _parse_tune(arguments.tune) or "auto"
-    return ComparisonConfig(dataset=dataset, settings=make_train_settings(arguments), tune=tune, **options)
+    return None if arguments.no_tune else _parse_tune(arguments.tune) or "auto"
 
 
 def _load_datasets(arguments: argparse.Namespace, sources: list[str]) -> list[Dataset]:
@@ -199,27 +267,23 @@ def _parse_value(text: str) -> Any:
         return text
 
 
-def _choose_folders(out: Path, datasets: list[Dataset]) -> list[Path]:
-    """Return the output folder of each dataset."""
-    if len(datasets) == 1:
-        return [out]
-    if len({dataset.fingerprint for dataset in datasets}) < len(datasets):
-        raise UsageError("--data names the same data twice; each dataset must be different")
-    names = [re.sub(r"[^\w.-]", "_", dataset.name) for dataset in datasets]
+def _choose_folders(plans: list[TaskPlan]) -> list[str]:
+    """Return the name of the output folder of each plan."""
+    names = [re.sub(r"[^\w.-]", "_", plan.task.name) for plan in plans]
     if duplicates := [name for name in names if names.count(name) > 1]:
         raise UsageError(f"--data names two files called {duplicates[0]!r}; rename one of them")
-    return [out / name for name in names]
+    return names
 
 
 def _compare(
-    arguments: argparse.Namespace, plan: ComparisonPlan, source: str, out: Path, executor: Executor | None
+    arguments: argparse.Namespace, planned: TaskPlan, out: Path, executor: Executor | None
 ) -> _Outcome:
-    """Compare on one dataset, and write the files."""
+    """Compare on one dataset or task, and write the files."""
     from actlab.comparison.comparison import Interrupted, run_comparison
     from actlab.comparison.tables import make_cv_results
     from actlab.report.tables import to_json_rows, write_csv
 
-    verbose = 0 if arguments.quiet else 1 + arguments.verbose
+    plan, verbose = planned.plan, 0 if arguments.quiet else 1 + arguments.verbose
     try:
         comparison = run_comparison(plan, ledger=out / LEDGER, executor=executor, verbose=verbose)
     except Interrupted as interruption:
@@ -228,13 +292,14 @@ def _compare(
         raise
     table = make_cv_results(comparison.results)
     write_csv(table, out / "cv_results.csv")
-    command = format_command(arguments, "compare", *arguments.activations, "--data", source)
+    source = ("--task", planned.spec) if arguments.task else ("--data", str(planned.task.data))
+    command = format_command(arguments, "compare", *arguments.activations, *source)
     comparison = dataclasses.replace(comparison, about={**comparison.about, "command": command})
     rows = to_json_rows(table.filter(regex="^param_|_score$"))
     tables, pages = comparison.to_csv(out), write_pages(arguments, comparison, rows, out)
     files = [out / LEDGER, out / "cv_results.csv", *tables, *pages]
     logged = "" if arguments.mlflow is None else _log(arguments, plan, comparison, files[1:])
-    return _Outcome(plan.config.dataset, comparison, files, logged)
+    return _Outcome(planned.task.name, comparison, files, logged)
 
 
 def _log(
@@ -255,33 +320,46 @@ def _log(
     )
 
 
-def _print_several(arguments: argparse.Namespace, outcomes: list[_Outcome]) -> None:
-    """Write and print the verdicts over all datasets."""
-    import pandas as pd
+def _print_several(
+    arguments: argparse.Namespace,
+    plans: list[TaskPlan],
+    outcomes: list[_Outcome],
+    skipped: dict[str, str],
+) -> None:
+    """Write and print the results over all datasets or tasks."""
+    from actlab.report.tables import format_table, to_json_rows
+    from actlab.tasks.task_comparison import summarize_tasks
 
-    from actlab.report.plots.critical_difference import format_ranks
-    from actlab.report.tables import to_json_rows, write_csv
-    from actlab.stats.several_datasets import compare_over_datasets
-
-    means = {one.dataset.name: one.comparison.ranking.set_index("activation")["mean"] for one in outcomes}
-    scores = pd.DataFrame(means).T[list(arguments.activations)]
-    across = compare_over_datasets(scores)
-    files = [arguments.out / "datasets.csv", arguments.out / "across.csv"]
-    write_csv(scores.rename_axis("data").reset_index(), files[0])
-    write_csv(across.verdicts, files[1])
-    files += [
-        *_draw_diagram(across, arguments.out),
-        *sorted({file.parent for one in outcomes for file in one.files}),
-    ]
-    lines = [line for one in outcomes for line in (f"{one.dataset.name}:", *one.describe(), "")]
-    lines += [f"Over {len(outcomes)} datasets:", format_ranks(across), ""]
-    lines += wrap_sentences(across.sentences())
-    tables = {"ranks": to_json_rows(across.ranks), "verdicts": to_json_rows(across.verdicts)}
-    result = {
-        "datasets": {one.dataset.name: one.to_json() for one in outcomes},
-        "across": {**tables, "insights": across.sentences()},
+    what = "tasks" if arguments.task else "datasets"
+    result = summarize_tasks(plans, [one.comparison for one in outcomes], skipped)
+    across: dict[str, Any] = {}
+    judgement = result.judgement
+    files = result.to_csv(arguments.out)
+    if judgement is not None and judgement.datasets is not None:
+        files += [*_draw_diagram(judgement.datasets, arguments.out), *_write_page(judgement, arguments.out)]
+        tables = {"ranks": judgement.datasets.ranks, "verdicts": judgement.verdicts}
+        across = {name: to_json_rows(table) for name, table in tables.items()}
+    files += [one.files[0].parent for one in outcomes]
+    lines = [line for one in outcomes for line in (f"{one.name}:", *one.describe(), "")]
+    if arguments.task:
+        lines = [format_table(result.means), ""]
+    sentences = result.sentences(what)
+    lines += [f"Over {len(outcomes)} {what}:", result.format_summary(), "", *wrap_sentences(sentences)]
+    found: dict[str, Any] = {
+        what: {one.name: one.to_json() for one in outcomes},
+        "summary": to_json_rows(result.summary),
+        "across": {**across, "insights": sentences},
+        **({"skipped": skipped} if arguments.task else {}),
     }
-    print_result(arguments, result, lines, files)
+    print_result(arguments, found, lines, files)
+
+
+def _write_page(judgement: Judgement, out: Path) -> list[Path]:
+    """Write the page over all datasets. Without Jinja, those of single datasets have printed a note."""
+    try:
+        return [judgement.report(out / REPORT)]
+    except ImportError:
+        return []
 
 
 def _choose_status(arguments: argparse.Namespace, outcome: _Outcome) -> int:
@@ -293,8 +371,7 @@ def _choose_status(arguments: argparse.Namespace, outcome: _Outcome) -> int:
         failed = [f"{row['activation']} {row['status']}" for _, row in ranking[:_MAX_FAILURES].iterrows()]
         if remaining := len(ranking) - len(failed):
             failed.append(f"{remaining} more failed")
-        name = outcome.dataset.name
-        print(f"actlab: nothing was compared on {name}: {'; '.join(failed)}", file=sys.stderr)
+        print(f"actlab: nothing was compared on {outcome.name}: {'; '.join(failed)}", file=sys.stderr)
     return FAILURE
 
 
