@@ -31,17 +31,24 @@ def test_compare_over_datasets_writes_a_folder_for_each_and_joint_verdicts(tmp_p
     assert main([*CALL, *files, "--out", "run", "--json"]) == 0
     output = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert list(output["datasets"]) == [f"d{number}.npz" for number in range(7)]
-    table = pd.read_csv(tmp_path / "run/datasets.csv").set_index("data")
+    means = pd.read_csv(tmp_path / "run/means.csv").set_index("task")
     for name, summary in output["datasets"].items():
-        means = {row["activation"]: row["mean"] for row in summary["ranking"]}
-        assert table.loc[name].to_dict() == pytest.approx(means)
-    expected = compare_over_datasets(table)
+        found = {row["activation"]: row["mean"] for row in summary["ranking"]}
+        assert means.loc[name].to_dict() == pytest.approx(found)
+    runs = pd.read_csv(tmp_path / "run/runs.csv")
+    scaled = (2 * runs["score"] - 1).clip(lower=0)  # one class is right for half of the samples
+    assert runs["normalized"].to_list() == pytest.approx(scaled.to_list())
+    expected = compare_over_datasets(runs.pivot_table("normalized", "task", "activation"))
     assert output["across"]["verdicts"][0]["p"] == pytest.approx(expected.verdicts["p"][0])
+    assert "skipped" not in output
     assert list_names(tmp_path / "run") == [
         "across.csv",
         "critical_difference.png",
         *(f"d{number}.npz" for number in range(7)),
-        "datasets.csv",
+        "means.csv",
+        "report.html",
+        "runs.csv",
+        "summary.csv",
     ]
     assert (tmp_path / "run/critical_difference.png").read_bytes().startswith(b"\x89PNG")
     assert "verdicts.csv" in list_names(tmp_path / "run/d3.npz")

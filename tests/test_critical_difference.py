@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from actlab import UsageError
 from actlab.report.plots.critical_difference import (
     draw_critical_difference,
-    format_ranks,
     write_critical_difference,
 )
 from actlab.stats.several_datasets import compare_over_datasets
@@ -130,35 +129,11 @@ def test_write_critical_difference_rejects_unwritable_files(tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def test_format_ranks_has_the_groups_of_each_activation():
-    assert format_ranks(compare_with_a_gap(), 60).splitlines() == [
-        "activation  mean_rank  groups",
-        "----------  ---------  ------",
-        "b              1.2500  1",
-        "c              2.2500  2",
-        "a              2.5000  1 2",
-        "No significant difference within a group (Wilcoxon's test,",
-        "Holm's correction, 5\N{NO-BREAK SPACE}%).",
-    ]
-
-
-def test_format_ranks_keeps_long_names_distinct():
-    names = [f"my_layers.py:AnActivationWithAVeryLongName({i})" for i in range(3)]
-    result = compare_over_datasets(pd.DataFrame(np.random.default_rng(0).normal(size=(9, 3)), columns=names))
-    rows = format_ranks(result).splitlines()[2:5]
-    assert len({row.split()[0] for row in rows}) == 3
-
-
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 15), st.integers(2, 30), st.floats(0, 1), st.integers(0, 99))
-def test_format_ranks_groups_activations_that_do_not_differ(activations, datasets, step, seed):
+def test_compare_over_datasets_groups_activations_that_do_not_differ(activations, datasets, step, seed):
     comparison = compare(activations, datasets, step, seed)
-    rows = format_ranks(comparison, 120).splitlines()[2 : activations + 2]
-    names = comparison.ranks["activation"].to_list()
-    groups = {
-        name: set(row.split()[-1:]) | set(row.split()[2:]) for name, row in zip(names, rows, strict=True)
-    }
     pairs = {frozenset((row.a, row.b)): row.verdict for row in comparison.verdicts.itertuples()}
-    for a, b in itertools.combinations(names, 2):
-        shared = (groups[a] & groups[b]) - {"-"}
-        assert bool(shared) == (pairs[frozenset((a, b))] == "undecided")
+    for a, b in itertools.combinations(comparison.ranks["activation"], 2):
+        shared = any(a in group and b in group for group in comparison.cliques)
+        assert shared == (pairs[frozenset((a, b))] == "undecided")

@@ -30,7 +30,7 @@ JSON: dict[str, Any] = {"action": "store_true", "help": "print one JSON object i
 
 # These options decide where runs are trained and what is printed and written, not which results come out.
 _NOT_REPRODUCED = {
-    *("run", "parser", "activations", "data", "out", "figures", "json", "output", "verbose"),
+    *("run", "parser", "activations", "data", "task", "out", "figures", "json", "output", "verbose"),
     *("quiet", "jobs", "scheduler", "mlflow"),
 }
 

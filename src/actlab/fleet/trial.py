@@ -265,8 +265,12 @@ def _unused_parameter(run: Run, module: nn.Module, outputs: Tensor, y: Tensor) -
     """Run backward; return the name of a parameter that the loss does not depend on."""
     weights = {name: p for name, p in module.named_parameters() if p.requires_grad}
     loss = compute_loss(run.loss, outputs, y)
-    grads = torch.autograd.grad(loss, list(weights.values()), allow_unused=True) if weights else ()
-    return next((name for name, grad in zip(weights, grads, strict=True) if grad is None), "")
+    if weights:
+        loss.backward()  # type: ignore[no-untyped-call] # unlike grad, it fails if a derivative is missing
+    unused = next((name for name, weight in weights.items() if weight.grad is None), "")
+    for weight in weights.values():
+        weight.grad = None
+    return unused
 
 
 def _constant_tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from actlab.training.settings import TrainSettings
 
 TASK = Task(
     name="fashion-mnist",
-    description="perceptron on 10,000 images of Fashion-MNIST (needs --data-dir)",
+    description="perceptron on 10,000 images of Fashion-MNIST (--data-dir)",
     data="fashion-mnist",
     samples=10_000,
     settings=TrainSettings(epochs=4),

@@ -5,7 +5,7 @@ from actlab.training.settings import TrainSettings
 
 TASK = Task(
     name="mnist",
-    description="perceptron on 10,000 images of MNIST (needs --data-dir)",
+    description="perceptron on 10,000 images of MNIST (--data-dir)",
     data="mnist",
     samples=10_000,
     settings=TrainSettings(epochs=4),

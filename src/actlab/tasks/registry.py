@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from actlab.errors import UsageError, did_you_mean
+from actlab.errors import UsageError, did_you_mean, summarize_error
 from actlab.spec import import_spec
 from actlab.tasks.task import Task
 
@@ -34,10 +34,15 @@ def load_task(name: str) -> Task:
         >>> load_task("digits-cnn").description
         'convolutional network on 8x8 digits'
     """
+    if not isinstance(name, str):
+        raise UsageError(f"a task must be a name, file.py:NAME or an actlab.Task, got {name!r}")
     if ":" in name:
         task, arguments, keywords = import_spec("task", name)
         if callable(task):
-            task = task(*arguments, **keywords)
+            try:
+                task = task(*arguments, **keywords)
+            except Exception as error:  # raised by the user's code
+                raise UsageError(f"task {name!r} cannot be made: {summarize_error(error)}") from error
         if not isinstance(task, Task):
             raise UsageError(f"task {name!r} is a {type(task).__name__}; it must be an actlab.Task")
         return task

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from actlab.data.dataset import Dataset, compute_fingerprint
 from actlab.data.load import is_image_set, load_data
-from actlab.errors import UsageError, summarize_error
+from actlab.errors import UsageError, raise_problems, summarize_error
 from actlab.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -50,6 +50,14 @@ class Task:
     scoring: str | Scorer | None = None
     seconds: float = 0.2
 
+    def __post_init__(self) -> None:
+        problems = []
+        if not isinstance(self.name, str) or not self.name.strip() or not self.name.isprintable():
+            problems.append(f"the name of a task must be printable text, got {self.name!r}")
+        if not isinstance(self.settings, TrainSettings):
+            problems.append(f"settings must be an actlab.training.TrainSettings, got {self.settings!r}")
+        raise_problems(problems)
+
     @property
     def needs_files(self) -> bool:
         """Whether the data are an image set such as MNIST, whose files do not come with scikit-learn."""
@@ -78,9 +86,9 @@ class Task:
             except Exception as error:  # raised by the user's code
                 raise UsageError(f"the data cannot be made: {summarize_error(error)}") from error
         dataset = load_data(source, **options)
+        parts = {name: getattr(dataset, name) for name in ("X", "y", "encoded", "groups", "weights")}
         if self.samples is not None and self.samples < len(dataset.y):
-            X, y = dataset.X[: self.samples], dataset.y[: self.samples]
-            dataset = dataclasses.replace(
-                dataset, X=X, y=y, fingerprint=compute_fingerprint(X, y), channels="first"
-            )
-        return dataclasses.replace(dataset, name=self.name, channels="first")
+            parts = {name: part if part is None else part[: self.samples] for name, part in parts.items()}
+            features = parts["X"] if parts["encoded"] is None else parts["encoded"]
+            parts["fingerprint"] = compute_fingerprint(features, parts["y"])
+        return dataclasses.replace(dataset, **parts, name=self.name, channels="first")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
+import re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from actlab.comparison.comparison import Comparison, run_comparison
 from actlab.comparison.config import ComparisonConfig
 from actlab.comparison.plan import ComparisonPlan
-from actlab.errors import UsageError
+from actlab.errors import UsageError, format_error, summarize_error
 from actlab.files import LEDGER, create_output_folder
 from actlab.judging import Judgement, judge
 from actlab.report.tables import format_table, write_csv
@@ -27,6 +30,7 @@ from actlab.tasks.registry import list_tasks, load_task
 from actlab.tasks.task import Task
 
 ALL = "all"
+_TABLES = ("runs", "means", "summary", "across")
 _OPTIONS = set("folds split seeds until_decided budget tune jobs diagnostics seed device precision".split())
 _COLUMNS = ["task", "activation", "split", "fold", "seed", "score", "normalized", "as_given", "failure"]
 
@@ -92,10 +96,8 @@ class TaskComparison:
         found = []
         if self.judgement:
             found = [*self.judgement.describe_datasets("activation", over), _describe_test(over)]
-        found += [
-            f"{row.activation} was not compared on {row.task}: {row.reason}."
-            for row in self.excluded.itertuples()
-        ]
+        for (name, reason), rows in self.excluded.groupby(["activation", "reason"], sort=False):
+            found.append(f"{name} was not compared on {', '.join(rows['task'])}: {reason}.")
         return [*found, *(f"{name} was skipped: {reason}." for name, reason in self.skipped.items())]
 
     @property
@@ -109,7 +111,7 @@ class TaskComparison:
                 }
             )
             .T.reindex(columns=self.results["activation"].unique())
-            .rename_axis("task")
+            .rename_axis(index="task", columns=None)
             .reset_index()
         )
 
@@ -135,7 +137,7 @@ def _describe_test(over: str) -> str:
 
 def plan_tasks(
     activations: Iterable[ActivationLike] | Mapping[str, ActivationLike],
-    tasks: Sequence[str | Task] | str = ALL,
+    tasks: str | Task | Iterable[str | Task] = ALL,
     *,
     data_dir: str | Path | None = None,
     **options: Any,
@@ -162,8 +164,6 @@ def plan_tasks(
     plans: list[TaskPlan] = []
     skipped: dict[str, str] = {}
     for spec, task in _list_named_tasks(tasks, skipped):
-        if task.name in skipped or any(task.name == plan.task.name for plan in plans):
-            raise UsageError(f"two tasks are called {task.name!r}; rename one")
         try:
             plan = _plan_task(spec, task, resolved, data_dir, options)
             if same := _find_same_files(plan, plans):
@@ -172,15 +172,17 @@ def plan_tasks(
                 )
             plans.append(plan)
         except UsageError as error:
-            skipped[task.name] = str(error)
+            skipped[task.name] = format_error(error)
     if not plans:
         raise UsageError("; ".join(f"task {name}: {reason}" for name, reason in skipped.items()))
     return plans, skipped
 
 
-def _list_named_tasks(tasks: Sequence[str | Task] | str, skipped: dict[str, str]) -> list[tuple[str, Task]]:
-    """Return tasks with what selects them; add those whose file cannot be imported to ``skipped``."""
-    named: list[str | Task] = [tasks] if isinstance(tasks, str) else list(tasks)
+def _list_named_tasks(
+    tasks: str | Task | Iterable[str | Task], skipped: dict[str, str]
+) -> list[tuple[str, Task]]:
+    """Return tasks with what selects them; add those whose file has an error to ``skipped``."""
+    named: list[str | Task] = [tasks] if isinstance(tasks, str | Task) else list(tasks)
     found: list[tuple[str, Task]] = []
     for each in named:
         if isinstance(each, Task):
@@ -191,10 +193,30 @@ def _list_named_tasks(tasks: Sequence[str | Task] | str, skipped: dict[str, str]
             try:
                 found.append((each, load_task(each)))
             except UsageError as error:
-                if ":" not in each or len(named) == 1:
+                if len(named) == 1 or ":" not in str(each):
                     raise
-                skipped[each] = str(error)
+                skipped[each] = format_error(error)
+    names = [task.name for _, task in found]
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise UsageError(f"two tasks are called {twice!r}; rename or omit one")
+    if not named:
+        raise UsageError("tasks is empty; it needs at least one task, or 'all'")
     return found
+
+
+def choose_folders(plans: Sequence[TaskPlan], out: str | Path) -> list[Path]:
+    """Return a folder inside ``out`` for each task, by its name.
+
+    Raises:
+        UsageError: Two tasks have the same folder, or a folder has the name of a table.
+    """
+    names = [re.sub(r"^\.|[^\w.-]", "_", plan.task.name) for plan in plans]
+    taken = [*names, *(f"{name}.csv" for name in _TABLES)]
+    if twice := next((name for name in names if taken.count(name) > 1), ""):
+        raise UsageError(
+            f"two folders or tables of the results would be called {twice!r}; rename a task or file"
+        )
+    return [Path(out) / name for name in names]
 
 
 def _find_same_files(plan: TaskPlan, plans: Sequence[TaskPlan]) -> str:
@@ -224,23 +246,40 @@ def _plan_task(
         return ComparisonPlan(ComparisonConfig(activations=named, dataset=dataset, **options))
 
     try:
-        return TaskPlan(task, plan(activations), spec)
-    except UsageError as error:
-        excluded = {}
+        made = plan(activations)
+        problems = {one.name: _find_training_problem(made, one.name) for one in activations}
+    except UsageError as error:  # plan each by itself
+        problems = {}
         for one in activations:
             try:
-                plan([one])
-            except UsageError as reason:
-                excluded[one.name] = str(reason)
-        usable = [one for one in activations if one.name not in excluded]
-        if not excluded or not usable:
+                problems[one.name] = _find_training_problem(plan([one]), one.name)
+            except UsageError as problem:
+                problems[one.name] = str(problem)
+        if not any(problems.values()):
             raise error
-        return TaskPlan(task, plan(usable), spec, excluded)
+    usable = [one for one in activations if not problems[one.name]]
+    if not usable:
+        raise UsageError(next(iter(problems.values())))
+    excluded = {name: problem for name, problem in problems.items() if problem}
+    return TaskPlan(task, plan(usable) if excluded else made, spec, excluded)
+
+
+def _find_training_problem(plan: ComparisonPlan, name: str) -> str:
+    """Return why a network with an activation cannot be trained, such as a derivative that it lacks."""
+    run = plan.run(name, 0, 0, 0).run
+    if run is None:  # only skorch can train it
+        return ""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            run.build()(torch.from_numpy(plan.dataset.X[:2])).sum().backward()
+    except Exception as error:  # raised by the user's code
+        return f"a training step raised {summarize_error(error)}"
+    return ""
 
 
 def compare_tasks(
     activations: Iterable[ActivationLike] | Mapping[str, ActivationLike],
-    tasks: Sequence[str | Task] | str = ALL,
+    tasks: str | Task | Iterable[str | Task] = ALL,
     *,
     out: str | Path | None = None,
     data_dir: str | Path | None = None,
@@ -273,12 +312,12 @@ def compare_tasks(
         {'iris': 6, 'wine': 6}
     """
     plans, skipped = plan_tasks(activations, tasks, data_dir=data_dir, **options)
-    folders = [None if out is None else create_output_folder(Path(out) / plan.task.name) for plan in plans]
+    folders = [] if out is None else list(map(create_output_folder, choose_folders(plans, out)))
     comparisons = []
-    for plan, folder in zip(iterate_tasks(plans, verbose), folders, strict=True):
-        ledger = None if folder is None else folder / LEDGER
+    for plan, folder in itertools.zip_longest(iterate_tasks(plans, verbose), folders):
+        ledger = folder and folder / LEDGER
         comparisons.append(run_comparison(plan.plan, ledger=ledger, executor=executor, verbose=verbose))
-        if folder is not None:
+        if folder:
             comparisons[-1].to_csv(folder)
     result = summarize_tasks(plans, comparisons, skipped)
     if out is not None:
@@ -325,6 +364,9 @@ def summarize_tasks(
         known = results.dropna(subset="normalized")[
             ["task", "activation", "split", "fold", "seed", "normalized"]
         ]
+        for task, name in [(task, name) for task, name, _ in excluded if name in set(known["activation"])]:
+            runs = known[known["task"] == task].drop_duplicates(["split", "fold", "seed"])
+            known = pd.concat([known, runs.assign(activation=name, normalized=0.0)], ignore_index=True)
         judgement = judge(known, dataset="task", method="activation", score="normalized")
     return TaskComparison(
         named,
@@ -362,10 +404,11 @@ def _summarize(
         means = ranking.set_index("activation")["mean"]
         for name in ranking[ranking["rank"] == 1]["activation"]:
             first[name] += 1
-        if means.notna().any():
-            best[str(means.idxmax())].append(task)
-            failed = means.index[means.isna()].to_list() or [means.idxmin()]
-            for name in failed:
+        high, low = means.max(), math.nan if means.isna().any() else means.min()
+        for name, mean in means.items():
+            if mean == high:
+                best[str(name)].append(task)
+            elif mean == low or math.isnan(mean):
                 worst[str(name)].append(task)
         if not comparison.costs.empty:
             for name, nanoseconds in comparison.costs[["activation", "nanoseconds"]].to_numpy():

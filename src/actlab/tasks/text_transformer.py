@@ -64,7 +64,7 @@ class Transformer(nn.Module):
 
 TASK = Task(
     name="text-transformer",
-    description="transformer that predicts the next character of Python's documentation",
+    description="transformer that predicts the next character of a text",
     data=load,
     data_options={"scale": "none"},
     module=Transformer,

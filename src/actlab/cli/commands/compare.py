@@ -6,7 +6,6 @@ import argparse
 import ast
 import contextlib
 import dataclasses
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,13 +149,13 @@ class _Outcome:
 def run(arguments: argparse.Namespace) -> int:
     """Compare activations."""
     from actlab.files import create_output_folder
-    from actlab.tasks.task_comparison import iterate_tasks
+    from actlab.tasks.task_comparison import choose_folders, iterate_tasks
 
     plans, skipped = _plan_tasks(arguments) if arguments.task else (_plan_datasets(arguments), {})
     for name, reason in skipped.items():
         print(f"actlab: note: task {escape_unprintable(name)} is skipped: {reason}", file=sys.stderr)
-    out, several = arguments.out, len(plans) > 1
-    folders = [out / name if several else out for name in _choose_folders(plans)]
+    several = len(plans) > 1
+    folders = choose_folders(plans, arguments.out) if several else [arguments.out]
     for folder in folders:
         create_output_folder(folder)
     check_figures(arguments)
@@ -265,14 +264,6 @@ def _parse_value(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
-
-
-def _choose_folders(plans: list[TaskPlan]) -> list[str]:
-    """Return the name of the output folder of each plan."""
-    names = [re.sub(r"[^\w.-]", "_", plan.task.name) for plan in plans]
-    if duplicates := [name for name in names if names.count(name) > 1]:
-        raise UsageError(f"--data names two files called {duplicates[0]!r}; rename one of them")
-    return names
 
 
 def _compare(

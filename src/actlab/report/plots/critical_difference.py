@@ -5,16 +5,13 @@ from __future__ import annotations
 import base64
 import importlib.util
 import io
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actlab.errors import UsageError
 from actlab.files import replace_file
-from actlab.report.panels import shorten_names
 from actlab.report.plots.functions import check_matplotlib
-from actlab.report.tables import WIDTH, format_table
 from actlab.stats.posterior import LEVEL
 from actlab.stats.several_datasets import MultiDatasetResult
 
@@ -26,42 +23,7 @@ _INCHES = 0.24  # between two rows of labels
 _BAR_DISTANCE = 0.6  # between two bars, in such rows
 _LETTER = 0.085  # inches per letter of a label
 _SUFFIXES = (".png", ".svg", ".pdf")
-_MAX_NAME = 34  # characters in the table
 _TEST = f"Wilcoxon's test, Holm's correction, {100 * LEVEL:g}\N{NO-BREAK SPACE}%"
-
-
-def format_ranks(comparison: MultiDatasetResult, width: int = WIDTH) -> str:
-    """Return mean ranks and groups as text.
-
-    Args:
-        comparison: From :func:`actlab.stats.several_datasets.compare_over_datasets`.
-        width: Maximum number of characters of a line.
-
-    Returns:
-        A line for each activation, best first, with the numbers of its groups; and what groups are.
-
-    Examples:
-        >>> import pandas as pd
-        >>> from actlab.stats.several_datasets import compare_over_datasets
-        >>> relu, tanh = [0.97, 0.88, 0.91], [0.95, 0.87, 0.90]
-        >>> print(format_ranks(compare_over_datasets(pd.DataFrame({"tanh": tanh, "relu": relu}))))
-        activation  mean_rank  groups
-        ----------  ---------  ------
-        relu           1.0000  1
-        tanh           2.0000  1
-        No significant difference within a group (Wilcoxon's test, Holm's correction,
-        5\N{NO-BREAK SPACE}%).
-    """
-    names = comparison.ranks["activation"].to_list()
-    labels = shorten_names(names, _MAX_NAME)
-    groups = [
-        " ".join(str(i) for i, clique in enumerate(comparison.cliques, 1) if name in clique) or "-"
-        for name in names
-    ]
-    frame = comparison.ranks[["mean_rank"]].assign(groups=groups)
-    frame.insert(0, "activation", [labels[name] for name in names])
-    legend = textwrap.wrap(f"{_describe_groups(comparison, 'within a group')}.", width)
-    return "\n".join([format_table(frame, width), *legend])
 
 
 def _describe_groups(comparison: MultiDatasetResult, where: str) -> str:
