@@ -24,7 +24,9 @@ def test_main_imports_only_the_libraries_of_a_command():
     program = f"""
 import contextlib, io, sys
 from actlab.cli import main
-for arguments in (["--help"], ["list"], ["tasks"], ["completion", "bash"], ["show", "mish"], ["show", "formula:x*x"]):
+for arguments in (
+    ["--help"], ["list"], ["tasks"], ["completion", "bash"], ["show", "mish"], ["show", "formula:x*x"]
+):
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         assert main(arguments) == 0 and printed.getvalue()
     print(*sorted({WATCHED} & set(sys.modules)))
