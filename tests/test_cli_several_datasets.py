@@ -72,7 +72,7 @@ def test_compare_applies_data_options_only_where_they_fit(tmp_path, files, capsy
     ("data", "message"),
     [
         (["d0.npz", "./d0.npz"], "the same data twice"),
-        (["d0.npz", "dd/d0.npz"], "two files called 'd0.npz'"),
+        (["d0.npz", "dd/d0.npz"], "would be called 'd0.npz'"),
         (["d0.npz", "nowhere.npz"], "no such file: 'nowhere.npz'"),
     ],
 )

@@ -257,10 +257,11 @@ def test_compare_tasks_summary_follows_from_the_results():
     expected = normalized.rank(ascending=False).mean(axis=1)
     assert summary["mean_rank"].to_dict() == pytest.approx(expected.to_dict())
     assert summary["mean_rank"].is_monotonic_increasing
-    best, worst = means.idxmax(axis=1), means.idxmin(axis=1)
+    best = means.eq(means.max(axis=1), axis=0)
+    worst = means.eq(means.min(axis=1), axis=0) & ~best
     for name, row in summary.iterrows():
-        assert row["best_on"] == ", ".join(best.index[best == name])
-        assert row["worst_on"] == ", ".join(worst.index[worst == name])
+        assert row["best_on"] == ", ".join(means.index[best[name]])
+        assert row["worst_on"] == ", ".join(means.index[worst[name]])
         runs = result.results[result.results["activation"] == name]
         assert row["lost"] == pytest.approx(runs["chance"].mean())
         rankings = [one.ranking.query("rank == 1") for one in result.comparisons.values()]
