@@ -28,7 +28,7 @@ actlab: verify activation functions, train with them and judge which is better.
 
 A first session:
 
-  actlab compare relu tanh sigmoid --epochs 10
+  actlab compare relu tanh sigmoid --epochs 10 --seeds 2
       Train a small network with each on 1797 images of digits, and judge which
       is better. Takes some seconds and writes out/compare/report.html.
 
