@@ -558,6 +558,15 @@ def test_link_restores_the_whole_state(opened):
     assert other.locator("#restored").is_hidden()
 
 
+def test_read_takes_the_deepest_formula_that_is_allowed(page):
+    text = "mish(" * 39 + "x" + ")" * 39
+    value = page.evaluate("text => actlab.state.read(text).formula.at(2)[0]", text)
+    x = torch.tensor(2.0, dtype=torch.float64)
+    for _ in range(39):
+        x = torch.nn.functional.mish(x)
+    assert value == pytest.approx(x.item(), rel=1e-9)
+
+
 HOSTILE_LINKS = [
     ("f=<img src=x onerror=window.hacked=1>", "A function in the link was ignored"),
     ("f=__proto__", "underscores"),

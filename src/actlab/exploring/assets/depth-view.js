@@ -14,7 +14,7 @@ export class DepthView {
     const charts = find("depth-charts");
     this.signal = new Chart(charts, { title: "Signal: variance by layer", xLabel: "layer", log: true });
     this.gradient = new Chart(charts, { title: "Gradient, relative to the last layer", xLabel: "layer", log: true });
-    this.shares = new Chart(charts, { title: "Saturated values; dots: dead units", xLabel: "layer" });
+    this.shares = new Chart(charts, { title: "Saturated values; circles: dead units", xLabel: "layer" });
     this.map = new Chart(charts, { title: "Weight scale and bias scale", xLabel: "weight scale σ_w (the bias scale σ_b goes up)", drags: true, onpoint: (x, y) => this.set(round(x), round(y)) });
     const { depth } = state, change = (part) => (value) => { depth[part] = value; onchange(); };
     this.sliders = {
@@ -44,42 +44,52 @@ export class DepthView {
     find("critical").disabled = !critical;
     find("matched").disabled = !Number.isFinite(gain);
     const theory = predict(activation, depth.layers, depth.sigmaW, depth.sigmaB);
-    this.draw(theory, null);
-    this.drawMap(activation, critical);
-    // The sampled network takes longer, and the text is read aloud: both follow when the sliders rest.
+    this.draw(theory);
+    if (!this.key) this.computeMap(activation);
+    this.drawMap(critical);
+    // The map and the sampled network take longer, and the text is read aloud: they follow when the sliders rest.
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
       this.describe(activation, theory, critical, gain, varianceSlope);
-      this.sampled = this.network.measure(activation, depth.layers, depth.sigmaW, depth.sigmaB);
-      this.draw(theory, this.sampled);
-      this.fillTable(theory, this.sampled);
+      const sampled = this.network.measure(activation, depth.layers, depth.sigmaW, depth.sigmaB);
+      const others = functions.map((one) => one === activation ? null : predict(one, depth.layers, depth.sigmaW, depth.sigmaB));
+      this.draw(theory, sampled, others);
+      this.fillTable(theory, sampled);
+      this.computeMap(activation);
+      this.drawMap(critical);
     }, 120);
   }
 
-  draw(theory, sampled) {
+  /** Draw the theory, and when they are known the sampled network and the theory for the other functions. */
+  draw(theory, sampled = [], others = []) {
     const { depth } = this.state, series = depth.index, x = theory.map(({ layer }) => layer), xRange = [1, Math.max(2, depth.layers)];
-    const every = Math.ceil(depth.layers / 25), shown = sampled?.filter(({ layer }) => (layer - 1) % every === 0 || layer === depth.layers) ?? [];
+    const every = Math.ceil(depth.layers / 25), shown = sampled.filter(({ layer }) => (layer - 1) % every === 0 || layer === depth.layers);
     const limit = (value) => Number.isNaN(value) ? LARGEST : Math.min(LARGEST, Math.max(SMALLEST, value));
+    const trace = (name) => others.flatMap((layers, i) => layers ? [{ series: i, x, y: layers.map((one) => limit(one[name])), faint: true }] : []);
     for (const [chart, name] of [[this.signal, "q"], [this.gradient, "gradient"]]) {
       const y = theory.map((one) => limit(one[name])), all = y.concat(shown.map((one) => limit(one[name]))), low = Math.min(...all), high = Math.max(...all);
       const yRange = [Math.min(low / 2, 0.1), Math.max(high * 2, 10)];
-      chart.draw({ xRange, yRange, lines: [{ series, x, y }], marks: shown.map((one) => ({ x: one.layer, y: limit(one[name]), series })), rules: [],
+      chart.draw({ xRange, yRange, lines: [...trace(name), { series, x, y }], marks: shown.map((one) => ({ x: one.layer, y: limit(one[name]), series })), rules: [],
         alt: `theory as a line, one sampled network as dots; ${show(y[0], 3)} in layer 1 and ${show(y.at(-1), 3)} in layer ${depth.layers}` });
     }
-    const lines = [{ series, x, y: theory.map(({ saturated }) => saturated) }];
-    if (sampled) lines.push({ series, x, y: sampled.map(({ saturated }) => saturated), faint: true });
-    this.shares.draw({ xRange, yRange: [0, 1], lines, marks: shown.map((one) => ({ x: one.layer, y: one.dead, series })),
+    const lines = [...trace("saturated"), { series, x, y: theory.map(({ saturated }) => saturated) }];
+    const marks = shown.flatMap(({ layer, saturated, dead }) => [{ x: layer, y: saturated, series }, { x: layer, y: dead, series, kind: "open" }]);
+    this.shares.draw({ xRange, yRange: [0, 1], lines, marks,
       alt: `${percent(theory[0].saturated)} of the values saturated in layer 1 and ${percent(theory.at(-1).saturated)} in layer ${depth.layers}` });
   }
 
-  drawMap(activation, critical) {
-    const { sigmaW, sigmaB, layers } = this.state.depth, key = `${activation.spec} ${layers} ${readColours(this.map.svg)}`;
-    if (key !== this.key) {
-      const map = new ScaleMap(activation);
-      this.curve = map.traceCriticalCurve().filter(([w, b]) => w <= 6 && b <= 4);
-      this.image = paintGradients(map, layers, readColours(this.map.svg));
-      this.key = key;
-    }
+  /** Compute the colours and the curve of the map, which takes longer than a frame. */
+  computeMap(activation) {
+    const { layers } = this.state.depth, colours = readColours(this.map.svg), key = `${activation.spec} ${layers} ${colours}`;
+    if (key === this.key) return;
+    const map = new ScaleMap(activation);
+    this.curve = map.traceCriticalCurve().filter(([w, b]) => w <= 6 && b <= 4);
+    this.image = paintGradients(map, layers, colours);
+    this.key = key;
+  }
+
+  drawMap(critical) {
+    const { sigmaW, sigmaB } = this.state.depth;
     const marks = [{ x: sigmaW, y: sigmaB, series: INK, kind: "large" }];
     if (critical) marks.push({ x: critical[0], y: critical[1], series: INK, kind: "open" });
     this.map.draw({ xRange: [0, 4], yRange: [0, 2], lines: [{ series: INK, x: this.curve.map(([w]) => w), y: this.curve.map(([, b]) => b), dash: 1 }], marks, image: this.image,

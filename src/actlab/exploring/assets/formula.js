@@ -229,7 +229,7 @@ export class Formula {
     const near = numbers.flatMap(({ value }) => [0, 0.5, -0.5, 0.01, -0.01].flatMap((step) => [value + step, -value - step]));
     const points = Float64Array.from(new Set([...CHECKED, ...near])), values = this.run(this.main, points, 0).v;
     points.forEach((x, i) => {
-      const bad = this.findUndefined(i, x, this.nodes.length - 1);
+      const bad = this.findUndefined(i, x, this.nodes.length - 1, new Set());
       if (bad) {
         const { text, start, end } = bad.source, part = text.slice(start, end);
         this.refuse(`${part.length > 60 ? `${part.slice(0, 57)}...` : part} is not a real number for x = ${Number(x.toPrecision(6))}`, bad.source);
@@ -239,11 +239,13 @@ export class Formula {
   }
 
   /** Return the operation that has no real value at the element i of the last run, among those that the value depends on. */
-  findUndefined(i, x, place) {
+  findUndefined(i, x, place, checked) {
+    if (checked.has(place)) return null;
+    checked.add(place);
     const node = this.nodes[place], value = (one) => this.main.registers[one].v[i];
     const used = node.op === "where" ? [node.args[0], node.args[value(node.args[0]) ? 1 : 2]] : node.args;
     for (const one of used) {
-      const found = this.findUndefined(i, x, one);
+      const found = this.findUndefined(i, x, one, checked);
       if (found) return found;
     }
     if (!used.every((one) => Number.isFinite(value(one)))) return null;  // an overflow
