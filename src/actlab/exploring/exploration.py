@@ -25,7 +25,7 @@ _FRAME = (
 class Exploration:
     """An interactive page about activation functions. A notebook shows it in a frame.
 
-    Attributes:
+    Args:
         activations: The definitions that the page shows first.
     """
 
@@ -42,6 +42,9 @@ class Exploration:
 
         Args:
             file: File to write the page to. It is written completely or not at all.
+
+        Returns:
+            HTML that makes no network request.
 
         Raises:
             UsageError: The file cannot be written.
