@@ -393,6 +393,10 @@ def test_compare_with_tasks_of_files_writes_folders_and_tables(tmp_path, file, c
     assert runs.groupby(["task", "activation"]).size().to_dict() == {
         (task, name): 3 for task in ("t1", "t2") for name in ("once.py:Once", "relu")
     }
+    page = (tmp_path / "run/report.html").read_text()
+    assert "Mean ranks over tasks; a bar joins activations without a significant difference." in page
+    assert "actlab compare relu once.py:Once --task &#39;mine.py:make(1)&#39; --task wrong.py:X" in page
+    assert "mnist was skipped: the files of mnist are missing" in page
     command = actlab.Comparison.load("run/t1").about["command"]
     assert command == "actlab compare relu once.py:Once --task 'mine.py:make(1)' --no-tune"
 

@@ -26,7 +26,7 @@ from actlab.judging.verdict_tables import (
     sort_ranking,
 )
 from actlab.report.paper_tables import format_latex, format_markdown
-from actlab.report.sentences import describe_comparison
+from actlab.report.sentences import describe_comparison, name_subject
 from actlab.report.tables import format_table, to_json_rows
 from actlab.stats.posterior import LEVEL, Floats
 from actlab.stats.robust import compute_profile, estimate_improvement, summarize_over_datasets
@@ -71,18 +71,9 @@ class Judgement:
         """Return the result in sentences: design, analysis, and the verdict on each pair."""
         found = [*self.design.sentences, *self.about["notes"]]
         if self.datasets is not None:
-            return [*self.describe_datasets("method", "datasets"), *found]
+            summaries = _describe_summaries(self.ranking, self.about, self.datasets.over)
+            return [*self.datasets.sentences(name_subject(self.about)), *summaries, *found]
         return [*describe_comparison(self._make_page(self.about)), *found]  # type: ignore[arg-type]
-
-    def describe_datasets(self, noun: str, over: str) -> list[str]:
-        """Return the result over several datasets in sentences, without design and analysis.
-
-        Args:
-            noun: What is compared, such as ``"method"``.
-            over: What it is compared on, such as ``"datasets"``.
-        """
-        summaries = _describe_summaries(self.ranking, self.about["lower_is_better"], noun, over)
-        return [*(self.datasets.sentences(noun, over) if self.datasets else []), *summaries]
 
     def to_json(self) -> dict[str, Any]:
         """Return ranking, verdicts, design and sentences as plain values."""
@@ -131,6 +122,8 @@ class Judgement:
     def to_page(self) -> SimpleNamespace:
         """Return the tables with the names and columns of an :class:`actlab.Comparison`."""
         about = {**self.about, "sentences": self.sentences()}
+        if self.datasets is not None:
+            about["over"] = self.datasets.over
         if self.datasets is not None and len(self.ranking) > 1:
             from actlab.report.plots.critical_difference import render_critical_difference
 
@@ -138,9 +131,9 @@ class Judgement:
         return self._make_page(about)
 
     def _make_page(self, about: Mapping[str, Any]) -> SimpleNamespace:
-        empty = pd.DataFrame()
+        empty, over = pd.DataFrame(), self.datasets.over if self.datasets else "datasets"
         return SimpleNamespace(
-            results=self.runs.rename(columns={"method": "activation"}),
+            results=self.runs.rename(columns={"method": "activation", "dataset": over.removesuffix("s")}),
             verdicts=self.verdicts,
             ranking=self.ranking.rename(columns={"method": "activation"}),
             **dict.fromkeys(("history", "tuning", "diagnostics", "parameters", "curves", "costs"), empty),
@@ -389,11 +382,12 @@ def _make_profiles(runs: Mapping[str, Mapping[str, Floats]], sign: int) -> list[
     return profiles
 
 
-def _describe_summaries(ranking: pd.DataFrame, lower_is_better: bool, noun: str, over: str) -> list[str]:
+def _describe_summaries(ranking: pd.DataFrame, about: Mapping[str, Any], over: str) -> list[str]:
     """Return sentences on the interquartile means, and when to read which summary."""
     if ranking["iqm"].isna().all():
         return []
-    what, choose = ("Lowest", np.nanargmin) if lower_is_better else ("Highest", np.nanargmax)
+    noun = name_subject(about)
+    what, choose = ("Lowest", np.nanargmin) if about["lower_is_better"] else ("Highest", np.nanargmax)
     best = ranking.iloc[int(choose(ranking["iqm"]))]
     interval = f" (95 % interval {best['iqm_low']:.4g} to {best['iqm_high']:.4g})"
     article = "an" if noun[0] in "aeiou" else "a"

@@ -49,7 +49,7 @@ def describe_report(comparison: Comparison) -> list[str]:
 
 def name_subject(about: Mapping[str, Any]) -> str:
     """Return what is compared: activations, or any methods."""
-    return "method" if about.get("kind") == "judgement" else "activation"
+    return str(about.get("subject", "method" if about.get("kind") == "judgement" else "activation"))
 
 
 def describe_data(about: Mapping[str, Any]) -> list[str]:

@@ -44,6 +44,7 @@ class MultiDatasetResult:
             that of b, negative if a is better; ``reason``, in words.
         cliques: The largest sets of two or more activations without a significant difference, in the order
             of ``ranks``. They can overlap: a and b do not differ, nor b and c, but a is better than c.
+        over: What the datasets are called in sentences.
     """
 
     scores: pd.DataFrame
@@ -52,13 +53,13 @@ class MultiDatasetResult:
     p_value: float
     verdicts: pd.DataFrame
     cliques: list[list[str]]
+    over: str = "datasets"
 
-    def sentences(self, noun: str = "activation", over: str = "datasets") -> list[str]:
+    def sentences(self, noun: str = "activation") -> list[str]:
         """Describe the result in sentences.
 
         Args:
             noun: What is compared.
-            over: What the rows of the scores are.
 
         Returns:
             Sentences about the best mean rank, Friedman's test, the decided pairs, the undecided pairs and
@@ -68,12 +69,12 @@ class MultiDatasetResult:
         if k == 1:
             return [f"{self.ranks['activation'][0]} is the only {noun}: there are no pairs to compare."]
         if self.scores.isna().all(axis=None):
-            return [f"No {noun} has a score: all {k} failed on all {n} {over}."]
+            return [f"No {noun} has a score: all {k} failed on all {n} {self.over}."]
         return [
-            _describe_leader(self.ranks, n, over),
+            _describe_leader(self.ranks, n, self.over),
             *([] if k == 2 else [_describe_friedman(self, n, k, noun)]),
-            *_describe_pairs(self, n, noun, over),
-            *_describe_failures(self.scores, over),
+            *_describe_pairs(self, n, noun),
+            *_describe_failures(self.scores, self.over),
         ]
 
 
@@ -308,15 +309,16 @@ def _describe_friedman(result: MultiDatasetResult, n: int, k: int, noun: str) ->
     conclusion = f"the {noun}s differ" if result.p_value <= LEVEL else "no significant difference"
     statistic = f"F({k - 1}, {(k - 1) * (n - 1)}) = {result.statistic:.3g}"
     if math.isinf(result.statistic):
-        statistic = "all datasets rank them in the same order"
+        statistic = f"all {result.over} rank them in the same order"
     return f"Friedman's test of all {noun}s: {conclusion} ({statistic}, {_format_p(result.p_value)})."
 
 
-def _describe_pairs(result: MultiDatasetResult, n: int, noun: str, over: str) -> list[str]:
+def _describe_pairs(result: MultiDatasetResult, n: int, noun: str) -> list[str]:
     pairs = result.verdicts
     if n < (needed := count_needed_datasets(len(pairs))):
         what = "the pair" if len(pairs) == 1 else f"any of {len(pairs)} pairs"
-        return [f"{n} {over} cannot decide {what}: at least {needed} are needed. The order is not a verdict."]
+        few = f"{n} {result.over} cannot decide {what}: at least {needed} are needed"
+        return [f"{few}. The order is not a verdict."]
     decided = pairs[pairs["verdict"] != "undecided"]
     sentences = [*_describe_wins(decided), *_describe_agreement(result, len(decided), noun)]
     if result.cliques:

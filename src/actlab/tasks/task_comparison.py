@@ -30,6 +30,10 @@ from actlab.tasks.registry import list_tasks, load_task
 from actlab.tasks.task import Task
 
 ALL = "all"
+_TEST = (
+    "Scores are scaled: 0 is the best constant prediction, 1 a perfect one. Pairs: Wilcoxon's signed-rank "
+    "test over {}, Holm's correction."
+)
 _TABLES = ("runs", "means", "summary", "across")
 _OPTIONS = set("folds split seeds until_decided budget tune jobs diagnostics seed device precision".split())
 _COLUMNS = ["task", "activation", "split", "fold", "seed", "score", "normalized", "as_given", "failure"]
@@ -91,14 +95,11 @@ class TaskComparison:
         """Return :attr:`summary` as text, without the columns that do not fit 80 characters."""
         return format_table(self.summary.drop(columns=["iqm_low", "iqm_high"], errors="ignore"))
 
-    def sentences(self, over: str = "tasks") -> list[str]:
-        """Return the result in sentences; ``over`` is what the tasks are called."""
-        found = []
-        if self.judgement:
-            found = [*self.judgement.describe_datasets("activation", over), _describe_test(over)]
-        for (name, reason), rows in self.excluded.groupby(["activation", "reason"], sort=False):
-            found.append(f"{name} was not compared on {', '.join(rows['task'])}: {reason}.")
-        return [*found, *(f"{name} was skipped: {reason}." for name, reason in self.skipped.items())]
+    def sentences(self) -> list[str]:
+        """Return the result in sentences."""
+        if self.judgement is not None:
+            return self.judgement.sentences()
+        return _describe_omitted(self.excluded, self.skipped)
 
     @property
     def means(self) -> pd.DataFrame:
@@ -130,9 +131,15 @@ class TaskComparison:
         return [folder / f"{name}.csv" for name in tables]
 
 
-def _describe_test(over: str) -> str:
-    scale = "Scores are scaled: 0 is the best constant prediction, 1 a perfect one"
-    return f"{scale}. Pairs: Wilcoxon's signed-rank test over {over}, Holm's correction."
+def _describe_omitted(excluded: pd.DataFrame, skipped: Mapping[str, str]) -> list[str]:
+    """Return sentences on the activations and tasks that were not compared."""
+    return [
+        *(
+            f"{name} was not compared on {', '.join(rows['task'])}: {reason}."
+            for (name, reason), rows in excluded.groupby(["activation", "reason"], sort=False)
+        ),
+        *(f"{name} was skipped: {reason}." for name, reason in skipped.items()),
+    ]
 
 
 def plan_tasks(
@@ -319,7 +326,9 @@ def compare_tasks(
         comparisons.append(run_comparison(plan.plan, ledger=ledger, executor=executor, verbose=verbose))
         if folder:
             comparisons[-1].to_csv(folder)
-    result = summarize_tasks(plans, comparisons, skipped)
+    names = list(dict.fromkeys(name for plan in plans for name in plan.plan.config.names))
+    command = f"actlab.compare_tasks({names}, {[plan.spec for plan in plans]})"
+    result = summarize_tasks(plans, comparisons, skipped, command)
     if out is not None:
         result.to_csv(out)
     return result
@@ -345,7 +354,11 @@ def _format_duration(seconds: float) -> str:
 
 
 def summarize_tasks(
-    plans: Sequence[TaskPlan], comparisons: Sequence[Comparison], skipped: Mapping[str, str]
+    plans: Sequence[TaskPlan],
+    comparisons: Sequence[Comparison],
+    skipped: Mapping[str, str],
+    command: str,
+    over: str = "tasks",
 ) -> TaskComparison:
     """Return the results over all tasks.
 
@@ -353,27 +366,43 @@ def summarize_tasks(
         plans: The plans.
         comparisons: What :func:`~actlab.comparison.comparison.run_comparison` returned for each.
         skipped: Tasks that were not compared, and why.
+        command: What reproduces the results.
+        over: What the tasks are called.
     """
     named = {plan.task.name: comparison for plan, comparison in zip(plans, comparisons, strict=True)}
     results = pd.concat(
         [_list_results(plan, one) for plan, one in zip(plans, comparisons, strict=True)], ignore_index=True
     )
-    excluded = [(plan.task.name, name, reason) for plan in plans for name, reason in plan.excluded.items()]
+    omitted = [(plan.task.name, name, reason) for plan in plans for name, reason in plan.excluded.items()]
+    excluded = pd.DataFrame(omitted, columns=["task", "activation", "reason"])
     judgement = None
     if len(plans) > 1 and results["activation"].nunique() > 1 and results["normalized"].notna().any():
         known = results.dropna(subset="normalized")[
             ["task", "activation", "split", "fold", "seed", "normalized"]
         ]
-        for task, name in [(task, name) for task, name, _ in excluded if name in set(known["activation"])]:
+        for task, name in [(task, name) for task, name, _ in omitted if name in set(known["activation"])]:
             runs = known[known["task"] == task].drop_duplicates(["split", "fold", "seed"])
             known = pd.concat([known, runs.assign(activation=name, normalized=0.0)], ignore_index=True)
         judgement = judge(known, dataset="task", method="activation", score="normalized")
+        sentences = (_TEST.format(over), *_describe_omitted(excluded, skipped))
+        judgement = dataclasses.replace(
+            judgement,
+            design=dataclasses.replace(judgement.design, sentences=sentences),
+            datasets=judgement.datasets and dataclasses.replace(judgement.datasets, over=over),
+            about={
+                **judgement.about,
+                "subject": "activation",
+                "data": f"{len(plans)} {over}",
+                "metric": "scaled score",
+                "command": command,
+            },
+        )
     return TaskComparison(
         named,
         results,
         _summarize(results, named, judgement),
         dict(skipped),
-        pd.DataFrame(excluded, columns=["task", "activation", "reason"]),
+        excluded,
         judgement,
     )
 

@@ -322,7 +322,10 @@ def _print_several(
     from actlab.tasks.task_comparison import summarize_tasks
 
     what = "tasks" if arguments.task else "datasets"
-    result = summarize_tasks(plans, [one.comparison for one in outcomes], skipped)
+    option, sources = ("--task", arguments.task) if arguments.task else ("--data", arguments.data)
+    words = [word for source in sources for word in (option, str(source))]
+    command = format_command(arguments, "compare", *arguments.activations, *words)
+    result = summarize_tasks(plans, [one.comparison for one in outcomes], skipped, command, what)
     across: dict[str, Any] = {}
     judgement = result.judgement
     files = result.to_csv(arguments.out)
@@ -334,7 +337,7 @@ def _print_several(
     lines = [line for one in outcomes for line in (f"{one.name}:", *one.describe(), "")]
     if arguments.task:
         lines = [format_table(result.means), ""]
-    sentences = result.sentences(what)
+    sentences = result.sentences()
     lines += [f"Over {len(outcomes)} {what}:", result.format_summary(), "", *wrap_sentences(sentences)]
     found: dict[str, Any] = {
         what: {one.name: one.to_json() for one in outcomes},

@@ -160,7 +160,8 @@ def _make_verdicts(comparison: Comparison, names: Sequence[str], labels: Labels)
         "matrix": tables.make_verdict_matrix(names, pairs, points, given_pairs) if pairs else None,
         "changed": tables.CHANGED if given else "",
         "diagram": about.get("diagram"),
-        "profiles": _draw_panels("profiles", profiles, "one line for each method", labels),
+        "over": about.get("over", "datasets"),
+        "profiles": _draw_panels("profiles", profiles, f"one line for each {name_subject(about)}", labels),
     }
 
 

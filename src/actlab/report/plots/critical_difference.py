@@ -68,7 +68,7 @@ def draw_critical_difference(comparison: MultiDatasetResult, ax: Axes) -> Axes:
     ax.xaxis.tick_top()
     ax.xaxis.set_label_position("top")
     ax.set_xticks(range(1, largest + 1, 1 + largest // 20))
-    ax.set_xlabel(f"mean rank over {len(comparison.scores)} datasets (1 is best)")
+    ax.set_xlabel(f"mean rank over {len(comparison.scores)} {comparison.over} (1 is best)")
     legend = _describe_groups(comparison, "between the dots of a bar")
     ax.text(sum(ends) / 2, top + half, legend, ha="center", va="top", fontsize="small", color=_LINE)
     return ax
