@@ -317,8 +317,8 @@ def _describe_pairs(result: MultiDatasetResult, n: int, noun: str) -> list[str]:
     pairs = result.verdicts
     if n < (needed := count_needed_datasets(len(pairs))):
         what = "the pair" if len(pairs) == 1 else f"any of {len(pairs)} pairs"
-        few = f"{n} {result.over} cannot decide {what}: at least {needed} are needed"
-        return [f"{few}. The order is not a verdict."]
+        reason = f"{n} {result.over} cannot decide {what}: at least {needed} are needed"
+        return [f"{reason}. The order is not a verdict."]
     decided = pairs[pairs["verdict"] != "undecided"]
     sentences = [*_describe_wins(decided), *_describe_agreement(result, len(decided), noun)]
     if result.cliques:
