@@ -500,6 +500,23 @@ def test_page_sets_matched_initialization_and_the_critical_point(opened):
     expect(page.locator("#depth-text")).to_contain_text("the gradient shrinks")
 
 
+def test_page_reads_and_drags_with_the_pointer(opened):
+    page = opened("tanh")
+    curve = page.locator("#curves svg").first.bounding_box()
+    page.mouse.move(curve["x"] + (50 + curve["width"] - 10) / 2, curve["y"] + 50)  # the middle of the axis
+    expect(page.locator("#values-x")).to_have_text("0")
+    area = page.locator("#depth-charts svg").last
+    area.scroll_into_view_if_needed()
+    box = area.bounding_box()
+    page.mouse.move(box["x"] + 60, box["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 10, box["y"] + 8, steps=3)
+    page.mouse.up()
+    expect(page.get_by_label("Weight scale σ_w, as a number")).to_have_value("4")
+    expect(page.get_by_label("Bias scale σ_b, as a number")).to_have_value("2")
+    expect(page.locator("#depth-text")).to_contain_text("the gradient grows")
+
+
 def test_page_trains_pauses_and_resets(opened):
     page = opened("tanh", "relu")
     rows = page.locator("#train-table tbody tr")
@@ -556,6 +573,10 @@ def test_link_restores_the_whole_state(opened):
     assert other.get_by_label("Width, as a number").input_value() == "1"
     assert other.locator("#link").input_value().partition("#")[2] == link.partition("#")[2]
     assert other.locator("#restored").is_hidden()
+    address = other.url
+    other.get_by_role("link", name="Train").press("Enter")
+    assert other.url == address
+    assert other.evaluate("document.activeElement.id") == "train"
 
 
 def test_read_takes_the_deepest_formula_that_is_allowed(page):

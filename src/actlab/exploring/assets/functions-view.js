@@ -92,8 +92,10 @@ export class FunctionsView {
     this.onchange();
   }
 
+  /** Read the values at a round number near x, so that the pointer can hit a kink. */
   readAt(x) {
-    this.state.view.at = Number(x.toPrecision(4));
+    const step = 10 ** Math.floor(Math.log10(this.state.view.width / 200));
+    this.state.view.at = Number((Math.round(x / step) * step).toPrecision(8));
     this.at.set(this.state.view.at);
     this.onchange();
   }
