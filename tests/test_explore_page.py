@@ -6,6 +6,7 @@ import contextlib
 import math
 import re
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -15,11 +16,16 @@ pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 from playwright.sync_api import expect
 
 import actlab
+from actlab.derivation.analysis.elementary_jets import Undefined
+from actlab.derivation.analysis.piecewise import split_into_pieces
+from actlab.derivation.analysis.reference_values import evaluate_exactly
 from actlab.derivation.grammar import find_formula_problem
+from actlab.derivation.syntax.to_sympy import read_formula
 from actlab.describe import evaluate_derivatives
 from actlab.models.gaussian_moments import gaussian_moments
 from actlab.spec import resolve_definition
 from tests.browser import open_offline
+from tests.random_formulas import FORMULAS, POINTS
 from tests.report_cases import browser  # noqa: F401
 
 ELEMENTWISE = sorted(name for name, one in actlab.catalogue.items() if not one.facts.gated)
@@ -67,6 +73,9 @@ cos(x) / (1 + x**2)
 mish(x) + 0.1 * gelu(x)
 leaky_relu(x, 0.2) * sigmoid(x)
 """.strip().splitlines()
+CONSTANT = tuple(
+    f"formula: x {problem}: the value is the same everywhere" for problem in ("cancels out", "does not occur")
+)
 EVALUATE = """cases => cases.map(([spec, x]) => {
   const one = actlab.state.read(spec), at = Float64Array.from(x);
   const {v, d, s} = one.formula.evaluate(at);
@@ -160,6 +169,25 @@ def test_evaluate_equals_actlab_formula_for_textbook_formulas(page, texts, count
         check_derivatives(activation, got, grid)
         kinks = [[x, slope] for x, slope in sorted(activation.kinks().items())]
         np.testing.assert_allclose(np.reshape(got["kinks"], (-1, 2)), np.reshape(kinks, (-1, 2)), atol=1e-9)
+
+
+@pytest.mark.slow
+@hypothesis.settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@hypothesis.given(FORMULAS)
+def test_evaluate_equals_exact_derivatives_for_random_formulas(page, text):
+    read = """([text, x]) => {
+      try {
+        const {v, d, s} = actlab.state.read(`formula:${text}`).formula.evaluate(Float64Array.from(x));
+        return x.map((_, i) => [v[i], d[i], s[i]].map(String));
+      } catch (error) { return error.message; }
+    }"""
+    got = page.evaluate(read, [text, POINTS.tolist()])
+    hypothesis.assume(got not in CONSTANT)
+    tree = split_into_pieces(read_formula(text, ("x",)))
+    for x, values in zip(POINTS.tolist(), got, strict=True):
+        with contextlib.suppress(Undefined):
+            exact = [float(value) for value in evaluate_exactly(tree, x, {})[0][:3]]
+            np.testing.assert_allclose(read_numbers(values), exact, rtol=1e-6, atol=1e-6, err_msg=f"x = {x}")
 
 
 def test_erf_and_erfc_are_exact_to_1e_minus_13(page):
@@ -586,6 +614,7 @@ def test_read_takes_the_deepest_formula_that_is_allowed(page):
     for _ in range(39):
         x = torch.nn.functional.mish(x)
     assert value == pytest.approx(x.item(), rel=1e-9)
+    assert page.evaluate("actlab.state.read('formula:\\tx *\\n 2').spec") == "formula:x * 2"
 
 
 HOSTILE_LINKS = [

@@ -85,8 +85,8 @@ class Workspace {
 export class Formula {
   /** Read a formula; throw a FormulaError if it is wrong, or has no real value somewhere. */
   constructor(parser, text, parameters = new Map()) {
-    const tree = parser.parse(text, ["x", ...parameters.keys()]), graph = new Graph(parser);
-    this.text = text.trim();
+    this.text = text.replace(/[\t\r\n ]+/g, " ").trim();
+    const tree = parser.parse(this.text, ["x", ...parameters.keys()]), graph = new Graph(parser);
     this.names = [...parameters.keys()];
     this.values = [...parameters.values()];
     graph.source = { text: this.text, start: 0, end: this.text.length };

@@ -30,20 +30,19 @@ function makeRule(borders) {
 }
 
 /**
- * Return the moments of a function at inputs of variance q: mean E[f], second E[f^2], slope E[f'^2], spread E[z^2 f^2],
- * saturated P(|f'| < 0.05) and dead P(|f'| < 0.001).
+ * Return the moments of a function at inputs of variance q: mean E[f], second E[f^2], slope E[f'^2], spread E[z^2 f^2] and saturated
+ * P(|f'| < 0.05).
  */
 export function computeMoments(activation, q = 1) {
   const scale = Math.sqrt(q), { z, weights } = makeRule(scale > 0 ? activation.kinks.map(({ x }) => x / scale) : []);
   const { v, d } = activation.formula.evaluate(z.map((value) => value * scale), 1);
-  const sums = { mean: 0, second: 0, slope: 0, spread: 0, saturated: 0, dead: 0 };
+  const sums = { mean: 0, second: 0, slope: 0, spread: 0, saturated: 0 };
   weights.forEach((w, i) => {
     sums.mean += w * v[i];
     sums.second += w * v[i] * v[i];
     sums.slope += w * d[i] * d[i];
     sums.spread += w * z[i] * z[i] * v[i] * v[i];
     if (Math.abs(d[i]) < SATURATED) sums.saturated += w;
-    if (Math.abs(d[i]) < DEAD) sums.dead += w;
   });
   return sums;
 }
