@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,7 +30,10 @@ from tests.report_cases import browser  # noqa: F401
 
 FUNCTIONS = actlab.functional.__all__
 DATA = ("__version__", "catalogue")
+FOLDER = Path(actlab.__file__).parent
 NAMESPACES = ("functional", "nn")
+# What only other folders of actlab use.
+INTERNAL = {"actlab.spec", "actlab.execution.WorkerExecutor", "actlab.execution.WorkerPool"}
 NAMES = {name: getattr(actlab, name) for name in actlab.__all__ if name not in (*DATA, *NAMESPACES)}
 MODULES = {name: getattr(actlab.nn, name) for name in actlab.nn.__all__}
 OPENED_PAGES = (
@@ -71,6 +76,17 @@ def test_docs_site_lists_every_public_name(site):
     public = {f"actlab.{name}" for name in [*actlab.__all__, "testing", "testing.assert_activation"]}
     public |= {f"actlab.functional.{name}" for name in FUNCTIONS} | {f"actlab.nn.{name}" for name in MODULES}
     assert public - read_inventory(site.html) == set()
+
+
+def test_docs_site_lists_every_name_of_the_stub_files(site):
+    inventory = read_inventory(site.html)
+    undocumented = {
+        f"{package}.{name}"
+        for package in (f"actlab.{stub.parent.name}" for stub in FOLDER.glob("*/__init__.pyi"))
+        for name in importlib.import_module(package).__all__
+        if package not in INTERNAL and inventory.isdisjoint({f"actlab.{name}", f"{package}.{name}"})
+    }
+    assert undocumented - INTERNAL == set()
 
 
 @pytest.mark.parametrize("thing", [*NAMES.values(), assert_activation], ids=[*NAMES, "assert_activation"])

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import actlab
+
 ROOT = Path(__file__).resolve().parents[1]
 CORE = {
     *("torch", "numpy", "pandas", "scikit-learn", "skorch", "joblib", "loky", "rich", "safetensors", "scipy"),
@@ -67,6 +69,9 @@ def test_wheel_contains_exactly_the_package(files):
     assert {name for name in names if ".dist-info/" not in name} == package_files
     assert {"actlab/py.typed", "actlab/report/html/assets/report.html.j2"} <= package_files
     assert "actlab = actlab.cli:main" in scripts
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+    assert (metadata["Version"], metadata["License-Expression"]) == (actlab.__version__, "MIT")
+    assert metadata.get_payload() == (ROOT / "README.md").read_text(encoding="utf-8")
     core = [r for r in metadata.get_all("Requires-Dist") if "extra ==" not in r]
     assert {r.partition(">")[0] for r in core} == CORE
 
