@@ -15,7 +15,7 @@
 # happens without an activation, what an activation does to the data in the forward pass, and what it does to
 # the gradient in the backward pass.
 #
-# The five notebooks use scikit-learn's digits and take about a minute in total. With `ACTLAB_TUTORIAL=mnist`
+# The lessons use scikit-learn's digits and take about a minute in total. With `ACTLAB_TUTORIAL=mnist`
 # in the environment they use MNIST and take about ten minutes. `ACTLAB_MNIST` is the folder with MNIST's
 # files; if it is not set, they are downloaded. The outputs on these pages come from MNIST.
 
