@@ -33,7 +33,10 @@ DATA = ("__version__", "catalogue")
 FOLDER = Path(actlab.__file__).parent
 NAMESPACES = ("functional", "nn")
 # What only other folders of actlab use.
-INTERNAL = {"actlab.spec", "actlab.execution.WorkerExecutor", "actlab.execution.WorkerPool"}
+INTERNAL = {
+    *("actlab.spec", "actlab.execution.WorkerExecutor", "actlab.execution.WorkerPool"),
+    *("actlab.tasks.list_tasks", "actlab.tasks.load_task"),
+}
 NAMES = {name: getattr(actlab, name) for name in actlab.__all__ if name not in (*DATA, *NAMESPACES)}
 MODULES = {name: getattr(actlab.nn, name) for name in actlab.nn.__all__}
 OPENED_PAGES = (

@@ -66,8 +66,8 @@ def log_comparison(
     """Log a comparison once; a complete log stays, and an interrupted one is replaced.
 
     Args:
-        results: As in :attr:`~actlab.comparison.Comparison.results`.
-        history: As in :attr:`~actlab.comparison.Comparison.history`.
+        results: As in ``Comparison.results``.
+        history: As in ``Comparison.history``.
         uri: A tracking store such as ``"sqlite:///runs.db"`` or ``"http://localhost:5000"``. Nothing is sent
             anywhere else, unless the process has imported MLflow before with its telemetry on.
         name: Name of the parent run.
