@@ -17,6 +17,7 @@ from playwright.sync_api import sync_playwright
 import actlab
 
 IMAGES = Path(__file__).parent / "images"
+STEPS = 2500  # of training before the picture
 
 
 def main() -> None:
@@ -51,7 +52,8 @@ def photograph_exploration() -> None:
         page.get_by_label("Function", exact=True).select_option("1")
         page.get_by_role("button", name="Critical point").click()
         page.get_by_role("button", name="Start").click()
-        page.wait_for_timeout(20_000)
+        while int(page.locator("#train-table td").first.inner_text()) < STEPS:
+            page.wait_for_timeout(500)
         page.get_by_role("button", name="Pause").click()
         page.set_viewport_size({"width": 1200, "height": 1640})
         page.locator("#depth").evaluate("section => section.scrollIntoView({behavior: 'instant'})")
