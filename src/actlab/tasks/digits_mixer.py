@@ -63,6 +63,6 @@ TASK = Task(
     description="MLP mixer on 8x8 digits",
     data="digits",
     module=MixerNet,
-    settings=TrainSettings(epochs=10, optimizer="adamw", lr=0.003),
-    seconds=0.3,
+    settings=TrainSettings(epochs=7, optimizer="adamw", lr=0.003),
+    seconds=0.2,
 )

@@ -69,6 +69,6 @@ TASK = Task(
     description="physics-informed network for u'' = f",
     data=load,
     module=PhysicsNet,
-    settings=TrainSettings(epochs=250, batch_size=256, optimizer="adam", lr=0.003),
-    seconds=0.6,
+    settings=TrainSettings(epochs=180, batch_size=256, optimizer="adam", lr=0.003),
+    seconds=0.4,
 )

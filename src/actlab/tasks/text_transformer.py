@@ -16,7 +16,7 @@ from actlab.tasks.task import Task
 from actlab.training.settings import TrainSettings
 
 _ALPHABET = " abcdefghijklmnoprstuvwxy"
-_WINDOW, _SAMPLES = 12, 6000
+_WINDOW, _SAMPLES = 12, 4500
 
 
 def load() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -69,5 +69,5 @@ TASK = Task(
     data_options={"scale": "none"},
     module=Transformer,
     settings=TrainSettings(epochs=6, optimizer="adamw", lr=0.003),
-    seconds=0.45,
+    seconds=0.3,
 )
