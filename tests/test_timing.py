@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 
 import actlab
 from actlab import timing
+from actlab.checking.tensor_comparison import find_saved_storages
 from actlab.cli import main
 from actlab.timing import Timing, Timings, interleaved, measure_alone
 from tests.command_line import in_empty_folder, refused
@@ -202,3 +204,15 @@ def test_time_verb_measures_a_model(capsys, tmp_path, monkeypatch):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("training steps of small.py:net, 4 x 8 elements, float32, cpu")
     assert [line.split()[0] for line in lines[4:]] == ["as", "mish"]
+
+
+def test_find_saved_storages_frees_the_tensors_that_a_call_saves():
+    x, outputs = torch.ones(4, requires_grad=True), []
+
+    def call():
+        y = torch.relu(x * 2)  # torch saves the output, which refers to itself through its graph
+        outputs.append(weakref.ref(y))
+        return y
+
+    assert list(find_saved_storages(call).values()) == [16]
+    assert outputs[0]() is None

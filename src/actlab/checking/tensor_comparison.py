@@ -104,14 +104,17 @@ def find_largest_magnitude(values: Tensor) -> float:
 def find_saved_storages(call: Callable[[], object]) -> dict[int, int]:
     """Return the storages that a call saves for backward: their sizes in bytes by address."""
     storages: dict[int, int] = {}
+    saved: list[Tensor] = []  # memory that is freed may be used again
 
-    def pack(tensor: Tensor) -> Tensor:
+    def pack(tensor: Tensor) -> int:
         storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
+        saved.append(tensor)
+        return len(saved) - 1
 
-    with saved_tensors_hooks(pack, lambda tensor: tensor):
+    with saved_tensors_hooks(pack, saved.__getitem__):
         output = call()
-    del output  # not earlier: memory that is freed may be used again
+    del output
+    saved.clear()  # an output that is saved refers to itself through the graph, which is never collected
     return storages
 
 
