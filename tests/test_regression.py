@@ -17,6 +17,8 @@ from torch import nn
 
 from actlab import UsageError
 from actlab.cli import main
+from actlab.comparison.config import ComparisonConfig
+from actlab.comparison.plan import ComparisonPlan
 from actlab.data import Dataset, load_data
 from actlab.training.settings import TrainSettings
 from actlab.training.train import history_frame, make_net, plan_training, train
@@ -225,6 +227,22 @@ def test_split_validation_of_a_regression_keeps_the_order_of_samples():
     rows, valid = split_validation(make_net(data, "relu", SHORT), np.arange(7, 60, 2), data.y, 0, 0)
     assert valid.tolist() == [7, 9, 11, 13, 15, 17]
     assert rows.tolist() == [*range(19, 60, 2)]
+
+
+@pytest.mark.parametrize(("seeds", "is_random"), [(1, False), (2, True)])
+def test_comparison_plan_holds_out_random_samples_of_a_regression_with_shuffled_folds(seeds, is_random):
+    x = np.linspace(-1, 1, 60, dtype=np.float32)[:, None]  # sorted, as in many files
+    data = load_data((x, x[:, 0] ** 2), regression=True)
+    config = {"activations": ["relu", "tanh"], "dataset": data, "settings": SHORT}
+    plan, same = (ComparisonPlan(ComparisonConfig(**config, seeds=seeds)) for _ in range(2))
+    for fold in range(3):
+        run, other = (plan.run(name, 0, fold, 0).run for name in ("relu", "tanh"))
+        pool = np.sort(np.append(run.rows, run.valid))
+        assert len(run.valid) == len(pool) / 5 == 8
+        assert (run.valid.tolist() != pool[:8].tolist()) == is_random
+        assert run.rows.tolist() == np.setdiff1d(pool, run.valid).tolist()
+        for twin in (other, same.run("relu", 0, fold, 0).run):
+            assert twin.valid.tolist() == run.valid.tolist()
 
 
 def test_train_learns_a_regression():

@@ -227,12 +227,18 @@ class ComparisonPlan:
         return PlannedRun(*labels, dataclasses.replace(template, **parts, init=init), init)
 
     def _set_split(self, net: skorch.NeuralNet, rows: Rows, seed: int, fold: int) -> skorch.NeuralNet:
-        """Return a model that holds out whole groups, or the last samples; unchanged for other splits."""
+        """Return a model that holds out whole groups, the last samples, or random ones of shuffled samples.
+
+        Other models are unchanged. A stratified split holds out the first samples of each class.
+        """
         groups, kind = self.config.dataset.groups, self.config.split_kind
-        if groups is None and kind != "time":
+        held_out = net.train_split
+        fixed = getattr(held_out, "stratified", True) or held_out.random_state is not None
+        shuffled = self.config.shuffled and not fixed
+        if groups is None and kind != "time" and not shuffled:
             return net
         of_rows = None if groups is None else groups[rows % self.features.samples]
-        split = make_given_split(net, self.features.y[rows], of_rows, seed, fold)
+        split = make_given_split(net, self.features.y[rows], of_rows, seed, fold, shuffled=kind != "time")
         return clone(net).set_params(train_split=split) if split else net
 
     def _find_makers(self) -> dict[str, Any]:

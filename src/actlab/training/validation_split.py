@@ -45,9 +45,15 @@ class GivenSplit:
 
 
 def make_given_split(
-    net: skorch.NeuralNet, y: npt.NDArray[Any], groups: Rows | None, seed: int, fold: int
+    net: skorch.NeuralNet,
+    y: npt.NDArray[Any],
+    groups: Rows | None,
+    seed: int,
+    fold: int,
+    *,
+    shuffled: bool = False,
 ) -> GivenSplit | None:
-    """Return the split of training samples by group or over time; None if the model has its own split.
+    """Return a split of training samples by group, over time or at random; None if the model has its own.
 
     Args:
         net: The model. Its ``train_split`` determines how many samples are held out.
@@ -55,15 +61,18 @@ def make_given_split(
         groups: The group (n,) of each of them; None to hold out the last ones.
         seed: The seed of the run.
         fold: The fold of the run.
+        shuffled: Without groups: whether to hold out random samples instead of the last ones.
     """
     if type(net.train_split) is not ValidSplit or not isinstance(cv := net.train_split.cv, int | float):
         return None
     parts = cv if cv >= 1 else round(1 / cv)
-    if groups is None:
-        count = math.ceil(len(y) / parts)
-        return GivenSplit(*np.split(np.arange(len(y)), [len(y) - count]))
-    splitter = GroupKFold if y.dtype.kind == "f" and y.ndim > 1 else StratifiedGroupKFold
     random_state = derive_seed(seed, fold, HOLDOUT) % 2**32
+    if groups is None:
+        count, order = math.ceil(len(y) / parts), np.arange(len(y))
+        if shuffled:
+            order = np.random.default_rng(random_state).permutation(order)
+        return GivenSplit(*map(np.sort, np.split(order, [len(y) - count])))
+    splitter = GroupKFold if y.dtype.kind == "f" and y.ndim > 1 else StratifiedGroupKFold
     folds = splitter(min(parts, len(np.unique(groups))), shuffle=True, random_state=random_state)
     with warnings.catch_warnings():  # a class may be in fewer groups than there are parts
         warnings.filterwarnings("ignore", message="The least populated class in y", category=UserWarning)
