@@ -113,7 +113,7 @@ def add_data_options(parser: Parser, **source: Any) -> Callable[..., argparse.Ac
     add = parser.add_argument_group("data").add_argument
     add("--data", metavar="NAME|PATH", **source)
     add("--data-dir", metavar="DIR", help="folder with the dataset files (default: download them)")
-    target = "column of a table to predict; repeat it for several numbers, or several labels of 0 and 1"
+    target = "column of a table to predict; repeat it for several numbers, or for several labels (0 or 1)"
     add("--target", action="append", metavar="COLUMN", help=target)
     add("--regression", action="store_true", help="predict a number instead of a class")
     axis = "first or last: axis of the channels in an .npz file of images "
@@ -144,7 +144,7 @@ def add_training_options(parser: Parser) -> Callable[..., argparse.Action]:
     add("--seed", type=int, default=0, metavar="N", help="seed of all random numbers")
     add("--device", **DEVICE)
     add("--precision", default="float32", metavar="P", help="float32, or bf16 for matrix products")
-    init = "initial weights: torch, or matched to scale them for the activation"
+    init = "initial weights: torch, or matched (scaled for the activation)"
     add("--init", choices=("torch", "matched"), default="torch", metavar="I", help=init)
     diagnostics = "record diagnostics after every epoch or never (default: after some epochs)"
     add("--diagnostics", action=argparse.BooleanOptionalAction, help=diagnostics)

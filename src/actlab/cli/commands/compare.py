@@ -80,9 +80,9 @@ def add_options(parser: Parser) -> None:
     add("--module", metavar="M:NET", help="network: package.module:Net or file.py:Net(width=64)")
     add("--replace", metavar="NAME", help="activation to replace, if the network has several kinds")
     add = add_training_options(parser)
-    tune = "values to try, such as lr=0.003,0.01 (default: rates around the usual one, each --init)"
+    tune = "values to try, such as lr=0.003,0.01 (default: learning rates around the usual one, both --init)"
     add("--tune", action="append", default=[], metavar="NAME=A,B", help=tune)
-    add("--no-tune", action="store_true", help="train all activations with the settings as given only")
+    add("--no-tune", action="store_true", help="train only with the settings as given")
     add = parser.add_argument_group("statistics").add_argument
     add("--folds", type=int, metavar="N", help="number of cross-validation folds (default: 3)")
     split = "folds: stratified, random, group, or time for samples in chronological order"
@@ -94,7 +94,7 @@ def add_options(parser: Parser) -> None:
     add(
         "--scoring",
         metavar="NAME",
-        help="scikit-learn scorer (default: accuracy, or accuracy over labels, or r2)",
+        help="scikit-learn scorer (default: accuracy, averaged over several labels; r2 for a regression)",
     )
     rope = "differences up to X are practically equivalent (default: set by the scorer)"
     add("--rope", type=float, metavar="X", help=rope)

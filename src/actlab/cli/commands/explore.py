@@ -18,7 +18,7 @@ EXAMPLES = (
 
 def add_options(parser: Parser) -> None:
     """Add the options to the command's parser."""
-    spec = 'up to six: a name such as "elu(alpha=0.5)", a formula in x, or file.py:name '
+    spec = 'up to six functions: a name such as "elu(alpha=0.5)", a formula in x, or file.py:name '
     spec += "(default: relu, gelu, tanh)"
     parser.add_argument("activations", metavar="NAME|FORMULA", nargs="*", help=spec)
     add = parser.add_argument_group("output").add_argument

@@ -30,15 +30,15 @@ def add_options(parser: Parser) -> None:
     parser.add_argument(
         "runs",
         metavar="RUNS",
-        help="a .csv, .tsv, .parquet, .jsonl or .json file, a folder of .json files or of actlab compare, "
-        "mlflow:URI#EXPERIMENT, or optuna:FILE#STUDY",
+        help="a .csv, .tsv, .parquet, .jsonl or .json file, a folder of .json files, the folder of "
+        "actlab compare, mlflow:URI#EXPERIMENT, or optuna:FILE#STUDY",
     )
     add = parser.add_argument_group("columns").add_argument
-    add("--score", metavar="COLUMN", help="scores (default: the only column of numbers)")
-    add("--method", metavar="COLUMN", help="methods (default: method, model, activation, ...)")
-    pair = "what two paired runs share (default: seed, fold, ...); '' if runs are not paired"
+    add("--score", metavar="COLUMN", help="column of scores (default: the only column of numbers)")
+    add("--method", metavar="COLUMN", help="column of methods (default: method, model, activation, ...)")
+    pair = "columns with equal values in paired runs (default: seed, fold, ...); '' if runs are not paired"
     add("--pair", metavar="COLUMN,...", help=pair)
-    add("--dataset", metavar="COLUMN", help="datasets (default: dataset, task, ...)")
+    add("--dataset", metavar="COLUMN", help="column of datasets (default: dataset, task, ...)")
     add("--lower-is-better", action="store_true", help="a smaller score is better")
     add = parser.add_argument_group("verdicts").add_argument
     add(
@@ -54,8 +54,9 @@ def add_options(parser: Parser) -> None:
         "--sequential", action="store_true", help="verdicts that stay valid if you judge again after new runs"
     )
     add("--watch", action="store_true", help="judge again when the file changes; implies --sequential")
-    add("--power", type=float, metavar="D", help="also print how many runs find a difference of D")
-    require = "exit with status 0 if NEW is better than OLD, 1 if it is not, 3 if that is undecided"
+    power = "also print how many runs are needed to find a difference of D"
+    add("--power", type=float, metavar="D", help=power)
+    require = "exit with status 0 if NEW is better than OLD, 1 if it is not, 3 if the pair is undecided"
     add("--require", metavar="better:NEW:OLD", help=require)
     add = parser.add_argument_group("output").add_argument
     add("--out", type=Path, metavar="FILE", help="write a report page")

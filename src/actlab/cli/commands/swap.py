@@ -23,9 +23,15 @@ def add_options(parser: Parser) -> None:
     add = parser.add_argument_group("places").add_argument
     add("--list", action="store_true", help="only list the activations")
     add("--replace", metavar="NAME", help="activation to replace, such as relu (default: all but gates)")
-    only = "replace only what is at a path such as layer1 or layer1.*; may be repeated"
+    only = "replace only activations at a path such as layer1 or layer1.*; repeat it for several paths"
     add("--only", action="append", metavar="PATH", help=only)
-    add("--except", dest="except_", action="append", metavar="PATH", help="do not replace what is at a path")
+    add(
+        "--except",
+        dest="except_",
+        action="append",
+        metavar="PATH",
+        help="do not replace activations at a path",
+    )
     parser.add_argument_group("output").add_argument("--json", **JSON)
 
 
