@@ -38,7 +38,7 @@ A first session:
 
   actlab show mish
       Show formula, properties and curve. `actlab list` prints all names.
-      `actlab explore mish` writes a page to try it in a small network.
+      `actlab explore mish` writes an interactive page about it.
 
   actlab compare relu mish --data houses.csv --target price --regression
       Compare on your own data: a table, arrays, or a folder of images. Compare
