@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 SUMMARY = "train with each activation and judge which is better"
 EXAMPLES = (
-    "actlab compare relu tanh leaky_relu --folds 3 --epochs 25",
     "actlab compare relu mish --until-decided --budget 20m",
     "actlab compare relu elu --tune lr=0.003,0.01,0.03 --module my_nets.py:Net",
     "actlab compare relu gelu tanh --task all --seeds 4",

@@ -8,7 +8,7 @@ from actlab.cli.options import JSON, Parser
 from actlab.cli.output import SUCCESS, print_json
 
 SUMMARY = "list the built-in tasks for compare --task"
-EXAMPLES = ("actlab tasks", "actlab compare relu gelu --task digits-cnn --task wine")
+EXAMPLES = ("actlab tasks", "actlab tasks | grep digits", "actlab tasks --json > tasks.json")
 
 
 def add_options(parser: Parser) -> None:
