@@ -135,6 +135,8 @@ def test_tutorial_compare_verdicts_match_the_text(executed):
     assert output_text.count("sigmoid is worse than") == 4  # three pairs, and the settings as given
     assert "the difference comes from the settings" in output_text
     assert re.search(r"tanh and relu: undecided|relu and tanh: undecided", output_text)
+    assert "Tuning does not change which activations are significantly worse." in output_text
+    assert "relu is worse than sine(omega=3) by" in output_text
 
 
 def test_tutorial_your_own_compares_objects_on_a_table(executed):

@@ -313,8 +313,8 @@ print(
 # %% [markdown]
 # ## Common activations
 #
-# The next lessons write, train and compare these four. Each plot shows the function and its derivative. The
-# plots are made from the definitions in the catalogue, and every function has [a page](../functions/relu.md).
+# The next lessons write, train and compare these four. Each plot shows the function and its derivative;
+# `actlab.explore("relu", "tanh")` shows them in an interactive page. Every function has [a page](../functions/relu.md).
 
 # %% tags=["hide-input"]
 figure, axes = plt.subplots(2, 2, figsize=(9, 6), layout="constrained")

@@ -107,7 +107,8 @@ y.backward()
 first.weight.grad
 
 # %% [markdown]
-# This is what we computed. The unit with output 0 gets no gradient: this sample does not change it.
+# This is what we computed. The unit with output 0 gets no gradient: this sample does not change it. A unit with
+# output 0 for all samples is *dead*; `actlab.explore("relu")` counts dead units while it trains a network.
 #
 # ## With gradcheck
 #
@@ -134,8 +135,8 @@ report = actlab.check(ReLUFunction, skip=["compile", "export"])
 print(report)
 
 # %% [markdown]
-# One row fails, `kinks`: the gradient at 0 is 1. The derivative does not exist at the kink. The left
-# derivative is 0, the right derivative is 1, and any number between them is a valid choice. But this ReLU sets
+# One row fails, `kinks`: the gradient at 0 is 1. The derivative does not exist at the kink (move the pointer
+# to 0 in `actlab.explore("relu")`). Any number from 0 to 1 is a valid choice. But this ReLU sets
 # every input that is not *above* 0 to 0, so an input of 0 should get no gradient. PyTorch's ReLU returns 0
 # there. Our code has `x < 0` where it should have `x <= 0`.
 #
