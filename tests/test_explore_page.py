@@ -305,6 +305,15 @@ def test_compute_moments_equals_gaussian_moments(page):
             assert got["critical"] == pytest.approx(wanted.critical_point, abs=2e-4), name
 
 
+def test_compute_saturated_equals_the_exact_share_of_small_slopes(page):
+    wanted = {"tanh": 2.9386, "gelu": 8.003, "sigmoid": 0.389, "relu": 50, "formula:x": 0, "sine": 0.1059}
+    wanted |= {"formula:sin(x)": 2.3259, "formula:sin(2*x)": 1.5909, "formula:sin(3*x)": 1.0608}
+    read = "specs => specs.map(one => 100 * actlab.computeSaturated(actlab.state.read(one)))"
+    got = page.evaluate(read, list(wanted))
+    assert got == pytest.approx(list(wanted.values()), rel=5e-3)
+    expect(page.locator("#facts tbody tr").nth(2)).to_contain_text("2.94 %")
+
+
 @pytest.mark.parametrize(("sigma_w", "sigma_b"), [(1.4, 0.1), (0.9, 0.3)])
 def test_predict_agrees_with_a_network_of_torch(page, sigma_w, sigma_b):
     depth, width, samples = 12, 800, 8
@@ -566,6 +575,49 @@ def test_page_trains_pauses_and_resets(opened):
     step.click()
     results = [row.split("\t")[1:] for row in rows.all_inner_texts()]
     assert results[0] == results[1]
+
+
+def test_page_resets_the_networks_and_the_status_when_a_setting_changes(opened):
+    page = opened("sine", "relu")
+    status = page.locator("#train-status")
+    expect(status).to_have_text("New networks, 0 steps.")
+    expect(page.locator("#a-0 option").first).to_have_text("identity (no activation)")
+    expect(page.locator("#a-0 option").nth(1)).to_have_text("sine (omega = 30)")
+    expect(page.locator("#sine-hint")).to_be_visible()
+    page.get_by_role("button", name="One step").click()
+    expect(status).to_contain_text("After 1 step. Network A: loss")
+    expect(status).to_contain_text(re.compile(r"accuracy [\d.]+ % on new samples"))
+    page.get_by_label("omega, as a number").fill("5")
+    page.get_by_label("omega, as a number").press("Tab")
+    expect(status).to_have_text("New networks, 0 steps.")
+    expect(page.locator("figcaption").first).to_have_text("A: sine(omega=5), sine(omega=5)")
+    expect(page.locator("#sine-hint")).to_be_hidden()
+    page.get_by_role("button", name="Start").click()
+    page.get_by_label("Data").select_option("circles")
+    expect(status).to_have_text("Stopped: the settings changed. New networks, 0 steps.")
+    page.get_by_label("Stop after N steps").fill("7")
+    page.get_by_label("Stop after N steps").press("Tab")
+    expect(page.locator("#link")).to_have_value(re.compile("torch,7&"))
+    page.get_by_role("button", name="Start").click()
+    expect(status).to_contain_text("After 7 steps.")
+
+
+def test_page_keeps_the_preset_when_the_function_changes(opened):
+    page = opened("relu", "tanh")
+    weight = page.get_by_label("Weight scale σ_w, as a number")
+    matched = page.get_by_role("button", name="Matched initialization")
+    matched.click()
+    expect(weight).to_have_value("1.414")
+    expect(page.locator("#depth-text")).to_contain_text("From layer 1 on the variance stays near 1.")
+    page.get_by_label("Function", exact=True).select_option("1")
+    expect(weight).to_have_value("1.593")
+    page.get_by_label("Function", exact=True).select_option("identity (no activation)")
+    expect(weight).to_have_value("1")
+    expect(matched).to_have_attribute("aria-pressed", "true")
+    weight.fill("0.1")
+    weight.press("Tab")
+    expect(matched).to_have_attribute("aria-pressed", "false")
+    expect(page.locator("#depth-text")).to_contain_text("its variance goes from 1 to 1e−58.")
 
 
 def test_page_reports_a_diverged_network(opened):

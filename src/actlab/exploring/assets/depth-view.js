@@ -1,9 +1,10 @@
 // Section "Depth": signals and gradients in deep networks with random weights.
 
-import { Chart, el, fillTable, find, makeSlider, percent, readColours, show } from "./page.js";
+import { Chart, IDENTITY, el, fillTable, find, makeSlider, percent, readColours, show } from "./page.js";
 import { RandomNetwork, ScaleMap, computeMoments, describeMoments, predict } from "./propagation.js";
 
-const SMALLEST = 1e-30, LARGEST = 1e30;
+const SMALLEST = 1e-300, LARGEST = 1e300;  // of the charts; a line ends there
+const PRESETS = ["matched", "critical", "default"];
 const INK = 6;  // the colour of text, which is visible on the map
 const COLUMNS = 80, ROWS = 40;  // of the map
 const FAINTEST = 6;  // a gradient of 1e-6 or 1e6 has the full colour
@@ -15,31 +16,44 @@ export class DepthView {
     this.signal = new Chart(charts, { title: "Signal: variance by layer", xLabel: "layer", log: true });
     this.gradient = new Chart(charts, { title: "Gradient, relative to the last layer", xLabel: "layer", log: true });
     this.shares = new Chart(charts, { title: "Saturated values; circles: dead units", xLabel: "layer" });
-    this.map = new Chart(charts, { title: "Weight scale and bias scale", xLabel: "weight scale σ_w (the bias scale σ_b goes up)", drags: true, onpoint: (x, y) => this.set(round(x), round(y)) });
-    const { depth } = state, change = (part) => (value) => { depth[part] = value; onchange(); };
+    this.map = new Chart(charts, { title: "Weight scale and bias scale", xLabel: "weight scale σ_w (the bias scale σ_b goes up)", drags: true, onpoint: (x, y) => { this.release(); this.set(round(x), round(y)); onchange(); } });
+    const { depth } = state, change = (part) => (value) => { depth[part] = value; onchange(); }, scale = (part) => (value) => { this.release(); change(part)(value); };
+    this.identity = state.read(IDENTITY);
     this.sliders = {
       layers: makeSlider({ id: "layers", label: "Layers", low: 1, high: 100, step: 1, value: depth.layers, onchange: (value) => change("layers")(Math.round(value)) }),
-      sigmaW: makeSlider({ id: "sigma-w", label: "Weight scale σ_w", low: 0, high: 4, step: 0.01, value: depth.sigmaW, onchange: change("sigmaW") }),
-      sigmaB: makeSlider({ id: "sigma-b", label: "Bias scale σ_b", low: 0, high: 2, step: 0.01, value: depth.sigmaB, onchange: change("sigmaB") }),
+      sigmaW: makeSlider({ id: "sigma-w", label: "Weight scale σ_w", low: 0, high: 4, step: 0.01, value: depth.sigmaW, onchange: scale("sigmaW") }),
+      sigmaB: makeSlider({ id: "sigma-b", label: "Bias scale σ_b", low: 0, high: 2, step: 0.01, value: depth.sigmaB, onchange: scale("sigmaB") }),
     };
     find("depth-sliders").append(...Object.values(this.sliders).map(({ element }) => element));
     find("depth-function").addEventListener("change", (event) => { depth.index = Number(event.target.value); onchange(); });
-    find("matched").addEventListener("click", () => this.set(describeMoments(this.moments).gain, 0));
-    find("critical").addEventListener("click", () => this.set(...describeMoments(this.moments).critical));
-    find("default").addEventListener("click", () => this.set(Math.sqrt(1 / 3), Math.sqrt(1 / 300)));
+    for (const name of PRESETS) find(name).addEventListener("click", () => { this.release(name); this.applyPreset(); onchange(); });
   }
 
   set(sigmaW, sigmaB) {
     Object.assign(this.state.depth, { sigmaW: Math.min(4, sigmaW), sigmaB: Math.min(2, sigmaB) });
     this.sliders.sigmaW.set(this.state.depth.sigmaW);
     this.sliders.sigmaB.set(this.state.depth.sigmaB);
-    this.onchange();
+  }
+
+  /** Keep another preset, or none. */
+  release(preset = "") {
+    this.preset = preset;
+    for (const name of PRESETS) find(name).setAttribute("aria-pressed", name === preset);
+  }
+
+  applyPreset() {
+    const { gain, critical } = describeMoments(this.moments);
+    const scales = { matched: Number.isFinite(gain) && [gain, 0], critical, default: [Math.sqrt(1 / 3), Math.sqrt(1 / 300)] }[this.preset];
+    if (scales) this.set(...scales);
+    else this.release();
   }
 
   update() {
-    const { depth, functions } = this.state, activation = functions[depth.index];
-    find("depth-function").replaceChildren(...functions.map((one, i) => el("option", { value: i, selected: i === depth.index }, one.label)));
+    const { depth, functions } = this.state, activation = functions[depth.index] ?? this.identity, titles = ["identity (no activation)", ...functions.map((one) => one.title)];
+    find("depth-function").replaceChildren(...titles.map((title, i) => el("option", { value: i - 1, selected: i - 1 === depth.index }, title)));
     this.moments = computeMoments(activation);
+    if (this.spec !== activation.spec) this.applyPreset();
+    this.spec = activation.spec;
     const { critical, gain, varianceSlope } = describeMoments(this.moments);
     find("critical").disabled = !critical;
     find("matched").disabled = !Number.isFinite(gain);
@@ -62,15 +76,15 @@ export class DepthView {
 
   /** Draw the theory, and when they are known the sampled network and the theory for the other functions. */
   draw(theory, sampled = [], others = []) {
-    const { depth } = this.state, series = depth.index, x = theory.map(({ layer }) => layer), xRange = [1, Math.max(2, depth.layers)];
+    const { depth } = this.state, series = depth.index < 0 ? INK : depth.index, x = theory.map(({ layer }) => layer), xRange = [1, Math.max(2, depth.layers)];
     const every = Math.ceil(depth.layers / 25), shown = sampled.filter(({ layer }) => (layer - 1) % every === 0 || layer === depth.layers);
-    const limit = (value) => Number.isNaN(value) ? LARGEST : Math.min(LARGEST, Math.max(SMALLEST, value));
+    const limit = (value) => value >= SMALLEST && value <= LARGEST ? value : NaN;
     const trace = (name) => others.flatMap((layers, i) => layers ? [{ series: i, x, y: layers.map((one) => limit(one[name])), faint: true }] : []);
     for (const [chart, name] of [[this.signal, "q"], [this.gradient, "gradient"]]) {
-      const y = theory.map((one) => limit(one[name])), all = y.concat(shown.map((one) => limit(one[name]))), low = Math.min(...all), high = Math.max(...all);
+      const y = theory.map((one) => limit(one[name])), all = y.concat(shown.map((one) => limit(one[name]))).filter(Number.isFinite), low = Math.min(...all), high = Math.max(...all);
       const yRange = [Math.min(low / 2, 0.1), Math.max(high * 2, 10)];
       chart.draw({ xRange, yRange, lines: [...trace(name), { series, x, y }], marks: shown.map((one) => ({ x: one.layer, y: limit(one[name]), series })), rules: [],
-        alt: `theory as a line, one sampled network as dots; ${show(y[0], 3)} in layer 1 and ${show(y.at(-1), 3)} in layer ${depth.layers}` });
+        alt: `theory as a line, one sampled network as dots; ${show(theory[0][name], 3)} in layer 1 and ${show(theory.at(-1)[name], 3)} in layer ${depth.layers}` });
     }
     const lines = [...trace("saturated"), { series, x, y: theory.map(({ saturated }) => saturated) }];
     const marks = shown.flatMap(({ layer, saturated, dead }) => [{ x: layer, y: saturated, series }, { x: layer, y: dead, series, kind: "open" }]);
@@ -101,14 +115,22 @@ export class DepthView {
     const size = (value) => perLayer(value) > 1.02 ? "grows" : perLayer(value) < 0.98 ? "shrinks" : "keeps its size";
     const sentences = [`From layer 1 to layer ${layers} the signal ${size(q)}: its variance goes from 1 to ${show(q, 3)}.`,
       `Back from layer ${layers} to layer 1 the gradient ${size(gradient)}: its mean square changes by the factor ${show(gradient, 3)}${Number.isFinite(gradient) ? `, ${show(perLayer(gradient), 3)} per layer` : ""}.`];
+    sentences.push(...this.describeRest(theory));
     sentences.push(critical ? `The critical point of ${activation.label} is σ_w = ${show(critical[0])}, σ_b = ${show(critical[1])}: there, inputs of variance 1 and gradients keep their size.`
       : `${activation.label} has no critical point: no bias scale keeps both inputs of variance 1 and gradients at their size.`);
-    if (Number.isFinite(gain)) {
-      sentences.push(`Matched initialization has σ_w = ${show(gain)}, the gain, and no biases.`);
-      const change = varianceSlope > 1.005 ? "grow" : varianceSlope < 0.995 ? "shrink" : "stay";
-      if (Number.isFinite(varianceSlope)) sentences.push(`With it, deviations of a sample from variance 1 ${change}: their factor per layer, the variance slope, is ${show(varianceSlope, 3)}.`);
-    }
+    if (Number.isFinite(gain)) sentences.push(`Matched initialization has σ_w = ${show(gain)}, the gain, and no biases.`);
     find("depth-text").textContent = sentences.join(" ").replaceAll(" = ", "\u00a0=\u00a0");
+    const change = varianceSlope > 1.005 ? "grow" : varianceSlope < 0.995 ? "shrink" : "stay";
+    find("slope-text").textContent = Number.isFinite(varianceSlope)
+      ? `With matched initialization, deviations of a sample from variance 1 ${change}: their factor per layer, the variance slope, is ${show(varianceSlope, 3)}.` : "";
+  }
+
+  /** Return a sentence about a variance that only biases and the mean of f keep up, if there is one: samples become alike. */
+  describeRest(theory) {
+    const { q, factor } = theory.at(-1), isNear = (one) => Math.abs(one.q - q) <= 0.02 * q, first = theory.findLastIndex((one) => !isNear(one)) + 2;
+    const isKept = this.state.depth.sigmaB > 0 || Math.abs(this.moments.mean) > 1e-6;
+    if (!isKept || !(q > 1e-12) || !(factor < 1.001) || theory.length < 5 || first > 0.8 * theory.length) return [];
+    return [`From layer ${first} on the variance stays near ${show(q, 3)}. That comes from the biases and the mean of f, which are the same for every sample: what the network knows about its input keeps shrinking.`];
   }
 
   fillTable(theory, sampled) {

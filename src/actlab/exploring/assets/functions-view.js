@@ -1,8 +1,8 @@
 // Section "Functions": curves, derivatives, kinks, limits, and where normal inputs land.
 
 import { getSpacing, roundTo } from "./formats.js";
-import { Chart, drawSwatch, el, fillTable, find, makeSlider, percent, show } from "./page.js";
-import { computeMoments, describeMoments } from "./propagation.js";
+import { Chart, drawSwatch, el, fillTable, find, listOptions, makeSlider, percent, show } from "./page.js";
+import { computeMoments, computeSaturated, describeMoments } from "./propagation.js";
 import { FormulaError } from "./syntax.js";
 
 const POINTS = 600, BINS = 60, SHOWN_KINKS = 4;
@@ -20,7 +20,7 @@ export class FunctionsView {
 
   setUpChoices() {
     const { entries } = this.state, choice = find("catalogue");
-    choice.append(...[...entries.keys()].map((name) => el("option", { value: name }, name)));
+    choice.append(...listOptions(entries));
     choice.value = "mish";
     find("add-name").addEventListener("click", () => this.add(choice.value));
     find("formula-form").addEventListener("submit", (event) => {
@@ -181,12 +181,12 @@ export class FunctionsView {
 
   fillFacts() {
     const { functions } = this.state;
-    const pair = (values) => values.map((value) => Number.isNaN(value) ? "no limit" : show(value)).join(" and ");
-    fillTable(find("facts"), ["function", "at −∞ and +∞", "slope there", "kinks: derivative", "mean", "variance", "|f′| < 0.05", "gain"], functions.map((one) => {
+    const pair = (values) => values.every(Number.isNaN) ? "none (oscillates)" : values.map((value) => show(value)).join(" and ");
+    fillTable(find("facts"), ["function", "at −∞ and +∞", "slope at −∞ and +∞", "kinks: derivative", "mean", "variance", "|f′| < 0.05", "gain"], functions.map((one) => {
       const { limits, slopes } = getLimits(one), moments = computeMoments(one), { gain } = describeMoments(moments);
       const shown = one.kinks.toSorted((a, b) => Math.abs(a.x) - Math.abs(b.x)).slice(0, SHOWN_KINKS), more = one.kinks.length - shown.length;
       const kinks = shown.map(({ x, slope, jump }) => `f′(${show(x)}) = ${show(slope)}${jump ? " (jump)" : ""}`).concat(more ? `and ${more} more` : []).join(", ") || "none";
-      return [one.label, pair(limits), pair(slopes), kinks, show(Math.abs(moments.mean) < 1e-12 ? 0 : moments.mean), show(moments.second - moments.mean ** 2), percent(moments.saturated), show(gain)];
+      return [one.label, pair(limits), pair(slopes), kinks, show(Math.abs(moments.mean) < 1e-12 ? 0 : moments.mean), show(moments.second - moments.mean ** 2), percent(computeSaturated(one)), show(gain)];
     }));
     find("papers").replaceChildren(...functions.filter((one) => one.entry).map((one) => el("li", {}, `${one.name}: ${one.entry.summary} Source: ${one.entry.paper}.`)));
   }

@@ -6,7 +6,7 @@ import { Formula } from "./formula.js";
 import { FunctionsView } from "./functions-view.js";
 import { Network, Training, makeData } from "./network.js";
 import { find } from "./page.js";
-import { RandomNetwork, computeMoments, describeMoments, predict } from "./propagation.js";
+import { RandomNetwork, computeMoments, computeSaturated, describeMoments, predict } from "./propagation.js";
 import { writeModule } from "./pytorch.js";
 import { State } from "./state.js";
 import { Parser } from "./syntax.js";
@@ -63,4 +63,4 @@ document.body.classList.add("ready");
 performance.mark("ready");
 
 // For the console, and for tests.
-window.actlab = Object.freeze({ state, parser, entries, State, Formula, Network, Training, RandomNetwork, makeData, computeMoments, describeMoments, predict, roundTo, writeModule });
+window.actlab = Object.freeze({ state, parser, entries, State, Formula, Network, Training, RandomNetwork, makeData, computeMoments, computeSaturated, describeMoments, predict, roundTo, writeModule });

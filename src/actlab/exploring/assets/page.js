@@ -21,10 +21,20 @@ export function show(value, digits = 4) {
   return (rounded && (size < 1e-3 || size >= 1e6) ? rounded.toExponential() : String(rounded)).replaceAll("-", "−").replace("e+", "e");
 }
 
-export const percent = (share) => `${show(100 * share, 3)} %`;
+/** Return a share in percent with at most three significant digits and three decimals. */
+export const percent = (share) => share > 0 && share < 5e-6 ? "< 0.001 %" : `${show(Number((100 * Number(share.toPrecision(3))).toFixed(3)))} %`;
 
 /** Return the element with an id. */
 export const find = (id) => document.getElementById(id);
+
+/** Return an option for the identity and one for each function of the catalogue, with the values of its parameters. */
+export function listOptions(entries) {
+  const names = [...entries].map(([name, { parameters }]) => [name, nameWithValues(name, parameters.map((one) => [one.name, one.value]))]);
+  return [[IDENTITY, "identity (no activation)"], ...names].map(([value, text]) => el("option", { value }, text));
+}
+
+export const IDENTITY = "x";  // its formula
+export const nameWithValues = (name, values) => values.length ? `${name} (${values.map(([key, value]) => `${key} = ${show(value)}`).join(", ")})` : name;
 
 const LONG = 30;  // characters of a cell that has more than one line
 
@@ -150,7 +160,7 @@ export class Chart {
       const zero = y === 0 && !log ? "zero" : "grid";
       parts.push(draw("path", { class: zero, d: `M${LEFT} ${atY(y).toFixed(1)}H${right}` }), draw("text", { x: LEFT - 5, y: atY(y) + 4, "text-anchor": "end" }, show(y, 3)));
     }
-    for (const x of chooseTicks(...xRange)) parts.push(draw("text", { x: atX(x), y: bottom + 15, "text-anchor": "middle" }, show(x, 6)));
+    for (const x of chooseTicks(...xRange)) parts.push(draw("text", { x: Math.min(atX(x), this.width - 4 * show(x, 6).length), y: bottom + 15, "text-anchor": "middle" }, show(x, 6)));
     parts.push(draw("text", { x: (LEFT + right) / 2, y: height - 3, "text-anchor": "middle" }, this.xLabel), draw("path", { class: "axis", d: `M${LEFT} ${bottom}H${right}` }));
     const clip = draw("clipPath", { id: this.clip }), inner = draw("g", { "clip-path": `url(#${this.clip})` });
     clip.append(draw("path", { d: `M${LEFT} ${TOP - 5}H${right + 5}V${bottom + 5}H${LEFT}Z` }));

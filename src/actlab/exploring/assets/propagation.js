@@ -30,21 +30,36 @@ function makeRule(borders) {
 }
 
 /**
- * Return the moments of a function at inputs of variance q: mean E[f], second E[f^2], slope E[f'^2], spread E[z^2 f^2] and saturated
- * P(|f'| < 0.05).
+ * Return the moments of a function at inputs of variance q: mean E[f], second E[f^2], slope E[f'^2] and spread E[z^2 f^2].
  */
 export function computeMoments(activation, q = 1) {
   const scale = Math.sqrt(q), { z, weights } = makeRule(scale > 0 ? activation.kinks.map(({ x }) => x / scale) : []);
   const { v, d } = activation.formula.evaluate(z.map((value) => value * scale), 1);
-  const sums = { mean: 0, second: 0, slope: 0, spread: 0, saturated: 0 };
+  const sums = { mean: 0, second: 0, slope: 0, spread: 0 };
   weights.forEach((w, i) => {
     sums.mean += w * v[i];
     sums.second += w * v[i] * v[i];
     sums.slope += w * d[i] * d[i];
     sums.spread += w * z[i] * z[i] * v[i] * v[i];
-    if (Math.abs(d[i]) < SATURATED) sums.saturated += w;
   });
   return sums;
+}
+
+// Points on [-6.5, 6.5] for a step function: at equal distances, and more of them near 0 for inputs of large variance.
+const GRID = Array.from({ length: 1301 }, (_, i) => i / 200).concat([1e-6, 1e-5, 1e-4, 3e-4, 1e-3, 2e-3, 3e-3]).flatMap((z) => [-z, z]);
+
+/** Return P(|f'| < 0.05) at inputs of variance q; f' is taken as a straight line between neighbours of a fine grid, and jumps at kinks. */
+export function computeSaturated(activation, q = 1) {
+  const scale = Math.sqrt(q), kinks = scale > 0 ? activation.kinks.map(({ x }) => x / scale).filter((z) => Math.abs(z) < 6.5) : [];
+  const z = Float64Array.from(new Set(GRID.concat(kinks.flatMap((at) => [at - 1e-9, at + 1e-9])))).sort();
+  const { d } = activation.formula.evaluate(z.map((one) => one * scale), 1);
+  let share = 0;
+  for (let i = 0; i + 1 < z.length; i++) {
+    const rise = d[i + 1] - d[i], ends = [-SATURATED, SATURATED].map((bound) => Math.min(1, Math.max(0, (bound - d[i]) / rise)));
+    const part = rise === 0 ? Number(Math.abs(d[i]) < SATURATED) : Math.abs(ends[1] - ends[0]), middle = (z[i] + z[i + 1]) / 2;
+    if (part > 0) share += part * (z[i + 1] - z[i]) * Math.exp(-middle * middle / 2) / Math.sqrt(2 * Math.PI);
+  }
+  return share;
 }
 
 /** Return the gain, the critical point [sigma_w, sigma_b] or null, and the variance slope, as actlab.models.gaussian_moments. */
@@ -64,8 +79,8 @@ export function describeMoments(moments) {
 export function predict(activation, depth, sigmaW, sigmaB) {
   const layers = [];
   for (let layer = 1, q = 1; layer <= depth; layer++) {
-    const moments = computeMoments(activation, Math.min(q, 1e200)), factor = sigmaW ** 2 * moments.slope;
-    layers.push({ layer, q, factor, saturated: moments.saturated });
+    const size = Math.min(q, 1e200), moments = computeMoments(activation, size), factor = sigmaW ** 2 * moments.slope;
+    layers.push({ layer, q, factor, saturated: Math.abs(q - layers.at(-1)?.q) < 1e-6 * q ? layers.at(-1).saturated : computeSaturated(activation, size) });
     q = sigmaW ** 2 * moments.second + sigmaB ** 2;
   }
   let gradient = 1;  // of the inputs of the last activation, relative to them

@@ -2,6 +2,7 @@
 
 import { Formula, splitFormula } from "./formula.js";
 import { DATASETS } from "./network.js";
+import { IDENTITY, nameWithValues } from "./page.js";
 import { FormulaError, suggest } from "./syntax.js";
 
 export const MOST_LAYERS = 4;
@@ -24,7 +25,10 @@ export class Activation {
     return given ? `${this.name}(${given})` : this.name;
   }
 
-  get label() { return this.spec.replace(/^formula:/, ""); }
+  get label() { return this.spec === "formula:x" ? "identity" : this.spec.replace(/^formula:/, ""); }
+
+  /** The label, with the values of parameters that it omits. */
+  get title() { return this.isDefault ? nameWithValues(this.name, [...this.values]) : this.label; }
 
   getDefault(name) { return this.entry.parameters.find((one) => one.name === name).value; }
 
@@ -50,7 +54,7 @@ export class State {
     this.functions = functions.map((spec) => this.read(spec));
     this.view = { centre: 0, width: 8, at: 1, density: true, format: "none" };
     this.depth = { index: 0, layers: 30, sigmaW: 1, sigmaB: 0 };
-    this.train = { data: "moons", layers: 2, rate: 0.05, seed: 0, matched: false, sides: [["#0", "#0", "#0", "#0"], ["#1", "#1", "#1", "#1"]] };
+    this.train = { data: "moons", layers: 2, rate: 0.05, seed: 0, matched: false, stop: 0, sides: [["#0", "#0", "#0", "#0"], ["#1", "#1", "#1", "#1"]] };
   }
 
   /** Return the activation of a spec: a name, a name with values, or "formula:..."; throw a FormulaError if it is none. */
@@ -92,7 +96,7 @@ export class State {
     this.functions.forEach((one) => parts.append("f", one.spec));
     parts.set("view", [view.centre, view.width, view.at, view.density ? "density" : "plain", view.format].join());
     parts.set("depth", [depth.index, depth.layers, depth.sigmaW, depth.sigmaB].join());
-    parts.set("train", [train.data, train.layers, train.rate, train.seed, train.matched ? "matched" : "torch"].join());
+    parts.set("train", [train.data, train.layers, train.rate, train.seed, train.matched ? "matched" : "torch", ...(train.stop ? [train.stop] : [])].join());
     train.sides.forEach((side, i) => parts.set("ab"[i], side.slice(0, train.layers).join(";")));
     return parts.toString().replaceAll("%2C", ",").replaceAll("%3A", ":").replaceAll("%28", "(").replaceAll("%29", ")");
   }
@@ -123,17 +127,17 @@ export class State {
     });
     if (parts.has("depth")) attempt("The depth", () => {
       const [index, layers, sigmaW, sigmaB] = parts.get("depth").split(",");
-      this.depth = { index: number(index, 0, this.functions.length - 1, true), layers: number(layers, 1, 100, true), sigmaW: number(sigmaW, 0, 4), sigmaB: number(sigmaB, 0, 2) };
+      this.depth = { index: number(index, -1, this.functions.length - 1, true), layers: number(layers, 1, 100, true), sigmaW: number(sigmaW, 0, 4), sigmaB: number(sigmaB, 0, 2) };
     });
     if (parts.has("train")) attempt("The training", () => {
-      const [data, layers, rate, seed, init] = parts.get("train").split(",");
+      const [data, layers, rate, seed, init, stop = "0"] = parts.get("train").split(",");
       Object.assign(this.train, { data: oneOf(data, [...DATASETS.keys()]), layers: number(layers, 1, MOST_LAYERS, true), rate: number(rate, 1e-5, 10),
-        seed: number(seed, 0, 1e6, true), matched: oneOf(init, ["torch", "matched"]) === "matched" });
+        seed: number(seed, 0, 1e6, true), matched: oneOf(init, ["torch", "matched"]) === "matched", stop: number(stop, 0, 1e6, true) });
     });
     ["a", "b"].forEach((key, i) => {
       if (parts.has(key)) attempt("A layer", () => {
         const choices = parts.get(key).split(";").slice(0, MOST_LAYERS);
-        for (const choice of choices) if (!/^#[0-9]$/.test(choice) && !this.entries.has(choice)) throw new Error("its activation is unknown");
+        for (const choice of choices) if (!/^#[0-9]$/.test(choice) && choice !== IDENTITY && !this.entries.has(choice)) throw new Error("its activation is unknown");
         this.train.sides[i] = Array.from({ length: MOST_LAYERS }, (_, l) => choices[l] ?? choices.at(-1));
       });
     });

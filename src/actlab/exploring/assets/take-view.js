@@ -7,7 +7,7 @@ export class TakeView {
   constructor(state) {
     this.state = state;
     for (const button of document.querySelectorAll("[data-copies]")) {
-      button.addEventListener("click", () => this.copy(find(button.dataset.copies), button));
+      button.addEventListener("click", () => this.copy(find(button.dataset.copies), button.dataset.from));
     }
   }
 
@@ -29,15 +29,16 @@ export class TakeView {
     return [...imports, ...definitions, "", "", "activations = {", ...calls, "}", "net = nn.Sequential(  # network A of this page", ...net, "    nn.Linear(16, 1),", ")", ""].join("\n");
   }
 
-  async copy(source, button) {
-    const text = source.value ?? source.textContent;
+  /** Copy the text of an element, from the first place of a character on. */
+  async copy(source, from = "") {
+    const whole = source.value ?? source.textContent, start = whole.indexOf(from), text = whole.slice(start);
     try {
       await navigator.clipboard.writeText(text);
       find("copied").textContent = "Copied.";
     } catch {  // without permission: the text is selected instead
       source.tabIndex = 0;
       source.focus();
-      if (source.select) source.select();
+      if (source.select) source.setSelectionRange(start, whole.length);
       else getSelection().selectAllChildren(source);
       find("copied").textContent = "The text is selected. Press Ctrl+C to copy it.";
     }

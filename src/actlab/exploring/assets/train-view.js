@@ -1,13 +1,14 @@
 // Section "Train": two small networks learn the same data from the same weights.
 
 import { DATASETS, Network, Training, makeData } from "./network.js";
-import { Chart, drawSwatch, el, fillTable, find, makeSlider, percent, readColours, show } from "./page.js";
+import { Chart, drawSwatch, el, fillTable, find, listOptions, makeSlider, percent, readColours, show } from "./page.js";
 
 const WIDTH = 16, GRID = 48, REACH = 2, BATCH = 128, MOMENTUM = 0.9;
 const BUDGET = 12;  // milliseconds of training per frame
 const CALM = 1000;  // milliseconds between pictures for users who prefer less motion
 const NETWORK_SERIES = [6, 3];  // colours of networks A and B, which are not those of the classes
 const LONGEST = 150;  // points of the loss curve
+const FRESH = 2e6;  // added to the seed of the training samples for that of the new samples, above every seed
 
 export class TrainView {
   constructor(state, onchange) {
@@ -33,7 +34,13 @@ export class TrainView {
     find("rate-slot").append(rate.element);
     find("start").addEventListener("click", () => this.toggle());
     find("step").addEventListener("click", () => { this.training.advance(); this.show(); this.report(); });
-    find("reset").addEventListener("click", () => { this.reset(); this.report(); });
+    find("reset").addEventListener("click", () => { this.pause(); this.reset(); });
+    find("stop").value = train.stop || "";
+    find("stop").addEventListener("change", (event) => {
+      train.stop = Math.min(1e6, Math.max(0, Math.floor(Number(event.target.value) || 0)));
+      event.target.value = train.stop || "";
+      onchange();
+    });
     this.surfaces = [find("surface-a"), find("surface-b")];
     this.loss = new Chart(find("loss"), { title: "Loss of the training batches, smoothed", xLabel: "step", log: true, height: 190 });
     ["a", "b"].forEach((side, i) => find(`name-${side}`).prepend(drawSwatch(NETWORK_SERIES[i], i)));
@@ -62,20 +69,21 @@ export class TrainView {
     const { train, functions, entries } = this.state;
     ["a", "b"].forEach((side, i) => {
       for (let l = 0; l < train.layers; l++) {
-        const chosen = functions.map((one, k) => el("option", { value: `#${k}` }, one.label)), others = [...entries.keys()].map((name) => el("option", { value: name }, name));
+        const chosen = functions.map((one, k) => el("option", { value: `#${k}` }, one.title)), [identity, ...others] = listOptions(entries);
         const select = find(`${side}-${l}`), choice = train.sides[i][l];
-        select.replaceChildren(el("optgroup", { label: "On this page" }, ...chosen), el("optgroup", { label: "Catalogue" }, ...others));
+        select.replaceChildren(identity, el("optgroup", { label: "On this page" }, ...chosen), el("optgroup", { label: "Catalogue" }, ...others));
         select.value = choice.startsWith("#") && !functions[Number(choice.slice(1))] ? "#0" : choice;
       }
     });
     const used = this.listUsed();
+    find("sine-hint").hidden = ![0, 1].some((side) => this.listActivations(side).some((one) => one.name === "sine" && one.values.get("omega") > 10));
     if (used.some((one, i) => one !== this.used?.[i]) || used.length !== this.used.length) this.reset();
   }
 
-  /** Return the functions of this page and the names in the catalogue that the layers use. */
+  /** Return the specs of the functions that the layers use. */
   listUsed() {
     const { train, functions } = this.state;
-    return train.sides.flatMap((side) => side.slice(0, train.layers)).map((choice) => choice.startsWith("#") ? functions[Number(choice.slice(1))] ?? functions[0] : choice);
+    return train.sides.flatMap((side) => side.slice(0, train.layers)).map((choice) => choice.startsWith("#") ? (functions[Number(choice.slice(1))] ?? functions[0]).spec : choice);
   }
 
   listActivations(side) {
@@ -85,10 +93,13 @@ export class TrainView {
 
   /** Make new networks from the seed. */
   reset() {
-    const { train } = this.state;
-    this.pause();
+    const { train } = this.state, wasRunning = this.isRunning;
+    this.isRunning = false;
+    find("start").textContent = "Start";
+    find("train-status").textContent = `${wasRunning ? "Stopped: the settings changed. " : ""}New networks, 0 steps.`;
     this.used = this.listUsed();
     this.data = makeData(train.data, train.seed);
+    this.fresh = makeData(train.data, train.seed + FRESH);
     const sizes = [2, ...Array(train.layers).fill(WIDTH), 1];
     this.networks = [0, 1].map((side) => new Network(sizes, this.listActivations(side), train.seed));
     if (train.matched) this.networks.forEach((network) => network.match(this.data.x));
@@ -108,12 +119,12 @@ export class TrainView {
     const frame = () => {
       if (!this.isRunning) return;
       const end = performance.now() + BUDGET;
-      do this.training.advance(); while (performance.now() < end);
+      do this.training.advance(); while (performance.now() < end && !this.isAtStop());
       if (end > this.nextPicture) {
         this.show();
         this.nextPicture = end + (matchMedia("(prefers-reduced-motion: reduce)").matches ? CALM : 0);
       }
-      if (this.networks.every((network) => network.layers.some(({ weight }) => !Number.isFinite(weight[0])))) {
+      if (this.isAtStop() || this.networks.every((network) => network.layers.some(({ weight }) => !Number.isFinite(weight[0])))) {
         this.pause();
         this.report();
         return;
@@ -124,6 +135,9 @@ export class TrainView {
     requestAnimationFrame(frame);
   }
 
+  /** Whether the number of steps is one after which training stops. */
+  isAtStop() { return this.state.train.stop > 0 && this.training.steps % this.state.train.stop === 0; }
+
   pause() {
     if (this.isRunning) this.show();
     this.isRunning = false;
@@ -132,27 +146,31 @@ export class TrainView {
 
   /** Announce the result once; a live region that changes in every frame could not be followed. */
   report() {
-    const { isRegression } = this.data, results = this.networks.map((network, i) => {
-      const { loss, score } = network.score(this.data);
+    const { isRegression } = this.data, write = (score) => isRegression ? `R² ${show(score, 3)}` : `accuracy ${percent(score)}`, { steps } = this.training;
+    const results = this.networks.map((network, i) => {
+      const fresh = network.score(this.fresh), { loss, score } = network.score(this.data);
       const name = `Network ${"AB"[i]}`;
-      return Number.isFinite(loss) ? `${name}: loss ${show(loss, 3)}, ${isRegression ? `R² ${show(score, 3)}` : `accuracy ${percent(score)}`}` : `${name} diverged: its loss is not finite; try a smaller learning rate`;
+      return Number.isFinite(loss) ? `${name}: loss ${show(loss, 3)}, ${write(score)} on training samples, ${write(fresh.score)} on new samples` : `${name} diverged: its loss is not finite; try a smaller learning rate`;
     });
-    find("train-status").textContent = `After ${this.training.steps} steps. ${results.join(". ")}.`;
+    find("train-status").textContent = `After ${steps} ${steps === 1 ? "step" : "steps"}. ${results.join(". ")}.`;
   }
 
   show() {
     const { steps, losses } = this.training, { isRegression } = this.data;
-    const results = this.networks.map((network) => network.score(this.data)), slopes = this.networks.map((network) => network.listSlopes());
+    const fresh = this.networks.map((network) => network.score(this.fresh)), results = this.networks.map((network) => network.score(this.data)), slopes = this.networks.map((network) => network.listSlopes());
     this.networks.forEach((network, i) => drawSurface(this.surfaces[i], network, this.data));
-    const rows = results.map(({ loss, score }, i) => [`Network ${"AB"[i]}`, String(steps), Number.isFinite(loss) ? show(loss, 3) : "diverged", isRegression ? show(score, 3) : percent(score),
+    const write = ({ score }) => isRegression ? show(score, 3) : percent(score), measure = isRegression ? "R²" : "accuracy";
+    const rows = results.map(({ loss, score }, i) => [`Network ${"AB"[i]}`, String(steps), Number.isFinite(loss) ? show(loss, 3) : "diverged", write({ score }), write(fresh[i]),
       slopes[i].map(({ dead }) => percent(dead)).join(", "), slopes[i].map(({ saturated }) => percent(saturated)).join(", ")]);
-    fillTable(find("train-table"), ["network", "steps", "loss", isRegression ? "R²" : "accuracy", "dead units by layer", "saturated by layer"], rows);
+    fillTable(find("train-table"), ["network", "steps", "loss", `${measure}, training samples`, `${measure}, new samples`, "dead units by layer", "saturated by layer"], rows);
     const lines = losses.map((values, series) => ({ series: NETWORK_SERIES[series], ...smooth(values), dash: series }));
     const finite = lines.flatMap(({ y }) => y.filter((one) => Number.isFinite(one) && one > 0));
     const low = finite.length ? Math.min(...finite) : 0.1, high = finite.length ? Math.max(...finite) : 1;
     this.loss.draw({ xRange: [0, Math.max(10, steps)], yRange: [low / 1.3, high * 1.3], lines, alt: `network A as a solid line, network B as a dashed line; ${steps} steps` });
+    const names = this.networks.map(({ activations }) => activations.map((one) => one.label).join(", "));
+    this.surfaces.forEach((canvas, i) => { canvas.previousElementSibling.textContent = `${"AB"[i]}: ${names[i]}`; });
     this.surfaces.forEach((canvas, i) => canvas.setAttribute("aria-label",
-      `Network ${"AB"[i]} (${this.networks[i].activations.map((one) => one.label).join(", ")}) after ${steps} steps: ${isRegression ? "predicted value" : "predicted class"} for both features, with the samples`));
+      `Network ${"AB"[i]} (${names[i]}) after ${steps} steps: ${isRegression ? "predicted value" : "predicted class"} for both features, with the samples`));
   }
 }
 
