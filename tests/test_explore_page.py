@@ -227,6 +227,7 @@ def test_parse_refuses_what_actlab_refuses_with_the_same_message(page):
         ("__proto__(x)", "underscores may only separate words"),
         ("x + toString", "unknown name 'toString'"),
         ("hasOwnProperty(x)", "unknown function 'hasOwnProperty'"),
+        ("x*sigmoid(b*x)", "write the value after the formula: x*sigmoid(b*x) with b=1"),
         ("valueOf(x, x)", "unknown function 'valueOf'"),
         ("x + __proto__", "underscores may only separate words"),
         ("${window.hacked=1}", "is not allowed"),

@@ -39,7 +39,9 @@ export class FunctionsView {
       functions.push(added);
     } catch (error) {
       if (!(error instanceof FormulaError)) throw error;
-      problem.textContent = error.describe().replace(/^formula: /, "");
+      const name = /^formula: unknown name '(\w+)'/.exec(error.message)?.[1];
+      problem.textContent = error.describe().replace(/^formula: /, "")
+        + (name && !/\bwith\b/.test(spec) ? `\nIf ${name} is a parameter, write the value after the formula: ${spec.slice(0, 60)} with ${name}=1` : "");
       return;
     }
     this.listFunctions();
