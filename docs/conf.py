@@ -43,8 +43,9 @@ python_use_unqualified_type_names = True
 
 html_theme = "furo"
 html_title = "actlab"
-html_static_path = ["_static"]
+html_static_path = ["_static", "../src/actlab/report/html/assets/sorting.js"]
 html_css_files = ["site.css"]
+html_js_files = [("sortable.js", {"defer": "defer"}), ("sorting.js", {"defer": "defer"})]
 html_math_renderer = "mathml"
 html_copy_source = False
 html_show_sphinx = False

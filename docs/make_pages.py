@@ -5,6 +5,8 @@ Run ``python docs/make_pages.py [FOLDER]``.
 
 from __future__ import annotations
 
+import csv
+import functools
 import shutil
 import sys
 from pathlib import Path
@@ -64,7 +66,15 @@ def format_page(activation: actlab.Activation[...], speed: Table, accuracy: Tabl
         *_format_speed({spec: rows[0] for spec, rows in speed.items() if spec.split("(")[0] == name}),
         "",
     ]
-    lines += ["## Use", "", "```python", *format_example(activation).splitlines(), "```", ""]
+    lines += [
+        *_format_survey(name),
+        "## Use",
+        "",
+        "```python",
+        *format_example(activation).splitlines(),
+        "```",
+        "",
+    ]
     lines += ["```{eval-rst}", f".. autofunction:: actlab.functional.{name}", ""]
     lines += [f".. autoclass:: actlab.nn.{module.__name__}", ""] * bool(module)
     return "\n".join([*lines, "```", ""])
@@ -110,6 +120,40 @@ def _format_speed(rows: dict[str, dict[str, str]]) -> list[str]:
             for spec, row in rows.items()
         ),
     ]
+
+
+@functools.cache
+def read_survey() -> dict[str, list[dict[str, str]]]:
+    """Return the rows of the verdicts of the survey by activation, with any arguments."""
+    rows: dict[str, list[dict[str, str]]] = {}
+    with (DOCS / "survey" / "verdicts.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            rows.setdefault(row["activation"].partition("(")[0], []).append(row)
+    return rows
+
+
+def _format_survey(name: str) -> list[str]:
+    """Return the results of an activation in the survey."""
+    if name not in read_survey():
+        return []
+    lines = [
+        "## Survey",
+        "",
+        "Mean scores over 12 runs of small networks, tuned and with the settings as given, and the verdict "
+        "against relu ([all tasks and activations](../survey.md)).",
+        "",
+        "| | task | tuned | as given | against relu |",
+        "|---|---|--:|--:|---|",
+    ]
+    for row in read_survey()[name]:
+        verdict = row["verdict"] or "–"
+        if row["difference"]:
+            verdict += f" ({float(row['difference']):+.3f})".replace("-", "−")
+        scores = [
+            f"{float(row[key]):.3f}".replace("-", "−") if row[key] else "–" for key in ("mean", "as_given")
+        ]
+        lines.append(f"| `{row['activation']}` | {row['task']} | {' | '.join(scores)} | {verdict} |")
+    return [*lines, ""]
 
 
 def format_example(activation: actlab.Activation[...]) -> str:
