@@ -140,13 +140,13 @@ def _format_survey(name: str) -> list[str]:
         "## Survey",
         "",
         "Mean scores over 12 runs of small networks, tuned and with the settings as given, and the verdict "
-        "against relu ([all tasks and activations](../survey.md)).",
+        "on this activation and relu as a single pair ([all tasks and activations](../survey.md)).",
         "",
         "| | task | tuned | as given | against relu |",
         "|---|---|--:|--:|---|",
     ]
     for row in read_survey()[name]:
-        verdict = row["verdict"] or "–"
+        verdict = row["alone"] or "–"
         if row["difference"]:
             verdict += f" ({float(row['difference']):+.3f})".replace("-", "−")
         scores = [
