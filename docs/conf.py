@@ -43,7 +43,7 @@ python_use_unqualified_type_names = True
 
 html_theme = "furo"
 html_title = "actlab"
-html_static_path = ["_static", "../src/actlab/report/html/assets/sorting.js"]
+html_static_path = ["_static", str(Path(actlab.__file__).parent / "report/html/assets/sorting.js")]
 html_css_files = ["site.css"]
 html_js_files = [("sortable.js", {"defer": "defer"}), ("sorting.js", {"defer": "defer"})]
 html_math_renderer = "mathml"
