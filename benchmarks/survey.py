@@ -374,7 +374,7 @@ def advise(verdicts: pd.DataFrame, summary: pd.DataFrame) -> list[str]:
             sentences.append(
                 f"**{title}** (`{task}`). Highest mean: {own['activation'].iloc[0]} "
                 f"({own['mean'].iloc[0]:.3f}; relu {_mean_of(own, BASELINE):.3f}). "
-                f"In the test of all pairs, {lead}. {single}"
+                f"Corrected for {len(others)} pairs, {lead}. {single}"
                 f"{len(first)} activations are not significantly worse than any other."
             )
     sentences.append(
