@@ -335,11 +335,11 @@ def test_compare_records_an_error_of_a_scorer_as_failure(dataset):
 
 def test_compare_scores_a_regression_by_r2():
     data = load_data("diabetes")
-    comparison = compare(["relu", "tanh"], data, seeds=2, epochs=10, tune=None)
+    comparison = compare(["relu", "tanh"], data, epochs=10, tune=None)
     assert comparison.about["metric"] == "r2"
     assert comparison.results["accuracy"].isna().all()
     settings = TrainSettings(epochs=10)
-    first = plan_runs(data, ["relu"], settings, seeds=2)[0]
+    first = plan_runs(data, ["relu"], settings)[0]
     model = make_net(data, "relu", settings)
     with seeded_torch(0, 0, WEIGHTS, "cpu"):
         model.initialize()

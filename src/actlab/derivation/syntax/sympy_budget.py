@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import inspect
 import sys
 from collections.abc import Callable, Iterator
@@ -40,7 +41,7 @@ def limit_calls(calls: int) -> Iterator[Callable[[], int]]:
         ...     print("given up")
         given up
     """
-    former, left = sys.getprofile(), calls
+    former, left, collects = sys.getprofile(), calls, gc.isenabled()
 
     def count(frame: FrameType, event: str, argument: Any) -> None:
         nonlocal left
@@ -49,6 +50,7 @@ def limit_calls(calls: int) -> Iterator[Callable[[], int]]:
         if left < 0 and not frame.f_code.co_flags & inspect.CO_GENERATOR:
             raise BudgetExceeded
 
+    gc.disable()  # an exception in a finalizer that the collector calls would be lost, and the limit with it
     sys.setprofile(count)
     try:
         yield lambda: left
@@ -58,6 +60,8 @@ def limit_calls(calls: int) -> Iterator[Callable[[], int]]:
         raise
     finally:
         sys.setprofile(former)
+        if collects:
+            gc.enable()
 
 
 def simplify(expression: sympy.Expr) -> sympy.Expr:
