@@ -157,6 +157,12 @@ def test_check_compiles_and_exports_modules_in_place(name):
     assert [row.status for row in report.rows] == ["pass"] * 3, report
 
 
+def test_check_compiles_after_this_process_has_compiled(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # a cached kernel is not compiled
+    torch.compile(lambda x: torch.sinh(x) + 0.125)(torch.ones(8))
+    assert check_row(lambda x: torch.sinh(x) - 0.125, "compile").status == "pass"
+
+
 @pytest.mark.parametrize(
     "function", [torch.log, torch.sqrt, torch.acosh, torch.asin, lambda x: x.log().relu()]
 )
