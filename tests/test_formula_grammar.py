@@ -13,6 +13,7 @@ import actlab
 from actlab.derivation.syntax.builtin_functions import FUNCTIONS, is_number, list_argument_names
 from actlab.derivation.syntax.domain_check import check_defined
 from actlab.derivation.syntax.parser import parse_formula
+from actlab.derivation.syntax.sympy_budget import BudgetExceeded, limit_calls
 from actlab.derivation.syntax.to_sympy import read_formula
 from actlab.derivation.syntax.tokenizer import LONGEST
 from tests.processes import run_process
@@ -256,6 +257,33 @@ def test_read_restores_the_users_profiler():
         assert sys.getprofile() is user_profiler
     finally:
         sys.setprofile(None)
+
+
+@pytest.mark.parametrize("calls", [997, 998, 999, 1000])
+def test_limit_calls_holds_if_its_exception_is_lost(calls):
+    """Python ignores exceptions in finalizers and in generators that are being closed."""
+
+    class Finalized:
+        def __del__(self):
+            len("several calls"), len("are counted here")
+
+    def generate():
+        try:
+            yield
+        finally:
+            len("calls"), len("here too")
+
+    def work():
+        for number in range(100_000):
+            next(generate())
+            Finalized()
+            len(str(number))
+
+    hook = sys.unraisablehook
+    with pytest.raises(BudgetExceeded), limit_calls(calls) as count_left:
+        work()
+    assert -20 < count_left() < 0  # soon after the limit
+    assert sys.unraisablehook is hook
 
 
 WORDS = ["x", "beta", "pi", "1", "0.5", "1e300", "2", "0", "where", "and", "or", "not", "lambda", "x.y"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
-import inspect
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -41,16 +39,22 @@ def limit_calls(calls: int) -> Iterator[Callable[[], int]]:
         ...     print("given up")
         given up
     """
-    former, left, collects = sys.getprofile(), calls, gc.isenabled()
+    former, left, report = sys.getprofile(), calls, sys.unraisablehook
 
     def count(frame: FrameType, event: str, argument: Any) -> None:
         nonlocal left
         left -= 1
-        # An exception in a generator that is being closed would be lost.
-        if left < 0 and not frame.f_code.co_flags & inspect.CO_GENERATOR:
+        if left < 0 and frame.f_code is not count_on.__code__:
             raise BudgetExceeded
 
-    gc.disable()  # an exception in a finalizer that the collector calls would be lost, and the limit with it
+    def count_on(unraisable: Any) -> None:
+        """Count again after the exception was lost in a finalizer or a generator that is being closed."""
+        if isinstance(unraisable.exc_value, BudgetExceeded):
+            sys.setprofile(count)
+        else:
+            report(unraisable)
+
+    sys.unraisablehook = count_on
     sys.setprofile(count)
     try:
         yield lambda: left
@@ -60,8 +64,7 @@ def limit_calls(calls: int) -> Iterator[Callable[[], int]]:
         raise
     finally:
         sys.setprofile(former)
-        if collects:
-            gc.enable()
+        sys.unraisablehook = report
 
 
 def simplify(expression: sympy.Expr) -> sympy.Expr:
