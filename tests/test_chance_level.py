@@ -10,7 +10,7 @@ from sklearn.metrics import f1_score, get_scorer, make_scorer, mean_absolute_err
 from torch import nn
 
 from actlab import NeuralNet, compare
-from actlab.comparison.chance_level import is_among_chance_scores, score_chance
+from actlab.comparison.chance_level import find_score_range, is_among_chance_scores, score_chance
 from actlab.data import Dataset, load_data
 
 
@@ -254,3 +254,23 @@ def test_score_chance_are_reproducible():
     y = np.random.default_rng(0).permutation(np.arange(90) % 3)
     for one, other in zip(baseline("accuracy", y), baseline("accuracy", y), strict=True):
         assert one.guesses.tolist() == other.guesses.tolist()
+
+
+@pytest.mark.parametrize(
+    ("scoring", "expected"),
+    [
+        ("accuracy", (0.75, 1.0)),
+        ("recall", (0.0, 1.0)),  # always predicting the class 1 has a recall of 1, but is no perfect model
+        ("balanced_accuracy", (0.5, 1.0)),
+        ("neg_mean_absolute_error", (-0.25, 0.0)),
+    ],
+)
+def test_find_score_range_ignores_constants_with_a_perfect_score(scoring, expected):
+    y = np.repeat([0, 1], [30, 10])
+    assert find_score_range(get_scorer(scoring), np.zeros((40, 2)), y) == pytest.approx(expected)
+
+
+def test_find_score_range_of_a_regression_and_of_a_scorer_that_needs_a_model():
+    X, y = np.zeros((40, 2)), np.linspace(-1, 1, 40, dtype=np.float32)[:, None]
+    assert find_score_range(get_scorer("r2"), X, y) == pytest.approx((0.0, 1.0), abs=1e-6)
+    assert np.isnan(find_score_range(lambda model, X, y: model.module_(X).sum(), X, y)).all()

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.data import Subset
 
 from actlab import UsageError
 from actlab.cli import main
@@ -243,6 +244,21 @@ def test_comparison_plan_holds_out_random_samples_of_a_regression_with_shuffled_
         assert run.rows.tolist() == np.setdiff1d(pool, run.valid).tolist()
         for twin in (other, same.run("relu", 0, fold, 0).run):
             assert twin.valid.tolist() == run.valid.tolist()
+
+
+def test_comparison_plan_leaves_other_validation_splits_alone():
+    class FirstHalf:
+        stratified = False
+
+        def __call__(self, dataset, y=None, groups=None):
+            half = len(dataset) // 2
+            return Subset(dataset, range(half, len(dataset))), Subset(dataset, range(half))
+
+    data = load_data((X, PRICES), regression=True)
+    model = make_net(data, "relu", SHORT).set_params(train_split=FirstHalf())
+    config = ComparisonConfig(activations=["relu"], dataset=data, module=model, seeds=2, tune=None)
+    planned = ComparisonPlan(config).run("relu", 0, 0, 0)
+    assert isinstance(planned.net.train_split, FirstHalf)
 
 
 def test_train_learns_a_regression():

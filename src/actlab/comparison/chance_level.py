@@ -124,8 +124,10 @@ def score_chance(scorer: Scorer, X: Any, y: Any, regression: bool, seed: int) ->
     return ChanceScores(scores[0], scores[1], float(scores[2][0]))
 
 
-def score_range(scorer: Scorer, X: Any, y: Any) -> tuple[float, float]:
+def find_score_range(scorer: Scorer, X: Any, y: Any) -> tuple[float, float]:
     """Return the score of the best constant predictor, and the score of a perfect one.
+
+    Constant predictors with the perfect score do not count: one class always has the recall 1.
 
     Args:
         scorer: A scorer ``(estimator, X, y)``.
@@ -133,10 +135,11 @@ def score_range(scorer: Scorer, X: Any, y: Any) -> tuple[float, float]:
         y: Targets (n, ...): float32 for a regression or several labels, otherwise labels.
 
     Returns:
-        The scores; NaN if the scorer cannot score such predictors.
+        The scores; NaN if the scorer cannot score such predictors, or all of them are perfect.
     """
     scores = score_chance(scorer, X, y, y.dtype.kind == "f" and y.ndim == 2, 0)
-    return (float(scores.constants.max()), scores.perfect) if scores else (math.nan, math.nan)
+    constants = [] if scores is None else scores.constants[~_reaches(scores.constants, scores.perfect)]
+    return (float(np.max(constants)), scores.perfect) if scores and len(constants) else (math.nan, math.nan)
 
 
 def is_among_chance_scores(score: float, folds: Sequence[ChanceScores]) -> bool:

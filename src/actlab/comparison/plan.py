@@ -13,9 +13,10 @@ import numpy as np
 import skorch
 import torch
 from sklearn.base import clone
+from skorch.dataset import ValidSplit
 from torch import nn
 
-from actlab.comparison.chance_level import score_range
+from actlab.comparison.chance_level import find_score_range
 from actlab.comparison.config import ComparisonConfig, parse_budget
 from actlab.comparison.runs import PlannedRun
 from actlab.comparison.scoring import Scoring
@@ -121,7 +122,7 @@ class ComparisonPlan:
         Both are NaN if the scorer needs more than predictions.
         """
         test = self._locate_fold(int(self.config.shuffled), 0)[1]
-        return score_range(self.scoring.weigh(test), self.features.X[test], self.features.y[test])
+        return find_score_range(self.scoring.weigh(test), self.features.X[test], self.features.y[test])
 
     def _locate_fold(self, split: int, fold: int) -> tuple[Rows, Rows]:
         """Return the training samples and the test samples of a fold, as indices of :attr:`features`."""
@@ -232,13 +233,13 @@ class ComparisonPlan:
         Other models are unchanged. A stratified split holds out the first samples of each class.
         """
         groups, kind = self.config.dataset.groups, self.config.split_kind
-        held_out = net.train_split
-        fixed = getattr(held_out, "stratified", True) or held_out.random_state is not None
-        shuffled = self.config.shuffled and not fixed
+        usual = net.train_split
+        is_sorted = type(usual) is ValidSplit and not usual.stratified and usual.random_state is None
+        shuffled = self.config.shuffled and is_sorted
         if groups is None and kind != "time" and not shuffled:
             return net
         of_rows = None if groups is None else groups[rows % self.features.samples]
-        split = make_given_split(net, self.features.y[rows], of_rows, seed, fold, shuffled=kind != "time")
+        split = make_given_split(net, self.features.y[rows], of_rows, seed, fold, shuffled=shuffled)
         return clone(net).set_params(train_split=split) if split else net
 
     def _find_makers(self) -> dict[str, Any]:
