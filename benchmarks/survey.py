@@ -341,21 +341,27 @@ def advise(verdicts: pd.DataFrame, summary: pd.DataFrame) -> list[str]:
     """Return advice as sentences. Each follows from verdicts."""
     tasks = verdicts["task"].nunique()
     others = summary[summary["activation"] != BASELINE]
-    safe = others[(others["behind"] == 0) & (others["lost"] == "")]
+    most_lost = verdicts.groupby("activation")["lost"].max()
+    safe = others[(others["behind"] == 0) & (others["activation"].map(most_lost) == 0)]
     ahead = safe[safe["ahead"] > 1].sort_values(["ahead", "mean_rank"], ascending=[False, True])
     most_ahead = [f"{row.activation} ({row.ahead} tasks)" for row in ahead[:_MOST].itertuples()]
-    relu_rank = float(summary.set_index("activation")["mean_rank"][BASELINE])
     same = [
         task for task, own in verdicts.groupby("task", sort=False) if not (own["verdict"] == "better").any()
     ]
     often = summary[summary["worse"] >= tasks / 4].sort_values("worse", ascending=False)
+    below = [
+        f"{name} on `{task}` ({own.loc[name, 'mean']:.2f}, relu {own.loc[BASELINE, 'mean']:.2f})"
+        for task, own in verdicts.set_index("activation").groupby("task", sort=False)
+        for name in safe["activation"]
+        if own.loc[name, "normalized"] < own.loc[BASELINE, "normalized"] - _MUCH
+    ]
+    differ = summary[summary["p_holm"] <= LEVEL]["activation"]
     sentences = [
-        f"**Safe default.** On none of the {tasks} tasks is any of these behind relu, not even as a single "
-        f"pair, and all trained everywhere: {_join(safe['activation'])}. "
-        f"relu has the mean rank {relu_rank:.1f}. The most often ahead: {_join(most_ahead)}. "
-        "Over all tasks, no activation but `sine` differs from relu (Wilcoxon's test, Holm's correction)."
-        if (summary["p_holm"] <= LEVEL).sum() == 1
-        else "**Safe default.** Several activations differ from relu over all tasks.",
+        f"**Safe default.** {_join(safe['activation'])}: on none of the {tasks} tasks are they behind relu, "
+        "not even as a single pair, and none of their runs was lost. The most often ahead: "
+        f"{_join(most_ahead)}. Much lower means, without a verdict: {_join(below)}.",
+        f"**Over all tasks**, only {_join(f'`{name}`' for name in differ)} {_differs(differ)} from relu "
+        "(Wilcoxon's test, Holm's correction).",
     ]
     for title, names in _KINDS_OF_TASK.items():
         for task in names:
@@ -400,6 +406,7 @@ def advise(verdicts: pd.DataFrame, summary: pd.DataFrame) -> list[str]:
 
 
 _MOST = 8  # names in a sentence
+_MUCH = 0.1  # of the scaled score
 _KINDS_OF_TASK = {
     "For deep networks without normalization": ["deep-perceptron"],
     "For coordinate networks": ["image-fitting"],
@@ -421,6 +428,10 @@ def _mean_of(table: pd.DataFrame, name: str) -> float:
 
 def _are(names: Any) -> str:
     return "is" if len(names) == 1 else "are"
+
+
+def _differs(names: Any) -> str:
+    return "differs" if len(names) == 1 else "differ"
 
 
 def _list_first(names: Any) -> str:
@@ -657,6 +668,8 @@ below 1 if signals return to variance 1 ([depth](depth.md)).
 <!-- not run: it trains for hours -->
 ```sh
 python -m benchmarks.survey train --data-dir DIR
+python -m benchmarks.survey repeat --data-dir DIR
+python -m benchmarks.survey null --data-dir DIR
 python -m benchmarks.survey
 ```
 
