@@ -34,26 +34,6 @@ NAMES = [
     *("image-fitting", "poisson", "mnist", "fashion-mnist"),
 ]
 BUILT_IN = NAMES[:-2]  # the others need files
-ONCE = """
-import torch
-from torch.autograd.function import once_differentiable
-
-
-class Once(torch.autograd.Function):
-    @staticmethod
-    def forward(x):
-        return x.tanh()
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        ctx.save_for_backward(output)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        (y,) = ctx.saved_tensors
-        return grad * (1 - y * y)
-"""
 TASKS = """
 import numpy as np
 import actlab
@@ -98,7 +78,6 @@ def make_task(name, seed=0, **options):
 def file(tmp_path):
     (tmp_path / "mine.py").write_text(TASKS)
     (tmp_path / "wrong.py").write_text("import nowhere_at_all\n")
-    (tmp_path / "once.py").write_text(ONCE)
 
 
 # ---- one task ----------------------------------------------------------------------------------------------
@@ -269,9 +248,11 @@ def test_compare_tasks_summary_follows_from_the_results():
 
 def test_compare_tasks_excludes_an_activation_that_cannot_serve_a_task(file):
     tasks = [shorten(load_task("poisson")), make_task("own")]
-    result = actlab.compare_tasks(["tanh", "once.py:Once", "dynamic_tanh"], tasks, tune=None)
+    result = actlab.compare_tasks(
+        ["tanh", "tests.faulty_activations:TanhOnce", "dynamic_tanh"], tasks, tune=None
+    )
     assert result.excluded[["task", "activation"]].to_numpy().tolist() == [
-        ["poisson", "once.py:Once"],
+        ["poisson", "tests.faulty_activations:TanhOnce"],
         ["poisson", "dynamic_tanh"],
         ["own", "dynamic_tanh"],
     ]
@@ -279,10 +260,10 @@ def test_compare_tasks_excludes_an_activation_that_cannot_serve_a_task(file):
     assert reasons[0].startswith("a training step raised RuntimeError: trying to differentiate twice")
     assert "num_features" in reasons[1]
     compared = result.results.groupby("task")["activation"].unique().map(list).to_dict()
-    assert compared == {"poisson": ["tanh"], "own": ["tanh", "once.py:Once"]}
+    assert compared == {"poisson": ["tanh"], "own": ["tanh", "tests.faulty_activations:TanhOnce"]}
     ranks = result.judgement.datasets.scores  # not being able to serve a task counts as 0
-    assert ranks.loc["poisson", "once.py:Once"] == 0
-    assert set(ranks) == {"tanh", "once.py:Once"}
+    assert ranks.loc["poisson", "tests.faulty_activations:TanhOnce"] == 0
+    assert set(ranks) == {"tanh", "tests.faulty_activations:TanhOnce"}
     assert "dynamic_tanh was not compared on poisson, own: " in " ".join(result.sentences())
 
 
@@ -377,7 +358,10 @@ def test_tasks_lists_the_built_in_tasks(capsys):
 def test_compare_with_tasks_of_files_writes_folders_and_tables(tmp_path, file, capsys):
     names = ("mine.py:make(1)", "wrong.py:X", "mine.py:make(2)", "mnist")
     tasks = [word for name in names for word in ("--task", name)]
-    assert main(["compare", "relu", "once.py:Once", *tasks, "--no-tune", "--out", "run"]) == 0
+    assert (
+        main(["compare", "relu", "tests.faulty_activations:TanhOnce", *tasks, "--no-tune", "--out", "run"])
+        == 0
+    )
     out, err = capsys.readouterr()
     assert max(map(len, out.splitlines())) <= 80
     notes = [line for line in err.splitlines() if line.startswith("actlab: note: ")]
@@ -389,14 +373,16 @@ def test_compare_with_tasks_of_files_writes_folders_and_tables(tmp_path, file, c
     ]
     runs = pd.read_csv(tmp_path / "run/runs.csv")
     assert runs.groupby(["task", "activation"]).size().to_dict() == {
-        (task, name): 3 for task in ("t1", "t2") for name in ("once.py:Once", "relu")
+        (task, name): 3 for task in ("t1", "t2") for name in ("tests.faulty_activations:TanhOnce", "relu")
     }
     page = (tmp_path / "run/report.html").read_text()
     assert "Mean ranks over tasks; a bar joins activations without a significant difference." in page
-    assert "actlab compare relu once.py:Once --task &#39;mine.py:make(1)&#39; --task wrong.py:X" in page
+    assert "actlab compare relu tests.faulty_activations:TanhOnce --task &#39;mine.py:make(1)&#39;" in page
     assert "mnist was skipped: the files of mnist are missing" in page
     command = actlab.Comparison.load("run/t1").about["command"]
-    assert command == "actlab compare relu once.py:Once --task 'mine.py:make(1)' --no-tune"
+    assert (
+        command == "actlab compare relu tests.faulty_activations:TanhOnce --task 'mine.py:make(1)' --no-tune"
+    )
 
 
 def test_compare_with_tasks_prints_strict_json(file, capsys):

@@ -29,7 +29,7 @@ DEVICE: dict[str, Any] = {"default": "cpu", "metavar": "D", "help": "cpu, cuda o
 JSON: dict[str, Any] = {"action": "store_true", "help": "print one JSON object instead of text"}
 
 # These options decide where runs are trained and what is printed and written, not which results come out.
-_NOT_REPRODUCED = {
+NOT_REPRODUCED = {
     *("run", "parser", "activations", "data", "task", "out", "figures", "json", "output", "verbose"),
     *("quiet", "jobs", "scheduler", "mlflow"),
 }
@@ -231,7 +231,7 @@ def format_command(arguments: argparse.Namespace, command: str, *words: str) -> 
     defaults = vars(arguments.parser.parse_args(words))
     line = ["actlab", command, *words]
     for name, value in vars(arguments).items():
-        if name in _NOT_REPRODUCED or value == defaults[name]:
+        if name in NOT_REPRODUCED or value == defaults[name]:
             continue
         option = f"--{'no-' * (value is False)}{name.replace('_', '-')}"
         if isinstance(value, bool):

@@ -35,7 +35,9 @@ _TEST = (
     "test over {}, Holm's correction."
 )
 _TABLES = ("runs", "means", "summary", "across")
-_OPTIONS = set("folds split seeds until_decided budget tune jobs diagnostics seed device precision".split())
+OPTIONS = frozenset(  # of ComparisonConfig and TrainSettings, which a task leaves open
+    "folds split seeds until_decided budget tune jobs diagnostics seed device precision".split()
+)
 _COLUMNS = ["task", "activation", "split", "fold", "seed", "score", "normalized", "as_given", "failure"]
 
 
@@ -163,7 +165,7 @@ def plan_tasks(
     Raises:
         UsageError: There is no such task, no task can be compared, or an activation or option is wrong.
     """
-    if wrong := sorted(options.keys() - _OPTIONS):
+    if wrong := sorted(options.keys() - OPTIONS):
         raise UsageError(
             f"{wrong[0]} is not an option of compare_tasks: a task has its own data, model and settings"
         )

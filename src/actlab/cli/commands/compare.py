@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actlab.cli.options import (
+    NOT_REPRODUCED,
     SOURCES,
     Parser,
     add_data_options,
@@ -51,12 +52,6 @@ EXAMPLES = (
 )
 
 _MAX_FAILURES = 5  # in the message that no activation has a result
-# Options that have an effect with --task.
-_WITH_TASK = {
-    *("activations", "task", "data_dir", "seed", "device", "precision", "diagnostics", "tune", "no_tune"),
-    *("folds", "split", "seeds", "until_decided", "budget", "jobs", "scheduler", "out", "figures", "json"),
-    *("verbose", "quiet", "mlflow", "run", "parser", "output"),
-}
 _RANKING = ["rank", "activation", "mean", "as_given", "std", "runs"]
 
 
@@ -179,23 +174,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _plan_tasks(arguments: argparse.Namespace) -> tuple[list[TaskPlan], dict[str, str]]:
     """Return the plans of the tasks, and the tasks that are skipped with the reasons."""
-    from actlab.tasks.task_comparison import plan_tasks
+    from actlab.tasks.task_comparison import OPTIONS, plan_tasks
 
     usual = arguments.parser.parse_args(["relu"])
+    accepted = {*OPTIONS, "no_tune", "data_dir", *NOT_REPRODUCED} - {"data"}
     for name, value in vars(arguments).items():
-        if name not in _WITH_TASK and value != getattr(usual, name):
+        if name not in accepted and value != getattr(usual, name):
             option = f"--{name.replace('_', '-')}"
             advice = "omit it, or define a task of your own"
             raise UsageError(f"{option} contradicts --task {arguments.task[0]}, which sets it; {advice}")
-    names = "folds split seeds until_decided budget jobs diagnostics seed device precision"
-    options = {name: getattr(arguments, name) for name in names.split()}
-    return plan_tasks(
-        arguments.activations,
-        arguments.task,
-        data_dir=arguments.data_dir,
-        tune=_choose_tune(arguments),
-        **options,
-    )
+    options = {**{name: getattr(arguments, name) for name in OPTIONS}, "tune": _choose_tune(arguments)}
+    return plan_tasks(arguments.activations, arguments.task, data_dir=arguments.data_dir, **options)
 
 
 def _plan_datasets(arguments: argparse.Namespace) -> list[TaskPlan]:

@@ -295,7 +295,7 @@ export class Formula {
 }
 
 /** Return the limit of a sequence at arguments that grow tenfold: a number, an infinity, or NaN. */
-export function estimateLimit(values) {
+function estimateLimit(values) {
   const last = values.at(-1), steps = values.slice(1).map((value, i) => value - values[i]).slice(-4);
   if (!Number.isFinite(last)) return last;
   const size = Math.max(...steps.map(Math.abs));

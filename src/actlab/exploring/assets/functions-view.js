@@ -195,7 +195,7 @@ export class FunctionsView {
 }
 
 /** Return limits and slopes at both ends: those of the definition, or estimates for other parameters and formulas. */
-export function getLimits(activation) {
+function getLimits(activation) {
   const read = (values) => values.map((value) => value === null ? NaN : Number(value));
   if (activation.isDefault) return { limits: read(activation.entry.limits), slopes: read(activation.entry.slopes) };
   return activation.formula.findLimits();

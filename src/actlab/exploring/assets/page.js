@@ -99,7 +99,7 @@ export function drawSwatch(series, dash = Math.floor(series / 7) % 4) {
 }
 
 /** Return round numbers between two numbers. */
-export function chooseTicks(low, high, count = 5) {
+function chooseTicks(low, high, count = 5) {
   const raw = (high - low) / count;
   if (!(raw > 0 && Number.isFinite(raw))) return [low];
   const power = 10 ** Math.floor(Math.log10(raw)), step = [1, 2, 2.5, 5, 10].map((n) => n * power).find((one) => one >= raw * 0.999);

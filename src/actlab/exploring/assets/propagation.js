@@ -4,8 +4,8 @@
 import { Random } from "./random.js";
 
 // Bounds of slopes, as in the diagnostics of actlab compare.
-export const DEAD = 1e-3;
-export const SATURATED = 0.05;
+const DEAD = 1e-3;
+const SATURATED = 0.05;
 const WIDTH = 100, SAMPLES = 64;  // of the sampled network
 // Gauss and Legendre's rule with 16 points on [-1, 1]: half of the points and weights.
 const POINTS = [0.0950125098376374, 0.2816035507792589, 0.4580167776572274, 0.6178762444026438, 0.7554044083550030, 0.8656312023878318,

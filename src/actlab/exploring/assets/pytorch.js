@@ -5,13 +5,13 @@ const CALLS = { softplus: "F.softplus", erfc: "torch.special.erfc" };
 const ATOM = 5, COMPARED = 0, NEGATIVE = 3;
 
 /** Return a number as Python writes it. */
-export const writeNumber = (value) => {
+const writeNumber = (value) => {
   const text = String(value);
   return Number.isInteger(value) && Math.abs(value) < 1e16 ? `${text}.0` : text;
 };
 
 /** Return the lines of a function body that computes a formula of x. */
-export function writeBody(formula) {
+function writeBody(formula) {
   const { nodes } = formula, uses = nodes.map(() => 0), names = new Map(), lines = [];
   nodes.forEach((node) => { if (!node.isConstant) node.args.forEach((one) => uses[one]++); });
   formula.at(1);  // computes the constants
@@ -51,7 +51,7 @@ export function writeBody(formula) {
 }
 
 /** Return a valid name of a Python class, such as XTanhX. */
-export function nameClass(text) {
+function nameClass(text) {
   const words = text.match(/[A-Za-z0-9]+/g) ?? [], name = words.map((word) => word[0].toUpperCase() + word.slice(1)).join("").slice(0, 40);
   return /^[A-Za-z]/.test(name) ? name : `F${name}`;
 }

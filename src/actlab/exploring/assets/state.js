@@ -5,11 +5,11 @@ import { DATASETS } from "./network.js";
 import { IDENTITY, nameWithValues } from "./page.js";
 import { FormulaError, suggest } from "./syntax.js";
 
-export const MOST_LAYERS = 4;
+const MOST_LAYERS = 4;
 const LONGEST_LINK = 20000;
 
 /** A function with values of its parameters. */
-export class Activation {
+class Activation {
   constructor(parser, name, entry, formula, values) {
     Object.assign(this, { name, entry, values });
     this.formula = new Formula(parser, formula, values);

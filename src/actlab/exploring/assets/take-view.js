@@ -46,4 +46,4 @@ export class TakeView {
 }
 
 /** Return a text as one argument of a POSIX shell. */
-export const quoteForShell = (text) => /^[\w.:]+$/.test(text) ? text : /["$`\\!]/.test(text) ? `'${text.replaceAll("'", "'\\''")}'` : `"${text}"`;
+const quoteForShell = (text) => /^[\w.:]+$/.test(text) ? text : /["$`\\!]/.test(text) ? `'${text.replaceAll("'", "'\\''")}'` : `"${text}"`;
