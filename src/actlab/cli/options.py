@@ -116,7 +116,7 @@ def add_data_options(parser: Parser, **source: Any) -> Callable[..., argparse.Ac
     target = "column of a table to predict; repeat it for several numbers, or for several labels (0 or 1)"
     add("--target", action="append", metavar="COLUMN", help=target)
     add("--regression", action="store_true", help="predict a number instead of a class")
-    axis = "first or last: axis of the channels in an .npz file of images "
+    axis = "axis of the channels in an .npz file of images: first or last "
     axis += "(default: the axis of length 1, 3 or 4)"
     add("--channels", choices=("first", "last"), metavar="AXIS", help=axis)
     scale = "scale of the features: columns, common or none (default: columns for tables, common for images)"
@@ -146,7 +146,8 @@ def add_training_options(parser: Parser) -> Callable[..., argparse.Action]:
     add("--precision", default="float32", metavar="P", help="float32, or bf16 for matrix products")
     init = "initial weights: torch, or matched (scaled for the activation)"
     add("--init", choices=("torch", "matched"), default="torch", metavar="I", help=init)
-    diagnostics = "record diagnostics after every epoch or never (default: after some epochs)"
+    diagnostics = "record dead units, saturation and gradients after every epoch, or never "
+    diagnostics += "(default: after some epochs)"
     add("--diagnostics", action=argparse.BooleanOptionalAction, help=diagnostics)
     return add
 

@@ -29,22 +29,22 @@ actlab: verify activation functions, train with them and judge which is better.
 A first session:
 
   actlab compare relu tanh sigmoid --epochs 10 --seeds 2
-      Train a small network with each on 1797 images of digits, and judge which
-      is better. Takes some seconds and writes out/compare/report.html.
+      Train a small network with each activation on 1797 images of digits, and
+      judge which is better (a few seconds). Writes out/compare/report.html.
 
   actlab check torch.nn:GELU
       Verify values, derivatives, dtypes, autograd modes, compile and export.
-      Check your own with my_file.py:MyActivation.
+      For your own activation, write my_file.py:MyActivation.
 
   actlab show mish
       Show formula, properties and curve. `actlab list` prints all names.
-      `actlab explore mish` writes an interactive page about it.
+      `actlab explore mish` writes an interactive page.
 
   actlab compare relu mish --data houses.csv --target price --regression
-      Compare on your own data: a table, arrays, or a folder of images. Compare
-      in your own network with --module my_file.py:MyNet.
+      Compare on your own data: a table, arrays, or a folder of images. To use
+      your own network, add --module my_file.py:MyNet.
 
-`actlab --help` lists all commands; `actlab compare --help` lists the options of
+`actlab --help` lists all commands, and `actlab compare --help` the options of
 one command. In Python: import actlab; help(actlab.compare)
 """
 

@@ -175,7 +175,7 @@ Softplus = softplus.module("Softplus")
     error_scale="line",
 )
 def squareplus(x: Tensor, b: float = 4.0) -> Tensor:
-    """Squareplus: a softplus from a root, ``(x + sqrt(x^2 + b)) / 2``.
+    """Squareplus: a smooth ReLU with a square root, ``(x + sqrt(x^2 + b)) / 2``.
 
     Args:
         x: The input.

@@ -54,7 +54,7 @@ Sine = sine.module("Sine")
     paper="Ziyin et al. 2020",
 )
 def snake(x: Tensor, alpha: float | Tensor = 1.0) -> Tensor:
-    """Snake: ``x + sin(alpha x)^2 / alpha``, a line with a period.
+    """Snake: ``x + sin(alpha x)^2 / alpha``, a line plus a periodic term.
 
     Args:
         x: The input.

@@ -46,7 +46,8 @@ def _softplus(x: Tensor) -> Tensor:
     inplace=True,
 )
 def mish(x: Tensor) -> Tensor:
-    """Mish: ``x * tanh(softplus(x))``, by ``x n / (n + 2)`` with ``n = exp(x) (exp(x) + 2)``."""
+    """Mish: ``x * tanh(softplus(x))``."""
+    # x n / (n + 2) with n = exp(x) (exp(x) + 2)
     e = exp(x.clamp_max(20))  # at 20 the quotient is 1, in float64 too
     n = (e + 2).mul_(e)
     return n.div_(n + 2).mul_(x.clamp_min(-FAR))
@@ -151,7 +152,8 @@ Serf = serf.module("Serf")
     paper="Wang et al. 2022",
 )
 def smish(x: Tensor) -> Tensor:
-    """Smish: ``x * tanh(log(1 + sigmoid(x)))``, by ``e (3e + 2) / (5e^2 + 6e + 2)`` with ``e = exp(x)``."""
+    """Smish: ``x * tanh(log(1 + sigmoid(x)))``."""
+    # x e (3e + 2) / (5e^2 + 6e + 2) with e = exp(x)
     e = exp(x.clamp_max(CERTAIN))
     return (3 * e + 2).mul_(e).div_(_smish_quotient(e)).mul_(x.clamp_min(-FAR))
 

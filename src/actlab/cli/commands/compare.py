@@ -72,25 +72,27 @@ def add_options(parser: Parser) -> None:
     add("--task", action="append", metavar="NAME", help=task)
     add = parser.add_argument_group("model").add_argument
     add("--module", metavar="M:NET", help="network: package.module:Net or file.py:Net(width=64)")
-    add("--replace", metavar="NAME", help="activation to replace, if the network has several kinds")
+    add("--replace", metavar="NAME", help="activation of the network to replace, if it has several kinds")
     add = add_training_options(parser)
-    tune = "values to try, such as lr=0.003,0.01 (default: learning rates around the usual one, both --init)"
+    tune = "values to try, such as lr=0.003,0.01 (default: five learning rates around the usual one, and "
+    tune += "torch and matched initial weights)"
     add("--tune", action="append", default=[], metavar="NAME=A,B", help=tune)
-    add("--no-tune", action="store_true", help="train only with the settings as given")
+    add("--no-tune", action="store_true", help="train only with the settings as given, without tuning")
     add = parser.add_argument_group("statistics").add_argument
     add("--folds", type=int, metavar="N", help="number of cross-validation folds (default: 3)")
     split = "folds: stratified, random, group, or time for samples in chronological order"
-    split += " (default: stratified for classes, group with --groups)"
+    split += " (default: stratified for classes, random for numbers and several labels, group with --groups)"
     add("--split", choices=("stratified", "random", "group", "time"), metavar="S", help=split)
     add("--seeds", type=int, metavar="N", help="number of seeds per fold (default: 1; 3 with --test)")
     add("--until-decided", action="store_true", help="add seeds, up to 32, until every pair is decided")
-    add("--budget", metavar="N|Nm", help="limit of --until-decided: N runs, or N minutes (20m)")
+    add("--budget", metavar="N|Nm", help="limit of --until-decided: N runs, or N minutes, as in 20m")
     add(
         "--scoring",
         metavar="NAME",
         help="scikit-learn scorer (default: accuracy, averaged over several labels; r2 for a regression)",
     )
-    rope = "differences up to X are practically equivalent (default: set by the scorer)"
+    rope = "differences up to X are practically equivalent (default: one sample, at least 0.001, for scores "
+    rope += "from 0 to 1; otherwise 1 %% of the median score)"
     add("--rope", type=float, metavar="X", help=rope)
     add = parser.add_argument_group("execution").add_argument
     add("--jobs", type=int, metavar="N", help="worker processes (default: chosen automatically)")

@@ -30,8 +30,8 @@ def add_options(parser: Parser) -> None:
     parser.add_argument(
         "runs",
         metavar="RUNS",
-        help="a .csv, .tsv, .parquet, .jsonl or .json file, a folder of .json files, the folder of "
-        "actlab compare, mlflow:URI#EXPERIMENT, or optuna:FILE#STUDY",
+        help="a .csv, .tsv, .parquet, .jsonl or .json file, a folder of .json files, the output "
+        "folder of actlab compare, mlflow:URI#EXPERIMENT, or optuna:FILE#STUDY",
     )
     add = parser.add_argument_group("columns").add_argument
     add("--score", metavar="COLUMN", help="column of scores (default: the only column of numbers)")
@@ -45,11 +45,11 @@ def add_options(parser: Parser) -> None:
         "--rope",
         type=float,
         metavar="R",
-        help="differences up to R are practically equivalent (default: 0.001 if scores are 0 to 1)",
+        help="differences up to R are practically equivalent (default: 0.001 for accuracies, else 0)",
     )
     add("--baseline", metavar="METHOD", help="judge only the pairs with this method")
-    add("--test-share", type=float, metavar="S", help="share of test samples, for splits that are not folds")
-    add("--analysis", metavar="NAME", help="override the analysis, such as welch or permutation")
+    add("--test-share", type=float, metavar="S", help="share of samples in each test set that is not a fold")
+    add("--analysis", metavar="NAME", help="analysis to use instead of the automatic choice, such as welch")
     add(
         "--sequential", action="store_true", help="verdicts that stay valid if you judge again after new runs"
     )
