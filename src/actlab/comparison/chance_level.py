@@ -138,8 +138,10 @@ def find_score_range(scorer: Scorer, X: Any, y: Any) -> tuple[float, float]:
         The scores; NaN if the scorer cannot score such predictors, or all of them are perfect.
     """
     scores = score_chance(scorer, X, y, y.dtype.kind == "f" and y.ndim == 2, 0)
-    constants = [] if scores is None else scores.constants[~_reaches(scores.constants, scores.perfect)]
-    return (float(np.max(constants)), scores.perfect) if scores and len(constants) else (math.nan, math.nan)
+    if scores is None:
+        return math.nan, math.nan
+    constants = scores.constants[~_reaches(scores.constants, scores.perfect)]
+    return (float(np.max(constants)), scores.perfect) if len(constants) else (math.nan, math.nan)
 
 
 def is_among_chance_scores(score: float, folds: Sequence[ChanceScores]) -> bool:
