@@ -71,7 +71,7 @@ def add_options(parser: Parser) -> None:
     task += "own data, model and training settings"
     add("--task", action="append", metavar="NAME", help=task)
     add = parser.add_argument_group("model").add_argument
-    add("--module", metavar="M:NET", help="network: package.module:Net or file.py:Net(width=64)")
+    add("--module", metavar="M:NET", help="your network: package.module:Net or file.py:Net(width=64)")
     add("--replace", metavar="NAME", help="activation of the network to replace, if it has several kinds")
     add = add_training_options(parser)
     tune = "values to try, such as lr=0.003,0.01 (default: five learning rates around the usual one, and "

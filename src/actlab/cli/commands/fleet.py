@@ -8,7 +8,7 @@ import dataclasses
 from actlab.cli.options import DEVICE, JSON, Parser
 from actlab.cli.output import SUCCESS, print_json
 
-SUMMARY = "show the fleet settings of this machine"
+SUMMARY = "show how many models this machine trains at once"
 EXAMPLES = ("actlab fleet", "ACTLAB_WEIGHTS_PER_FLEET=1000000 actlab fleet", "actlab fleet --json")
 _EXAMPLE_DATA = {"digits": (64, 10), "MNIST": (784, 10)}  # features and classes
 

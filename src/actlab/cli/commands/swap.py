@@ -19,7 +19,7 @@ EXAMPLES = (
 def add_options(parser: Parser) -> None:
     """Add the options to the command's parser."""
     parser.add_argument("model", metavar="MODEL", help=MODEL)
-    parser.add_argument("activation", nargs="?", metavar="ACTIVATION", help=ACTIVATION)
+    parser.add_argument("activation", nargs="?", metavar="ACTIVATION", help=f"replacement: {ACTIVATION}")
     add = parser.add_argument_group("places").add_argument
     add("--list", action="store_true", help="only list the activations")
     add("--replace", metavar="NAME", help="activation to replace, such as relu (default: all but gates)")
