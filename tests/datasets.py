@@ -47,14 +47,14 @@ def write_npz(tmp_path: Path, **arrays: object) -> Path:
     return path
 
 
-def standardise(values: np.ndarray) -> np.ndarray:
-    """Standardise like the notebook: (data - data.mean()) / data.std(), in torch."""
+def standardize(values: np.ndarray) -> np.ndarray:
+    """Standardize like the notebook: (data - data.mean()) / data.std(), in torch."""
     data = torch.from_numpy(values.astype(np.float64))
     return ((data - data.mean()) / data.std()).float().numpy()
 
 
-def standardise_columns(values: np.ndarray) -> np.ndarray:
-    """Standardise each column like scikit-learn's StandardScaler."""
+def standardize_columns(values: np.ndarray) -> np.ndarray:
+    """Standardize each column like scikit-learn's StandardScaler."""
     from sklearn.preprocessing import StandardScaler
 
     return StandardScaler().fit_transform(values.astype(np.float64)).astype(np.float32)

@@ -175,7 +175,7 @@ def test_compare_trains_modules_that_call_a_constructor_in_fleets(dataset):
         assert set(comparison.results["how"]) <= {"layer by layer", "autograd"}
 
 
-def test_compare_initialises_activation_parameters_in_each_run(dataset):
+def test_compare_initializes_activation_parameters_in_each_run(dataset):
     runs = plan_runs(dataset, ["prelu(init=0.5)"], seeds=2, module=Called)
     first = runs[0].run.build()
     with torch.no_grad():

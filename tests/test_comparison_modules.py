@@ -138,7 +138,7 @@ def test_compare_trains_a_user_class_in_a_fleet(dataset):
     assert same["score"].to_list() == pytest.approx(written.results["score"].to_list(), abs=0.026)
 
 
-def test_compare_initialises_an_instance_for_every_seed(dataset):
+def test_compare_initializes_an_instance_for_every_seed(dataset):
     instance = Network()
     before = [weight.clone() for weight in instance.parameters()]
     runs = plan_runs(dataset, ["tanh"], seeds=2, module=instance)

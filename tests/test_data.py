@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from actlab.data import load_data
-from tests.datasets import refused, standardise, write_npz
+from tests.datasets import refused, standardize, write_npz
 
 # ---- the Dataset -------------------------------------------------------------------------------------------
 
 
-def test_load_data_digits_is_standardised_like_the_notebook():
+def test_load_data_digits_is_standardized_like_the_notebook():
     from sklearn.datasets import load_digits
 
     data, (X, y) = load_data("digits"), load_digits(return_X_y=True)
-    np.testing.assert_allclose(data.X, standardise(X), rtol=1e-6)
+    np.testing.assert_allclose(data.X, standardize(X), rtol=1e-6)
     np.testing.assert_array_equal(data.y, y)
     assert (data.num_features, data.num_classes, data.classes) == (64, 10, tuple(range(10)))
     assert (data.shape, data.is_regression, data.fingerprint) == ((1, 8, 8), False, "522bf7a8f6d541ce")

@@ -11,7 +11,7 @@ import torch
 from actlab import DataWarning, UsageError, load_data
 from actlab.data.dataset import Dataset
 from actlab.models.networks import ConvNet
-from tests.datasets import refused, standardise, write_images, write_npz
+from tests.datasets import refused, standardize, write_images, write_npz
 
 LABELS = np.array([0, 1, 0, 1, 1])
 
@@ -37,7 +37,7 @@ def test_load_data_moves_the_channels_of_images_to_the_front(tmp_path, shape, dt
     data, notes = load_with_warnings(write_npz(tmp_path, X=X, y=LABELS))
     first = np.stack([X[..., channel] for channel in range(shape[2])], axis=1)
     assert data.shape == (shape[2], *shape[:2])
-    np.testing.assert_allclose(data.X, standardise(first.reshape(5, -1)), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(data.X, standardize(first.reshape(5, -1)), rtol=1e-6, atol=1e-7)
     saved_first, none = load_with_warnings(write_npz(tmp_path, X=first, y=LABELS), channels="first")
     assert data.fingerprint == saved_first.fingerprint
     np.testing.assert_array_equal(data.X, saved_first.X)
@@ -55,7 +55,7 @@ def test_load_data_keeps_channels_first(tmp_path, shape):
     X = images(*shape)
     data, notes = load_with_warnings(write_npz(tmp_path, X=X, y=LABELS))
     assert (data.shape, notes) == (shape, [])
-    np.testing.assert_allclose(data.X, standardise(X.reshape(5, -1)), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(data.X, standardize(X.reshape(5, -1)), rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 4), (1, 8, 1), (4, 4, 3), (3, 3, 3), (1, 1, 3)])
@@ -71,9 +71,9 @@ def test_load_data_with_ambiguous_channels_names_the_option(tmp_path, shape):
     first, last = (load_with_warnings(path, channels=channels) for channels in ("first", "last"))
     assert (first[1], last[1]) == ([], [])
     assert (first[0].shape, last[0].shape) == (shape, (shape[2], *shape[:2]))
-    np.testing.assert_allclose(first[0].X, standardise(X.reshape(5, -1)), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(first[0].X, standardize(X.reshape(5, -1)), rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(
-        last[0].X, standardise(np.moveaxis(X, 3, 1).reshape(5, -1)), rtol=1e-6, atol=1e-7
+        last[0].X, standardize(np.moveaxis(X, 3, 1).reshape(5, -1)), rtol=1e-6, atol=1e-7
     )
 
 
@@ -85,7 +85,7 @@ def test_load_data_uses_the_channels_option(tmp_path, shape, channels):
     data, notes = load_with_warnings(write_npz(tmp_path, X=X, y=LABELS), channels=channels)
     right = X if channels == "first" else np.moveaxis(X, 3, 1)
     assert (data.shape, notes) == (right.shape[1:], [])
-    np.testing.assert_allclose(data.X, standardise(right.reshape(5, -1)), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(data.X, standardize(right.reshape(5, -1)), rtol=1e-6, atol=1e-7)
 
 
 def test_load_data_accepts_grey_images_of_any_layout(tmp_path):
@@ -97,7 +97,7 @@ def test_load_data_accepts_grey_images_of_any_layout(tmp_path):
 
 
 @pytest.mark.parametrize("scale", [1, 255, 1 / 255])
-def test_load_data_standardises_images_of_any_scale(tmp_path, scale):
+def test_load_data_standardizes_images_of_any_scale(tmp_path, scale):
     X = images(6, 5, 3)
     as_bytes, _ = load_with_warnings(write_npz(tmp_path, X=X, y=LABELS))
     as_floats, _ = load_with_warnings(

@@ -14,7 +14,7 @@ import scipy.sparse
 import torch
 
 from actlab import Dataset, DataWarning, UsageError, load_data
-from tests.datasets import refused, standardise, standardise_columns, write_csv
+from tests.datasets import refused, standardize, standardize_columns, write_csv
 
 N = 40
 Y = np.arange(N) % 2
@@ -43,7 +43,7 @@ def test_from_frame_encodes_a_category_as_one_column_per_level(values):
     data = encode(colour=values)
     levels = ["blue", "green", "red"]
     np.testing.assert_array_equal(data.encoded, [[c == level for level in levels] for c in COLOURS])
-    np.testing.assert_array_equal(data.X, standardise_columns(data.encoded))
+    np.testing.assert_array_equal(data.X, standardize_columns(data.encoded))
     assert data.preprocessing == "3 features from 1 category (3 columns)"
 
 
@@ -103,7 +103,7 @@ def test_from_arrays_imputes_missing_numbers_and_appends_indicators():
     X[3, 1] = np.nan
     data = load_data((X, Y))
     assert data.X.shape == (N, 4)  # a column without any number needs no indicator
-    np.testing.assert_allclose(data.X[:, 0], standardise_columns(X[:, :1])[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(data.X[:, 0], standardize_columns(X[:, :1])[:, 0], rtol=1e-5)
     assert (data.X[3, 1], data.X[:, 2].any()) == (0, False)
     assert data.encoded[:, 3].tolist() == [float(i == 3) for i in range(N)]
     assert data.preprocessing == "3 numeric; 41 missing values imputed"
@@ -276,10 +276,10 @@ def test_from_frame_reads_numbers_of_any_type(values):
 def test_from_frame_keeps_the_digits_of_large_integers_that_are_close_together():
     values = 10**17 + 64 * (np.arange(N) ** 2 % 7)
     np.testing.assert_allclose(
-        encode(a=values).X, standardise_columns((np.arange(N) ** 2 % 7)[:, None]), rtol=1e-6
+        encode(a=values).X, standardize_columns((np.arange(N) ** 2 % 7)[:, None]), rtol=1e-6
     )
     assert encode(a=[10**30 * i for i in range(N)]).X[:, 0].tolist() == pytest.approx(
-        standardise_columns(np.arange(N)[:, None])[:, 0].tolist()
+        standardize_columns(np.arange(N)[:, None])[:, 0].tolist()
     )
 
 
@@ -434,7 +434,7 @@ def test_load_data_reports_errors_of_a_dataset_of_torch(images, message):
 def test_load_data_scales_all_columns_together_or_not_at_all():
     X = np.column_stack([NUMBERS, 100 * NUMBERS**2])
     common, none = (load_data((X, Y), scale=scale) for scale in ("common", "none"))
-    np.testing.assert_array_equal(common.X, standardise(X))
+    np.testing.assert_array_equal(common.X, standardize(X))
     np.testing.assert_array_equal(none.X, X.astype(np.float32))
     assert (common.preprocessing, none.preprocessing) == (
         "2 numeric; one scale for all",
@@ -446,12 +446,12 @@ def test_load_data_scales_all_columns_together_or_not_at_all():
 
 def test_load_data_scales_bytes_and_images_together_by_default():
     X = np.random.default_rng(0).integers(0, 256, (N, 4), np.uint8)
-    np.testing.assert_allclose(load_data((X, Y)).X, standardise(X), rtol=1e-6)
+    np.testing.assert_allclose(load_data((X, Y)).X, standardize(X), rtol=1e-6)
     np.testing.assert_allclose(
-        load_data((X, Y), scale="columns").X, standardise_columns(X), rtol=1e-5, atol=1e-6
+        load_data((X, Y), scale="columns").X, standardize_columns(X), rtol=1e-5, atol=1e-6
     )
     images = load_data((X.reshape(N, 2, 2).astype(float), Y), scale="columns")
-    np.testing.assert_allclose(images.X, standardise_columns(X), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(images.X, standardize_columns(X), rtol=1e-5, atol=1e-6)
     assert images.shape == (1, 2, 2)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from actlab.data import Dataset, load_data
 from actlab.errors import UsageError
-from tests.datasets import THREE, refused, standardise, standardise_columns, write_csv, write_npz
+from tests.datasets import THREE, refused, standardize, standardize_columns, write_csv, write_npz
 
 # ---- .npz --------------------------------------------------------------------------------------------------
 
@@ -23,7 +23,7 @@ from tests.datasets import THREE, refused, standardise, standardise_columns, wri
 def test_load_data_flattens_npz_features_and_encodes_labels(tmp_path):
     X = np.random.default_rng(0).normal(3, 2, (5, 2, 3)).astype(np.float32)
     data = load_data(write_npz(tmp_path, X=X, y=np.array(["b", "a", "c", "a", "b"])))
-    np.testing.assert_allclose(data.X, standardise(X.reshape(5, 6)), rtol=1e-5)
+    np.testing.assert_allclose(data.X, standardize(X.reshape(5, 6)), rtol=1e-5)
     assert data.y.tolist() == [1, 0, 2, 0, 1]
     assert data.classes == ("a", "b", "c")
     assert data.name == "arrays.npz"
@@ -56,11 +56,11 @@ def test_load_data_keeps_integer_labels(tmp_path, y):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int64, np.uint8, ">f8", np.longdouble])
 def test_load_data_gives_the_same_features_for_every_dtype(tmp_path, dtype):
     data = load_data(write_npz(tmp_path, X=THREE.astype(dtype), y=np.array([0, 1, 0])))
-    np.testing.assert_allclose(data.X, standardise(THREE.reshape(3, 4)), rtol=1e-6)
+    np.testing.assert_allclose(data.X, standardize(THREE.reshape(3, 4)), rtol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [5e-324, 1e-200, 1e200, 1.7e308])
-def test_load_data_standardises_features_of_any_scale(tmp_path, scale):
+def test_load_data_standardizes_features_of_any_scale(tmp_path, scale):
     data = load_data(write_npz(tmp_path, X=np.array([[scale], [-scale]]), y=np.array([0, 1])))
     np.testing.assert_allclose(data.X, [[1], [-1]], rtol=1e-6)
 
@@ -113,7 +113,7 @@ ONE_NAN = np.where(np.arange(6).reshape(3, 2) == 3, np.nan, 1.0)
         ),
         (
             {"X": np.full((3, 2), 0.1), "y": [0, 1, 0]},
-            "X is constant in every column; it cannot be standardised$",
+            "X is constant in every column; it cannot be standardized$",
         ),
         (
             {"X": ONE_NAN[:, None], "y": [0, 1, 0]},
@@ -192,7 +192,7 @@ def test_load_data_uses_all_other_csv_columns_as_features(tmp_path):
     path = write_csv(tmp_path, "width,kind,height\n1,rose,2.5\n3,None,4\n5,iris,6\n7,rose,-1e3\n")
     data = load_data(path, target="kind")
     np.testing.assert_allclose(
-        data.X, standardise_columns(np.array([[1, 2.5], [3, 4], [5, 6], [7, -1e3]])), rtol=1e-6
+        data.X, standardize_columns(np.array([[1, 2.5], [3, 4], [5, 6], [7, -1e3]])), rtol=1e-6
     )
     assert data.classes == ("None", "iris", "rose")
     assert data.y.tolist() == [2, 0, 1, 2]

@@ -6,7 +6,7 @@ import pytest
 
 from actlab.data import load_data
 from actlab.errors import UsageError
-from tests.datasets import encode_idx, refused, standardise, write_images
+from tests.datasets import encode_idx, refused, standardize, write_images
 
 TRAIN = pd.DataFrame({"a": [0.0, 2, 4, 6], "b": [1.0, 1, 3, 3], "kind": ["x", "y", "x", "y"]})
 TEST = pd.DataFrame({"kind": ["y", "x"], "b": [9.0, 1], "a": [100.0, 2]})
@@ -58,7 +58,7 @@ def test_load_data_reads_t10k(tmp_path):
     (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(encode_idx(labels))
     data = load_data("mnist", tmp_path, test="t10k")
     assert (data.test_rows.tolist(), data.y.tolist(), data.shape) == ([3, 4], [0, 1, 0, 1, 0], (1, 2, 2))
-    np.testing.assert_array_equal(data.X[:3], standardise(np.arange(12).reshape(3, 4)))
+    np.testing.assert_array_equal(data.X[:3], standardize(np.arange(12).reshape(3, 4)))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from actlab.data.images import IMAGES, read_images
 from actlab.errors import UsageError
 from tests.command_line import in_empty_folder
 from tests.command_line import refused as refused_in_one_line
-from tests.datasets import THREE, encode_idx, refused, standardise, write_images
+from tests.datasets import THREE, encode_idx, refused, standardize, write_images
 
 __all__ = ["in_empty_folder"]
 
@@ -41,7 +41,7 @@ def write_pair(folder: Path, images: str, labels: str) -> Path:
 def test_load_data_reads_idx_files_under_kaggles_names(tmp_path, folder, gz):
     write_pair(tmp_path / folder, f"train-images.idx3-ubyte{gz}", f"train-labels.idx1-ubyte{gz}")
     data = load_data("mnist", tmp_path)
-    np.testing.assert_allclose(data.X, standardise(THREE.reshape(3, 4)), rtol=1e-6)
+    np.testing.assert_allclose(data.X, standardize(THREE.reshape(3, 4)), rtol=1e-6)
     assert (data.y.tolist(), data.classes, data.shape) == ([0, 1, 0], (1, 2), (1, 2, 2))
 
 
@@ -99,7 +99,7 @@ def test_load_data_rejects_a_table_without_pixels(tmp_path, text, message):
     ],
     ids=lambda columns: columns[0],
 )
-def test_load_data_recognises_pixels_by_the_names_of_their_columns(tmp_path, columns):
+def test_load_data_recognizes_pixels_by_the_names_of_their_columns(tmp_path, columns):
     pixels = np.random.default_rng(0).integers(0, 256, (6, 9))
     frame = pd.DataFrame(pixels, columns=columns)
     frame.insert(0, "label", [3, 7] * 3)
@@ -129,14 +129,14 @@ def test_load_data_turns_the_images_of_emnist_upright(tmp_path, split, folder):
     write_pair(tmp_path / folder, f"{stem}-images-idx3-ubyte.gz", f"{stem}-labels-idx1-ubyte.gz")
     data = load_data(f"emnist-{split}", tmp_path)
     upright = THREE.transpose(0, 2, 1).reshape(3, 4)
-    np.testing.assert_allclose(data.X, standardise(upright), rtol=1e-6)
+    np.testing.assert_allclose(data.X, standardize(upright), rtol=1e-6)
     assert (data.y.tolist(), data.classes) == ([0, 1, 0], (1, 2))  # letters have labels from 1
 
 
 def test_load_data_reads_a_table_of_emnist(tmp_path):
     write_table(tmp_path / "emnist-letters-train.csv", header="")
     data = load_data("emnist-letters", tmp_path)
-    np.testing.assert_allclose(data.X, standardise(THREE.transpose(0, 2, 1).reshape(3, 4)), rtol=1e-6)
+    np.testing.assert_allclose(data.X, standardize(THREE.transpose(0, 2, 1).reshape(3, 4)), rtol=1e-6)
 
 
 def test_load_data_distinguishes_the_splits_of_emnist(tmp_path):
@@ -182,7 +182,7 @@ def test_load_data_reads_the_binary_version_of_cifar(tmp_path, name, folder):
     records = write_cifar(tmp_path / folder, name)
     data = load_data(name, tmp_path)
     assert data.shape == (3, 32, 32)
-    np.testing.assert_allclose(data.X, standardise(records[:, -3072:]), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(data.X, standardize(records[:, -3072:]), rtol=1e-5, atol=1e-7)
     fine = records[:, -3073]  # the label next to the pixels
     np.testing.assert_array_equal(np.array(data.classes)[data.y], fine)
     images, labels = read_images(name, tmp_path, "test")

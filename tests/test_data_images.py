@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from actlab.data import Dataset, load_data
-from tests.datasets import IMAGES, LABELS, THREE, encode_idx, refused, standardise, write_images
+from tests.datasets import IMAGES, LABELS, THREE, encode_idx, refused, standardize, write_images
 
 MNIST = Path(__file__).parents[1].parent / "shared/data/mnist"
 
@@ -35,7 +35,7 @@ def test_load_data_finds_images_in_every_folder_layout(tmp_path, name, folder, g
         root = tmp_path / inside.replace("/", "-")
         write_images(root / inside, gz=gz)
         data = load_data(name, str(root))
-        np.testing.assert_allclose(data.X, standardise(THREE.reshape(3, 4)), rtol=1e-6)
+        np.testing.assert_allclose(data.X, standardize(THREE.reshape(3, 4)), rtol=1e-6)
         assert data.y.tolist() == [0, 1, 0]
         assert (data.name, data.shape) == (name, (1, 2, 2))
         fingerprints.add(data.fingerprint)
@@ -75,7 +75,7 @@ def test_load_data_reads_written_idx_files(images, gz, data):
 def test_load_data_reads_more_images_than_one_block(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (1500, 28, 28), np.uint8)  # 1.1 million bytes
     data = load_data("mnist", write_images(tmp_path, images, np.arange(1500, dtype=np.uint8) % 10))
-    np.testing.assert_allclose(data.X, standardise(images.reshape(1500, -1)), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(data.X, standardize(images.reshape(1500, -1)), rtol=1e-6, atol=1e-7)
 
 
 @functools.cache
@@ -92,7 +92,7 @@ def test_load_data_mnist_has_the_known_shape_and_counts():
     assert data.classes == tuple(range(10))
 
 
-def test_load_data_mnist_is_standardised():
+def test_load_data_mnist_is_standardized():
     X = real_mnist().X
     assert X.mean(dtype=np.float64) == pytest.approx(0, abs=1e-5)
     assert math.sqrt(np.square(X, dtype=np.float64).mean()) == pytest.approx(1, abs=1e-5)
@@ -124,7 +124,7 @@ def test_load_data_mnist_fingerprint_is_stable():
             "begins with '00 00 08 02', not with .* not an IDX file of bytes with 3 dimen",
         ),
         (encode_idx(THREE[:2]), r"mnist: X has shape \(2, 2, 2\) and y \(3,\); .* the same n"),
-        (encode_idx(THREE * 0), "X is constant .every value is 0.; it cannot be standardised"),
+        (encode_idx(THREE * 0), "X is constant .every value is 0.; it cannot be standardized"),
     ],
 )
 def test_load_data_rejects_broken_images(tmp_path, images, message):

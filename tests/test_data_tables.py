@@ -15,8 +15,8 @@ from tests.datasets import (
     THREE,
     encode_idx,
     refused,
-    standardise,
-    standardise_columns,
+    standardize,
+    standardize_columns,
     write_csv,
     write_images,
     write_npz,
@@ -33,7 +33,7 @@ def write_bytes(tmp_path: Path, content: bytes, name: str = "flowers.csv") -> Pa
 
 
 def assert_is_the_plain_table(data: Dataset) -> None:
-    np.testing.assert_allclose(data.X, standardise_columns(FEATURES), rtol=1e-6)
+    np.testing.assert_allclose(data.X, standardize_columns(FEATURES), rtol=1e-6)
     assert (data.classes, data.y.tolist()) == (("iris", "rose"), [1, 0, 1])
 
 
@@ -93,8 +93,8 @@ def test_load_data_reads_decimal_commas_of_targets_and_between_quotes(tmp_path):
     text = 'size,price\n"1,50","10,25"\n"1,234","7,5"\n"2,0","9"\n'
     with pytest.warns(UserWarning, match="commas in numbers"):
         data = load_data(write_csv(tmp_path, text), target="price", regression=True)
-    np.testing.assert_array_equal(data.X, standardise_columns(np.array([[1.5], [1.234], [2]])))
-    np.testing.assert_allclose(data.y, standardise(np.array([[10.25], [7.5], [9]])), rtol=1e-6)
+    np.testing.assert_array_equal(data.X, standardize_columns(np.array([[1.5], [1.234], [2]])))
+    np.testing.assert_allclose(data.y, standardize(np.array([[10.25], [7.5], [9]])), rtol=1e-6)
 
 
 def test_load_data_keeps_commas_in_labels(tmp_path):
@@ -106,7 +106,7 @@ def test_load_data_reads_booleans_and_large_integers_as_numbers(tmp_path):
     data = load_data(
         write_csv(tmp_path, "a,b,kind\nTrue,1e3,x\nFalse,99999999999999999999,y\n"), target="kind"
     )
-    np.testing.assert_allclose(data.X, standardise_columns(np.array([[1, 1e3], [0, 1e20]])), rtol=1e-6)
+    np.testing.assert_allclose(data.X, standardize_columns(np.array([[1, 1e3], [0, 1e20]])), rtol=1e-6)
 
 
 # ---- invalid CSV files -------------------------------------------------------------------------------------
@@ -285,8 +285,8 @@ def test_load_data_accepts_labels_of_any_column_type(labels, classes, y):
 def test_load_data_reads_a_dataframe_with_numbered_columns():
     frame = pd.DataFrame(np.arange(12.0).reshape(4, 3) ** 2)
     data = load_data(frame, target=2, regression=True)
-    np.testing.assert_allclose(data.X, standardise_columns(frame[[0, 1]].to_numpy()), rtol=1e-6)
-    np.testing.assert_allclose(data.y, standardise(frame[[2]].to_numpy()), rtol=1e-6)
+    np.testing.assert_allclose(data.X, standardize_columns(frame[[0, 1]].to_numpy()), rtol=1e-6)
+    np.testing.assert_allclose(data.y, standardize(frame[[2]].to_numpy()), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -324,7 +324,7 @@ def test_load_data_of_a_dataframe_requires_target():
 )
 def test_load_data_accepts_arrays_with_text_labels(labels):
     data = load_data((FEATURES, labels))
-    np.testing.assert_allclose(data.X, standardise_columns(FEATURES), rtol=1e-6)
+    np.testing.assert_allclose(data.X, standardize_columns(FEATURES), rtol=1e-6)
     assert (data.classes, data.y.tolist()) == (("a", "b"), [1, 0, 1])
 
 

@@ -195,7 +195,7 @@ class Nested(nn.Module):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_is_elementwise_nonlinear_recognises_activations_by_behaviour(module, is_one):
+def test_is_elementwise_nonlinear_recognizes_activations_by_behaviour(module, is_one):
     x = torch.randn(16, 6, generator=torch.Generator().manual_seed(1))
     module.eval()
     before = torch.get_rng_state()
@@ -228,14 +228,14 @@ def test_diagnostics_name_a_function_by_its_name():
 # No effect on training
 
 
-def normalised():
+def normalized():
     return nn.Sequential(nn.Linear(FEATURES, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, CLASSES))
 
 
 KINDS = {
     "layer by layer": lambda: [run(seed=seed, shuffle=True) for seed in (0, 1)],
     "bf16": lambda: [run(precision="bf16")],
-    "buffers": lambda: [run(normalised, seed=seed) for seed in (0, 1)],
+    "buffers": lambda: [run(normalized, seed=seed) for seed in (0, 1)],
     "random numbers": lambda: [run(make_noisy)],
     "autograd": lambda: [run(functools.partial(Branching, activation="gelu"))],
     "early stopping": lambda: [

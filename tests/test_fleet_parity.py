@@ -599,7 +599,7 @@ def searches(draw):
         shape = {"module": Branching, "module__width": draw(WIDTHS)}
     else:
         norm = draw(st.booleans())
-        # A weight before a normalization has no gradient, because its scale is normalised away.
+        # A weight before a normalization has no gradient, because its scale is normalized away.
         widths = draw(st.lists(WIDTHS.filter(lambda width: width > norm), min_size=1, max_size=3))
         shape = {"module": Line, "module__widths": tuple(widths), "module__norm": norm}
     options |= {**shape, "module__bias": draw(st.booleans())}

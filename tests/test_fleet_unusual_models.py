@@ -116,7 +116,7 @@ MODELS = {
     "a model with a forward of its own": functools.partial(replace_forward, ""),
     "a shared activation with a weight": functools.partial(share_layers, 1),
     "a shared layer": functools.partial(share_layers, 1, 2),
-    "a shared normalisation": functools.partial(share_layers, 3),
+    "a shared normalization": functools.partial(share_layers, 3),
     "a frozen matrix": frozen,
     "an activation in place": lambda: make_sequential(activation=lambda: nn.ReLU(inplace=True)),
     "a mean over all batches so far": lambda: nn.Sequential(

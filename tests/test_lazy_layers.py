@@ -114,7 +114,7 @@ def test_compare_trains_lazy_layers_from_the_same_weights(dataset, module):
     assert len(comparison.history) == 18
 
 
-def test_compare_initialises_lazy_layers_for_every_seed(dataset):
+def test_compare_initializes_lazy_layers_for_every_seed(dataset):
     for module in (LazyConv, Lazy()):
         runs = plan_runs(dataset, ["relu"], seeds=2, module=module)
         one, other = (torch.cat([p.flatten() for p in runs[i].run.build().parameters()]) for i in (0, 3))

@@ -90,7 +90,7 @@ def test_ledger_with_an_open_log_on_a_read_only_disk_is_rejected(tmp_path):
             assert list(ledger.results([make_key(0)])) == [make_key(0)]
 
 
-def test_find_network_file_system_recognises_network_mounts(monkeypatch):
+def test_find_network_file_system_recognizes_network_mounts(monkeypatch):
     mounts = {
         "/": "ext4",
         "/home": "nfs4",

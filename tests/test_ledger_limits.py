@@ -362,7 +362,7 @@ def test_find_network_file_system_uses_the_last_mount_at_a_path(monkeypatch):
     assert [find_network_file_system(Path(path_)) for path_ in paths] == ["nfs", "", "fuse.sshfs", ""]
 
 
-def test_describe_error_recognises_a_full_disk_by_its_free_space(path, monkeypatch):
+def test_describe_error_recognizes_a_full_disk_by_its_free_space(path, monkeypatch):
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
     usage = type("Usage", (), {"free": 2**16 - 1})

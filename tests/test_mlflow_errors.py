@@ -149,7 +149,7 @@ def test_check_store_reports_a_locked_database(store, tmp_path):
 
 
 def run_outside_tests(code, *arguments):
-    """Run Python in a process without the variables by which MLflow recognises tests."""
+    """Run Python in a process without the variables by which MLflow recognizes tests."""
     marks = ("PYTEST_CURRENT_TEST", "CI", "GITHUB_ACTIONS", "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK")
     environment = {name: value for name, value in os.environ.items() if name not in marks}
     command = [sys.executable, "-c", code, *arguments]

@@ -60,7 +60,7 @@ def test_load_data_diabetes_is_a_regression_by_default():
 
 @pytest.mark.parametrize("kind", [np.float64, np.float32, np.int64, np.uint8, ">i4"])
 @pytest.mark.parametrize("shape", [(3,), (3, 1)])
-def test_load_data_standardises_regression_targets_of_any_dtype(tmp_path, kind, shape):
+def test_load_data_standardizes_regression_targets_of_any_dtype(tmp_path, kind, shape):
     data = load_data(
         write_npz(tmp_path, X=THREE, y=np.array([1, 2, 6], kind).reshape(shape)), regression=True
     )
@@ -79,7 +79,7 @@ def test_load_data_standardises_regression_targets_of_any_dtype(tmp_path, kind, 
         ([2**53 - 1, 2**53 - 2, 2**53 - 3], [1, 0, -1]),
     ],
 )
-def test_load_data_standardises_regression_targets_of_any_scale(tmp_path, y, expected):
+def test_load_data_standardizes_regression_targets_of_any_scale(tmp_path, y, expected):
     data = load_data(write_npz(tmp_path, X=np.eye(len(y), 3), y=np.array(y)), regression=True)
     np.testing.assert_allclose(data.y[:, 0], expected, rtol=1e-7, atol=1e-15)
 

@@ -30,7 +30,7 @@ SHORT = TrainSettings(epochs=3, batch_size=16, hidden=(8, 4))
 
 
 @pytest.mark.parametrize("kind", [np.float64, np.float32, np.int64])
-def test_load_data_standardises_each_target(tmp_path, kind):
+def test_load_data_standardizes_each_target(tmp_path, kind):
     y = (100 * Y).astype(kind)
     data = load_data(write_npz(tmp_path, X=X, y=y), regression=True)
     exact = y.astype(np.float64)
@@ -40,7 +40,7 @@ def test_load_data_standardises_each_target(tmp_path, kind):
     assert ", y=float32(60, 3), fingerprint=" in repr(data)
 
 
-def test_load_data_standardises_a_target_alone_as_with_others():
+def test_load_data_standardizes_a_target_alone_as_with_others():
     together = load_data((X, Y), regression=True).y
     for i in range(3):
         np.testing.assert_array_equal(load_data((X, Y[:, i]), regression=True).y[:, 0], together[:, i])

@@ -146,7 +146,7 @@ def test_run_settings_are_equal_for_equal_runs_of_separate_objects():
     assert key(dataclasses.replace(again, optimizer=Optimizer("SGD", numbers))) == key(make_run())
 
 
-def test_run_settings_depend_on_the_weight_initialisation(import_code):
+def test_run_settings_depend_on_the_weight_initialization(import_code):
     text = """
 from torch import nn
 

@@ -1,4 +1,4 @@
-"""Activation modules of users and other packages are recognised by the function they compute."""
+"""Activation modules of users and other packages are recognized by the function they compute."""
 
 import pytest
 import torch

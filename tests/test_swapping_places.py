@@ -163,7 +163,7 @@ def test_find_activations_gives_the_reason_of_every_other_place():
     reasons = {place.path: place.reason for place in places if not place.replacement}
     line = Attention.forward.__code__.co_firstlineno
     attention = dict.fromkeys(
-        (f"layers.0.attention.forward:{line + n}" for n in (1, 2)), "it normalises along a dimension"
+        (f"layers.0.attention.forward:{line + n}" for n in (1, 2)), "it normalizes along a dimension"
     )
     assert {path: reason for path, reason in reasons.items() if path.startswith("layers.0")} == {
         **attention,
@@ -185,7 +185,7 @@ def test_find_activations_gives_the_reason_of_every_other_place():
         (nn.LSTM(4, 4), "sigmoid, tanh", "it is in the compiled code of torch.nn.LSTM"),
         (nn.RNNCell(4, 4), "tanh or relu", "it is in the compiled code of torch.nn.RNNCell"),
         (nn.MultiheadAttention(4, 2), "softmax", "it is in the compiled code of torch.nn.MultiheadAttention"),
-        (nn.Softmax(-1), "softmax", "it normalises along a dimension"),
+        (nn.Softmax(-1), "softmax", "it normalizes along a dimension"),
         (nn.GLU(), "glu", "it is a gated unit, whose output is smaller than its input"),
         (nn.Hardsigmoid(), "hardsigmoid", "it may be a gate; name it to replace it"),
     ],
@@ -200,7 +200,7 @@ def test_find_activations_prints_a_table_and_plain_values():
     assert str(places).splitlines() == [
         "path  activation  code             depth  replacement  reason",
         "0     relu        ReLU()           1      Mish()",
-        "1.0   softmax     Softmax(dim=-1)  2                   it normalises along a dimension",
+        "1.0   softmax     Softmax(dim=-1)  2                   it normalizes along a dimension",
     ]
     assert places.to_json()[0] == {
         "path": "0",

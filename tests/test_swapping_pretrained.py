@@ -89,7 +89,7 @@ class GammaAct(torch.nn.Module):
         (GammaAct(), [("0", "GammaAct")]),
     ],
 )
-def test_find_activations_recognises_activations_in_the_style_of_timm(module, places):
+def test_find_activations_recognizes_activations_in_the_style_of_timm(module, places):
     model, x = torch.nn.Sequential(module), torch.randn(5)
     assert [(place.path, place.activation) for place in find_activations(model)] == places
     torch.testing.assert_close(swap(model, "tanh")(x), torch.tanh(x))

@@ -135,7 +135,7 @@ plt.show()
 # %% [markdown]
 # The training loss falls until the end: the model fits its training samples better and better. The validation
 # loss is more important, because it is measured on samples that the model was not trained on. Where the
-# validation loss no longer falls while the training loss does, the model *overfits*: it memorises its
+# validation loss no longer falls while the training loss does, the model *overfits*: it memorizes its
 # training samples.
 #
 # The two plots need not agree. Accuracy depends only on which class has the highest output. The loss also

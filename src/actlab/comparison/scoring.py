@@ -150,7 +150,7 @@ class Scoring:
         if self.standard == LABELS:
             shares: Outcomes = outcomes / np.float64(self.labels)
             return shares
-        # R^2 is a ratio of two means. Linearised, each sample also contributes by its effect on the variance.
+        # R^2 is a ratio of two means. Linearized, each sample also contributes by its effect on the variance.
         y, errors = (
             values.astype(np.float64).reshape(len(test), -1) for values in (self.data.y[test], outcomes)
         )

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from actlab.data.column_types import convert_numbers
 from actlab.data.images import has_pixels
 from actlab.data.readers import Array, convert_features, convert_targets
-from actlab.data.standardise import standardise_columns, standardise_features
+from actlab.data.standardize import standardize_columns, standardize_features
 from actlab.data.table_encoding import EncodedTable, encode_numbers, encode_table, name_columns
 from actlab.data.targets import encode_targets, split_target
 from actlab.errors import UsageError, warn_about_data
@@ -145,7 +145,7 @@ class Dataset:
             done = f"{X.shape[1]} integers; not scaled"
             return cls._create(_to_int64(X, name), targets, name, done, test_samples=test_samples)
         if default == "common" and scale in (None, default):  # without a copy in float64
-            X = standardise_features(features, name, test_samples)
+            X = standardize_features(features, name, test_samples)
             return cls._create(X, targets, name, shape=shape, test_samples=test_samples)
         table = encode_numbers(features, name)
         return cls._scale(table, targets, scale or default, name, shape, test_samples)
@@ -216,15 +216,15 @@ class Dataset:
             raise UsageError(f"scale must be one of {', '.join(SCALES)}, got {scale!r}")
         encoded, done = table.values, table.summary
         if scale == "columns":
-            X = standardise_columns(encoded, slice(len(encoded) - test_samples))
+            X = standardize_columns(encoded, slice(len(encoded) - test_samples))
             if not X.any():
-                raise UsageError(f"{name}: X is constant in every column; it cannot be standardised")
+                raise UsageError(f"{name}: X is constant in every column; it cannot be standardized")
             return cls._create(X, targets, name, done, encoded, shape, test_samples)
         if np.isnan(encoded).any():
             advice = "fill them in, or set scale='columns' (--scale columns)"
             raise UsageError(f"{name}: X has missing values, but scale is {scale!r}; {advice}")
         if scale == "common":
-            X, how = standardise_features(encoded, name, test_samples), "one scale for all"
+            X, how = standardize_features(encoded, name, test_samples), "one scale for all"
         else:
             X, how = encoded.astype(np.float32), "not scaled"
         return cls._create(X, targets, name, f"{done}; {how}", shape=shape, test_samples=test_samples)
@@ -259,7 +259,7 @@ class Dataset:
         """
         if self.encoded is None:
             return self.X
-        return standardise_columns(self.encoded, rows).reshape(self.X.shape)
+        return standardize_columns(self.encoded, rows).reshape(self.X.shape)
 
     def as_images(self) -> Dataset:
         """Return the dataset with X (n, channels, height, width), for data with a ``shape``."""

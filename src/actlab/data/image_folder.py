@@ -16,7 +16,7 @@ from actlab.errors import UsageError, summarize_error
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
 _GREY, _COLOUR = {"1", "L"}, {"RGB", "P"}  # modes of Pillow
-_BYTES = 1 + 4  # per value: as read, and standardised as float32
+_BYTES = 1 + 4  # per value: as read, and standardized as float32
 
 
 def read_image_folder(folder: Path) -> tuple[Array, Array]:

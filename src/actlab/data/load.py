@@ -60,7 +60,7 @@ def load_data(
 ) -> Dataset:
     """Load a named dataset, a file, a table or arrays, scale the features and encode the labels.
 
-    Labels become 0..k-1 in sorted order. Each target of a regression is standardised by the mean and the
+    Labels become 0..k-1 in sorted order. Each target of a regression is standardized by the mean and the
     standard deviation of all samples. Loading never unpickles or evaluates content.
 
     Args:
@@ -106,8 +106,8 @@ def load_data(
         channels: For images (n, c, h, w) or (n, h, w, c): ``"first"`` or ``"last"``. By default the channels
             are the first or the last axis of an image, whichever has length 1, 3 or 4, and the first if
             neither has.
-        scale: ``"columns"`` to standardise each column (default for tables and arrays (n, d)), ``"common"``
-            to standardise all features together (default for images and bytes), or ``"none"``. Columns are
+        scale: ``"columns"`` to standardize each column (default for tables and arrays (n, d)), ``"common"``
+            to standardize all features together (default for images and bytes), or ``"none"``. Columns are
             scaled by the training samples of each fold; see :meth:`Dataset.scale`. Without a scale, integers
             (n, d), such as tokens for an embedding, stay integers (int64).
         test: A fixed test set: a source with the same columns or shapes, or ``"t10k"`` for the test images of

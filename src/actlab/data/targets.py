@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from actlab.data.column_types import convert_numbers
 from actlab.data.readers import Array, format_names
-from actlab.data.standardise import standardise_targets
+from actlab.data.standardize import standardize_targets
 from actlab.data.table_files import SUFFIXES
 from actlab.errors import UsageError, did_you_mean
 
@@ -62,7 +62,7 @@ def encode_targets(
 ) -> tuple[Array, tuple[str | int, ...]]:
     """Return targets as a model takes them, and the classes or label names; none for a regression."""
     if regression:
-        return standardise_targets(y, name), ()
+        return standardize_targets(y, name), ()
     return _encode_labels(y, name) if y.ndim == 1 else _encode_several_labels(y, labels, name)
 
 

@@ -100,7 +100,7 @@ LeakyReLU = leaky_relu.module("LeakyReLU")
     inplace=True,
 )
 def rrelu(x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False) -> Tensor:
-    """Randomised leaky rectifier: random slopes below 0 in training, the mean slope otherwise.
+    """Randomized leaky rectifier: random slopes below 0 in training, the mean slope otherwise.
 
     Draws the numbers that ``torch.nn.functional.rrelu`` draws from the same generator state.
 
@@ -158,7 +158,7 @@ rrelu.requires(lambda lower, upper, training: lower <= upper, "lower must be at 
 
 @rrelu.use_module
 class RReLU(ActivationModule):
-    """Randomised leaky rectifier: random slopes below 0 in training, their mean in evaluation.
+    """Randomized leaky rectifier: random slopes below 0 in training, their mean in evaluation.
 
     Args:
         lower: The least slope.
@@ -178,7 +178,7 @@ class RReLU(ActivationModule):
 def byte_mask(kernel: Any, x: Tensor, *bounds: float) -> Tensor:
     """Return where a backward kernel passes the gradient, one byte per element.
 
-    On a CPU this is three times faster than a comparison, because booleans are not vectorised.
+    On a CPU this is three times faster than a comparison, because booleans are not vectorized.
     """
     return kernel(x.new_ones(()).expand_as(x), x, *bounds).to(torch.int8)
 

@@ -91,7 +91,7 @@ class PReLU(TrainedModule):
     paper="Yu et al. 2022",
 )
 def star_relu(x: Tensor, scale: float | Tensor = 0.8944, bias: float | Tensor = -0.4472) -> Tensor:
-    """Squared rectifier with scale and bias; the defaults keep a standard normal input standardised.
+    """Squared rectifier with scale and bias; the defaults keep a standard normal input standardized.
 
     Args:
         x: The input.
@@ -215,7 +215,7 @@ class XIELU(TrainedModule):
 def dynamic_tanh(
     x: Tensor, alpha: float | Tensor = 0.5, weight: float | Tensor = 1.0, bias: float | Tensor = 0.0
 ) -> Tensor:
-    """Dynamic tanh (DyT), a replacement for normalisation: ``weight * tanh(alpha x) + bias``.
+    """Dynamic tanh (DyT), a replacement for normalization: ``weight * tanh(alpha x) + bias``.
 
     Args:
         x: The input.

@@ -51,7 +51,7 @@ def find_design(table: RunTable, analysis: str | None) -> Design:
     if analysis is not None and analysis not in ANALYSES:
         hint = did_you_mean(analysis, ANALYSES)
         raise UsageError(f"analysis must be one of {', '.join(ANALYSES)}, got {analysis!r}{hint}")
-    kind, folds, found = _recognise(table)
+    kind, folds, found = _recognize(table)
     if kind == "samples" and (table.folds or table.repeats):
         raise UsageError(
             "outcomes on samples in several folds cannot be judged; average them to one score per fold"
@@ -84,7 +84,7 @@ _REASONS = {
 }
 
 
-def _recognise(table: RunTable) -> tuple[str, int, list[str]]:
+def _recognize(table: RunTable) -> tuple[str, int, list[str]]:
     frame = table.frame
     runs = f"{len(frame):,} runs of {len(table.methods)} methods"
     if len(table.datasets) > 1:

@@ -67,14 +67,14 @@ class Site(NamedTuple):
     value: Any
 
 
-_NORMALISES = "it normalises along a dimension"
+_NORMALIZES = "it normalizes along a dimension"
 _GATED = "it is a gated unit, whose output is smaller than its input"
 _SOFTMAX: dict[str, type] = {"softmax": nn.Softmax, "log_softmax": nn.LogSoftmax, "softmin": nn.Softmin}
 
 
 def _list_torch_functions() -> dict[Any, Kind]:
     """Return the activations of torch by function, and the methods of its tensors by name."""
-    attention = ("softmax", _NORMALISES)
+    attention = ("softmax", _NORMALIZES)
     kinds: dict[Any, Kind] = {
         torch.special.expit: _make_kind(DEFINITIONS["sigmoid"], nn.Sigmoid, "torch.special.expit"),
         F.scaled_dot_product_attention: Kind(None, (), "F.scaled_dot_product_attention", attention),
@@ -83,7 +83,7 @@ def _list_torch_functions() -> dict[Any, Kind]:
     for name, cls in _SOFTMAX.items():
         for prefix, namespace in (("F", F), ("torch", torch), ("x", Tensor)):
             if function := getattr(namespace, name, None):
-                kinds[function] = Kind(None, (cls,), f"{prefix}.{name}", (name, _NORMALISES))
+                kinds[function] = Kind(None, (cls,), f"{prefix}.{name}", (name, _NORMALIZES))
                 kinds |= {name: kinds[function]} if prefix == "x" else {}
     for name, activation in DEFINITIONS.items():
         if (equivalent := activation.facts.torch_equivalent) is None:
@@ -102,7 +102,7 @@ def _make_kind(activation: Activation[...], cls: type, text: str = "") -> Kind:
 
 
 _COMPILED = "it is in the compiled code of torch.nn.{}"
-_OTHER_MODULES = {cls: Kind(None, (cls,), other=(name, _NORMALISES)) for name, cls in _SOFTMAX.items()}
+_OTHER_MODULES = {cls: Kind(None, (cls,), other=(name, _NORMALIZES)) for name, cls in _SOFTMAX.items()}
 _OTHER_MODULES |= {
     cls: Kind(None, (cls,), other=(name, _COMPILED.format(cls.__name__)))
     for name, classes in {
@@ -152,7 +152,7 @@ def identify_module(module: nn.Module) -> Kind:
         return other._replace(keys=(cls,))
     if not _may_be_activation(module):
         return Kind(None, (cls,))
-    activation, is_one = _recognise(module)
+    activation, is_one = _recognize(module)
     if activation is None:
         name = module.original_name if isinstance(module, ScriptModule) else cls.__name__
         return Kind(None, (name, cls) if is_one and not module._modules else (cls,))
@@ -179,7 +179,7 @@ def _identify_own_function(function: Any) -> Kind | None:
     body = getattr(definition, "body", [])
     if not (isinstance(definition, ast.FunctionDef) and isinstance(body[-1], ast.Return) and len(body) <= 2):
         return None
-    activation, _ = _recognise(FunctionModule(function))
+    activation, _ = _recognize(FunctionModule(function))
     if activation is None:
         return None
     equivalent = getattr(nn, activation.facts.torch_equivalent or "", None)
@@ -226,7 +226,7 @@ def _may_be_activation(module: nn.Module) -> bool:
         return False
 
 
-def _recognise(module: nn.Module) -> tuple[Activation[...] | None, bool]:
+def _recognize(module: nn.Module) -> tuple[Activation[...] | None, bool]:
     """Return which activation in the catalogue a module computes, and whether it is an activation at all.
 
     It is one if it computes a non-linear function of each element. Its values are compared with those of

@@ -125,7 +125,7 @@ def find_activations(
         >>> print(find_activations(model, "mish"))
         path  activation  code             depth  replacement  reason
         1     relu        ReLU()           1      Mish()
-        3     softmax     Softmax(dim=-1)  1                   it normalises along a dimension
+        3     softmax     Softmax(dim=-1)  1                   it normalizes along a dimension
     """
     if not isinstance(model, nn.Module):
         raise UsageError(f"swap: the model must be an nn.Module, got a {type(model).__name__}")

@@ -46,7 +46,7 @@ class FunctionModule(nn.Module):
 
 
 def copy_module(module: nn.Module) -> nn.Module:
-    """Return a deep copy, also of a lazy batch normalisation, whose buffers PyTorch cannot copy."""
+    """Return a deep copy, also of a lazy batch normalization, whose buffers PyTorch cannot copy."""
     lazy: Any = [buffer for buffer in module.buffers() if is_lazy(buffer)]
     memo = {id(buffer): type(buffer)(device=buffer.device, dtype=buffer.dtype) for buffer in lazy}
     return copy.deepcopy(module, memo)

@@ -1,4 +1,4 @@
-"""Standardise features and the targets of a regression, in float64 and with exact sums."""
+"""Standardize features and the targets of a regression, in float64 and with exact sums."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from actlab.errors import UsageError
 _BLOCK = 1 << 20  # elements per step, which limits temporary arrays to a few MiB
 
 
-def standardise_targets(y: Array, name: str) -> npt.NDArray[np.float32]:
-    """Standardise each target of a regression, (n,) or (n, k), to (n, 1) or (n, k)."""
+def standardize_targets(y: Array, name: str) -> npt.NDArray[np.float32]:
+    """Standardize each target of a regression, (n,) or (n, k), to (n, 1) or (n, k)."""
     y = _to_float64(y)
     if (bad := ~np.isfinite(y)).any():
         first = f"the first is y[{', '.join(map(str, np.argwhere(bad)[0]))}] = {y[bad][0]}"
         raise UsageError(f"{name}: {bad.sum()} of {y.size} targets are missing, NaN or infinite; {first}")
     if y.ndim == 1:
-        return _standardise_target(y, "", name)
+        return _standardize_target(y, "", name)
     columns = [np.ascontiguousarray(column) for column in y.T]
-    return np.hstack([_standardise_target(y, f" in y[:, {i}]", name) for i, y in enumerate(columns)])
+    return np.hstack([_standardize_target(y, f" in y[:, {i}]", name) for i, y in enumerate(columns)])
 
 
-def _standardise_target(y: npt.NDArray[np.float64], where: str, name: str) -> npt.NDArray[np.float32]:
+def _standardize_target(y: npt.NDArray[np.float64], where: str, name: str) -> npt.NDArray[np.float32]:
     if (low := y.min()) == y.max():
         raise UsageError(f"{name}: every target{where} is {low}; at least two different numbers are needed")
     _rescale(y)
@@ -47,8 +47,8 @@ def _rescale(values: Array) -> None:
     np.ldexp(values, -math.frexp(max(abs(values.min()), abs(values.max())))[1], out=values)
 
 
-def standardise_columns(X: npt.NDArray[np.float64], rows: Any) -> npt.NDArray[np.float32]:
-    """Standardise each column of X (n, d) by the mean and the standard deviation of some of its samples.
+def standardize_columns(X: npt.NDArray[np.float64], rows: Any) -> npt.NDArray[np.float32]:
+    """Standardize each column of X (n, d) by the mean and the standard deviation of some of its samples.
 
     Args:
         X: Features, NaN for missing.
@@ -57,7 +57,7 @@ def standardise_columns(X: npt.NDArray[np.float64], rows: Any) -> npt.NDArray[np
     Returns:
         Float32 (n, d). Missing values, and columns that are constant over these samples, are 0.
     """
-    standardised = np.zeros(X.shape, np.float32)
+    standardized = np.zeros(X.shape, np.float32)
     step = max(1, _BLOCK // len(X))
     for start in range(0, X.shape[1], step):
         block = X[:, start : start + step]
@@ -69,12 +69,12 @@ def standardise_columns(X: npt.NDArray[np.float64], rows: Any) -> npt.NDArray[np
         shifted = np.ldexp(block[:, varies], exponent) - np.ldexp(low[varies], exponent)
         with np.errstate(over="ignore"):
             scaled = (shifted - np.nanmean(shifted[rows], axis=0)) / np.nanstd(shifted[rows], axis=0)
-            standardised[:, start + varies] = np.nan_to_num(scaled.astype(np.float32), nan=0.0)
-    return standardised
+            standardized[:, start + varies] = np.nan_to_num(scaled.astype(np.float32), nan=0.0)
+    return standardized
 
 
-def standardise_features(X: Array, name: str, test_samples: int = 0) -> npt.NDArray[np.float32]:
-    """Standardise X (n, d) in float64, block by block, without a float64 copy of all images.
+def standardize_features(X: Array, name: str, test_samples: int = 0) -> npt.NDArray[np.float32]:
+    """Standardize X (n, d) in float64, block by block, without a float64 copy of all images.
 
     Mean and standard deviation are those of all samples except the last ``test_samples``.
     """
@@ -84,17 +84,17 @@ def standardise_features(X: Array, name: str, test_samples: int = 0) -> npt.NDAr
         _refuse_not_finite(X, name)
     training = X[: len(X) - test_samples]
     if (low := training.min()) == training.max():
-        raise UsageError(f"{name}: X is constant (every value is {low}); it cannot be standardised")
+        raise UsageError(f"{name}: X is constant (every value is {low}); it cannot be standardized")
     if not is_bytes:
         _rescale(X)
     check_memory(
         4 * X.size, f"{name}: {len(X)} samples of {X.shape[1]} features", "use fewer or smaller ones"
     )
     mean, std = (_compute_byte_moments if is_bytes else _compute_float_moments)(training)
-    standardised = np.empty(X.shape, np.float32)
-    for block, out in zip(_split_into_blocks(X), _split_into_blocks(standardised), strict=True):
+    standardized = np.empty(X.shape, np.float32)
+    for block, out in zip(_split_into_blocks(X), _split_into_blocks(standardized), strict=True):
         out[:] = (block.astype(np.float64) - mean) / std
-    return standardised
+    return standardized
 
 
 def _compute_byte_moments(X: Array) -> tuple[float, float]:
