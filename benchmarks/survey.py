@@ -1,6 +1,7 @@
 """The survey: every element-wise activation of the catalogue on every built-in task.
 
 ``python -m benchmarks.survey train --data-dir DIR`` trains it (hours) and writes docs/survey/runs.csv.
+``python -m benchmarks.survey confirm --data-dir DIR`` trains the best of each task again, with more runs.
 ``python -m benchmarks.survey repeat --data-dir DIR`` trains a random tenth again from other seeds, and
 ``python -m benchmarks.survey null --data-dir DIR`` compares pairs that are equally good.
 ``python -m benchmarks.survey`` writes docs/survey.md, docs/survey/verdicts.csv and the figure.
@@ -40,6 +41,8 @@ KINDS = ("better", "worse", "equivalent", "undecided")
 WITHOUT_DEFAULTS = ("dynamic_tanh", "threshold")  # need an argument
 MORE = ("sine(omega=3)",)  # the default frequency of sine, 30, is that of a first layer
 MIRRORED = {"relu": "relu", "mirrored": "formula:min(x, 0)"}  # -relu(-x): as good as relu, but other numbers
+CONFIRMED = 4  # activations with the highest means on a task, trained again with more runs
+SAME = ("celu", "swish", "telu")  # the same functions as elu, silu and tanhexp
 REPEATED = 5  # activations that are trained again on each task
 REPETITIONS, CHEAP_REPETITIONS = 20, 100  # of the null test; of tasks with short runs
 CHEAP = 0.05  # seconds
@@ -118,18 +121,36 @@ def repeat(data_dir: Path | None) -> None:
     """Train some activations of each task again, from other seeds."""
     rng = np.random.default_rng(0)
     others = [name for name in list_activations() if name != BASELINE]
+    chosen = {
+        task: rng.choice(others, REPEATED - 1, replace=False).tolist()
+        for task in read_runs()["task"].unique()
+    }
+    _train_again(chosen, "repeated", data_dir, seeds=SEEDS, seed=1000)
+
+
+def confirm(data_dir: Path | None) -> None:
+    """Train the activations with the highest mean on each task again, with more runs and smaller test sets."""
+    verdicts = read_verdicts()
+    best = verdicts[~verdicts["activation"].isin([BASELINE, *SAME])].sort_values("mean", ascending=False)
+    chosen = {
+        task: own["activation"].head(CONFIRMED).tolist() for task, own in best.groupby("task", sort=False)
+    }
+    _train_again(chosen, "confirmed", data_dir, seeds=2, folds=10, seed=3000)
+
+
+def _train_again(chosen: dict[str, list[str]], name: str, data_dir: Path | None, **options: Any) -> None:
+    """Train relu and the activations chosen for each task, and write the runs."""
     tables = []
     for task in list_surveyed_tasks():
-        names = [BASELINE, *rng.choice(others, REPEATED - 1, replace=False).tolist()]
+        names = [BASELINE, *chosen[task.name]]
         try:
-            result = compare_tasks(
-                names, [task], seeds=SEEDS, seed=1000, data_dir=data_dir, diagnostics=False
-            )
+            result = compare_tasks(names, [task], data_dir=data_dir, diagnostics=False, **options)
         except actlab.UsageError as error:
             print(f"{task.name} is skipped: {error}")
             continue
         tables.append(result.results)
-    write_runs(pd.concat(tables), FOLDER / "repeated.csv")
+        print(f"{task.name}: {', '.join(names)}", flush=True)
+    write_runs(pd.concat(tables), FOLDER / f"{name}.csv")
 
 
 def compare_mirrored(data_dir: Path | None) -> None:
@@ -692,13 +713,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("step", nargs="?", choices=("train", "repeat", "null", "page"), default="page")
+    parser.add_argument(
+        "step", nargs="?", choices=("train", "confirm", "repeat", "null", "page"), default="page"
+    )
     parser.add_argument("--data-dir", type=Path, help="folder with the files of MNIST")
     parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "actlab-survey")
     arguments = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
     if arguments.step == "train":
         train(arguments.out, arguments.data_dir)
+    elif arguments.step == "confirm":
+        confirm(arguments.data_dir)
     elif arguments.step == "repeat":
         repeat(arguments.data_dir)
     elif arguments.step == "null":
