@@ -4,8 +4,11 @@ import pandas as pd
 import pytest
 from benchmarks.survey import (
     BASELINE,
+    CONFIRMED,
     FOLDER,
+    MOST_FOLDS,
     PAGE,
+    SAME,
     check_known_results,
     compare_repeated,
     correlate,
@@ -46,6 +49,24 @@ def test_judge_against_relu_gives_the_published_verdicts(task):
         assert difference == pytest.approx(published.loc[name, "difference"], abs=1e-6)
     means = runs[runs["task"] == task].groupby("activation")["score"].mean()
     assert found["tanh"][2] == pytest.approx(means["tanh"] - means[BASELINE], abs=1e-9)
+
+
+def test_confirm_trained_the_highest_means_again_from_other_seeds():
+    runs = read_runs("confirmed")
+    assert runs["seed"].min() > read_runs()["seed"].max()
+    for task, own in runs.groupby("task"):
+        counts = own.groupby("activation").size()
+        assert set(counts) == {2 * MOST_FOLDS.get(task, 10)}
+        means = VERDICTS[VERDICTS["task"] == task].set_index("activation")["mean"].drop([BASELINE, *SAME])
+        assert set(counts.index) == {BASELINE, *means.nlargest(CONFIRMED).index}
+    assert runs["task"].nunique() == VERDICTS["task"].nunique()
+
+
+def test_judge_against_relu_gives_the_published_verdicts_of_the_second_round():
+    runs, published = read_runs("confirmed"), VERDICTS.set_index(["task", "activation"])
+    for task in ("image-fitting", "digits-cnn"):
+        for name, (verdict, *_) in judge_against_relu(runs[runs["task"] == task], "score").items():
+            assert verdict == published.loc[(task, name), "again"]
 
 
 def test_check_known_results_finds_them():
