@@ -58,7 +58,8 @@ def test_confirm_trained_the_highest_means_again_from_other_seeds():
         counts = own.groupby("activation").size()
         assert set(counts) == {2 * MOST_FOLDS.get(task, 10)}
         means = VERDICTS[VERDICTS["task"] == task].set_index("activation")["mean"].drop([BASELINE, *SAME])
-        assert set(counts.index) == {BASELINE, *means.nlargest(CONFIRMED).index}
+        chosen = counts.index.drop(BASELINE)
+        assert sorted(means[chosen]) == sorted(means.nlargest(CONFIRMED))  # two on iris have equal means
     assert runs["task"].nunique() == VERDICTS["task"].nunique()
 
 
