@@ -112,7 +112,8 @@ def add_data_options(parser: Parser, **source: Any) -> Callable[..., argparse.Ac
     """
     add = parser.add_argument_group("data").add_argument
     add("--data", metavar="NAME|PATH", **source)
-    add("--data-dir", metavar="DIR", help="folder with the dataset files (default: download them)")
+    folder = "folder with the files of an image set (default: download mnist, fashion-mnist or kmnist)"
+    add("--data-dir", metavar="DIR", help=folder)
     target = "column of a table to predict; repeat it for several numbers, or for several labels (0 or 1)"
     add("--target", action="append", metavar="COLUMN", help=target)
     add("--regression", action="store_true", help="predict a number instead of a class")
