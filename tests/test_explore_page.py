@@ -571,8 +571,7 @@ def test_page_trains_pauses_and_resets(opened):
     page.get_by_role("button", name="Reset", exact=True).click()
     expect(page.locator("#train-table td").first).to_have_text("0")
     for side in "ab":  # the same function on both sides gives the same network
-        page.locator(f"#{side}-0").select_option("gelu")
-        page.locator(f"#{side}-1").select_option("sine")
+        page.locator(f"#{side}-all").select_option("gelu")
     step.click()
     results = [row.split("\t")[1:] for row in rows.all_inner_texts()]
     assert results[0] == results[1]
@@ -587,11 +586,11 @@ def test_page_resets_the_networks_and_the_status_when_a_setting_changes(opened):
     expect(page.locator("#sine-hint")).to_be_visible()
     page.get_by_role("button", name="One step").click()
     expect(status).to_contain_text("After 1 step. Network A: loss")
-    expect(status).to_contain_text(re.compile(r"accuracy [\d.]+ % on new samples"))
+    expect(status).to_contain_text(re.compile(r"accuracy [\d.]+ % on training samples and [\d.]+ % on new"))
     page.get_by_label("omega, as a number").fill("5")
     page.get_by_label("omega, as a number").press("Tab")
     expect(status).to_have_text("New networks, 0 steps.")
-    expect(page.locator("figcaption").first).to_have_text("A: sine(omega=5), sine(omega=5)")
+    expect(page.locator("figcaption").first).to_have_text("A: sine(omega=5) × 2")
     expect(page.locator("#sine-hint")).to_be_hidden()
     page.get_by_role("button", name="Start").click()
     page.get_by_label("Data").select_option("circles")
@@ -626,8 +625,7 @@ def test_page_reports_a_diverged_network(opened):
     page.get_by_label("Learning rate, as a number").fill("10")
     page.get_by_label("Learning rate, as a number").press("Tab")
     for side in "ab":
-        for layer in "01":
-            page.locator(f"#{side}-{layer}").select_option("exponential")
+        page.locator(f"#{side}-all").select_option("exponential")
     page.get_by_role("button", name="Start").click()
     expect(page.locator("#train-status")).to_contain_text("Network A diverged", timeout=10_000)
     expect(page.get_by_role("button", name="Start")).to_be_visible()
@@ -638,8 +636,12 @@ def test_link_restores_the_whole_state(opened):
     page.get_by_label("A formula in x").fill("where(x > 0, x, a*x) with a=0.3")
     page.get_by_role("button", name="Add formula").click()
     page.get_by_label("Data").select_option("spirals")
-    page.get_by_label("Hidden layers").select_option("3")
-    page.locator("#b-2").select_option("mish")
+    page.get_by_label("Hidden layers").select_option("10")
+    page.locator("#b-all").select_option("gelu")
+    page.get_by_text("One function per layer").nth(1).click()
+    page.locator("#b-9").select_option("mish")
+    expect(page.locator("figcaption").nth(1)).to_have_text("B: gelu × 9, mish")
+    assert page.locator("#b-all option:checked").inner_text() == "one per layer, below"
     page.get_by_label("Width", exact=True).fill("0")
     page.get_by_label("Layers", exact=True).fill("42")
     expect(page.locator("#link")).to_have_value(re.compile("depth=0,42,1,0"))
@@ -647,7 +649,7 @@ def test_link_restores_the_whole_state(opened):
     other = opened("tanh", fragment=link.partition("#")[2])
     assert other.locator("#chosen .name").all_inner_texts() == ["relu", "where(x > 0, x, a*x) with a=0.3"]
     assert other.get_by_label("Data").input_value() == "spirals"
-    assert other.locator("#b-2").input_value() == "mish"
+    assert [other.locator(f"#b-{layer}").input_value() for layer in (0, 8, 9)] == ["gelu", "gelu", "mish"]
     assert other.get_by_label("Layers, as a number", exact=True).input_value() == "42"
     assert other.get_by_label("Width, as a number").input_value() == "1"
     assert other.locator("#link").input_value().partition("#")[2] == link.partition("#")[2]
@@ -727,6 +729,10 @@ def test_page_fits_a_phone(opened):
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     for text in page.locator("#curves svg text").all()[:4]:
         assert text.bounding_box()["height"] > 10
+    start, *surfaces = (page.locator(one).bounding_box() for one in ("#start", "#surface-a", "#surface-b"))
+    assert surfaces[0]["y"] == surfaces[1]["y"] > start["y"]
+    assert surfaces[0]["y"] + surfaces[0]["height"] - start["y"] < 350  # less than half of the screen
+    assert page.get_by_label("Learning rate", exact=True).bounding_box()["y"] > surfaces[0]["y"]
 
 
 def test_page_works_in_a_frame_of_a_notebook(browser, tmp_path):  # noqa: F811

@@ -163,7 +163,7 @@ export class Chart {
     for (const x of chooseTicks(...xRange)) parts.push(draw("text", { x: Math.min(atX(x), this.width - 4 * show(x, 6).length), y: bottom + 15, "text-anchor": "middle" }, show(x, 6)));
     parts.push(draw("text", { x: (LEFT + right) / 2, y: height - 3, "text-anchor": "middle" }, this.xLabel), draw("path", { class: "axis", d: `M${LEFT} ${bottom}H${right}` }));
     const clip = draw("clipPath", { id: this.clip }), inner = draw("g", { "clip-path": `url(#${this.clip})` });
-    clip.append(draw("path", { d: `M${LEFT} ${TOP - 5}H${right + 5}V${bottom + 5}H${LEFT}Z` }));
+    clip.append(draw("path", { d: `M${LEFT - 5} ${TOP - 5}H${right + 5}V${bottom + 5}H${LEFT - 5}Z` }));
     if (image) inner.append(draw("image", { href: image, x: LEFT, y: TOP, width: right - LEFT, height: bottom - TOP, preserveAspectRatio: "none" }));
     for (const { x, y } of areas) {
       const points = Array.from(x, (one, i) => `${atX(one).toFixed(1)} ${(bottom - y[i] * (bottom - TOP)).toFixed(1)}`);

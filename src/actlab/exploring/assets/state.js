@@ -5,7 +5,7 @@ import { DATASETS } from "./network.js";
 import { IDENTITY, nameWithValues } from "./page.js";
 import { FormulaError, suggest } from "./syntax.js";
 
-const MOST_LAYERS = 4;
+export const MOST_LAYERS = 10;
 const LONGEST_LINK = 20000;
 
 /** A function with values of its parameters. */
@@ -54,7 +54,7 @@ export class State {
     this.functions = functions.map((spec) => this.read(spec));
     this.view = { centre: 0, width: 8, at: 1, density: true, format: "none" };
     this.depth = { index: 0, layers: 30, sigmaW: 1, sigmaB: 0 };
-    this.train = { data: "moons", layers: 2, rate: 0.05, seed: 0, matched: false, stop: 0, sides: [["#0", "#0", "#0", "#0"], ["#1", "#1", "#1", "#1"]] };
+    this.train = { data: "moons", layers: 2, rate: 0.05, seed: 0, matched: false, stop: 0, sides: ["#0", "#1"].map((choice) => Array(MOST_LAYERS).fill(choice)) };
   }
 
   /** Return the activation of a spec: a name, a name with values, or "formula:..."; throw a FormulaError if it is none. */

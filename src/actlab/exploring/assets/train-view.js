@@ -2,9 +2,10 @@
 
 import { DATASETS, Network, Training, makeData } from "./network.js";
 import { Chart, drawSwatch, el, fillTable, find, listOptions, makeSlider, percent, readColours, show } from "./page.js";
+import { MOST_LAYERS } from "./state.js";
 
 const WIDTH = 16, GRID = 48, REACH = 2, BATCH = 128, MOMENTUM = 0.9;
-const BUDGET = 12;  // milliseconds of training per frame
+const BUDGET = [12, 60];  // least and most milliseconds of training per frame; between them, as long as the last picture took
 const CALM = 1000;  // milliseconds between pictures for users who prefer less motion
 const NETWORK_SERIES = [6, 3];  // colours of networks A and B, which are not those of the classes
 const LONGEST = 150;  // points of the loss curve
@@ -17,6 +18,7 @@ export class TrainView {
     find("data").append(...[...DATASETS].map(([name, { title }]) => el("option", { value: name }, title)));
     find("data").value = train.data;
     find("data").addEventListener("change", (event) => restart({ data: event.target.value }));
+    find("hidden").append(...Array.from({ length: MOST_LAYERS }, (_, i) => el("option", {}, String(i + 1))));
     find("hidden").value = String(train.layers);
     find("hidden").addEventListener("change", (event) => { train.layers = Number(event.target.value); this.listLayers(); restart({}); });
     find("seed").value = String(train.seed);
@@ -47,18 +49,21 @@ export class TrainView {
     this.listLayers();
   }
 
-  /** Show one choice per layer and side. */
+  /** Show for each network one choice for all layers, and one choice per layer. */
   listLayers() {
     const { train } = this.state;
     ["a", "b"].forEach((side, i) => {
-      const choices = Array.from({ length: train.layers }, (_, l) => {
-        const select = el("select", { id: `${side}-${l}`, onchange: (event) => {
-          train.sides[i][l] = event.target.value;
+      const choose = (id, label, layers) => {
+        const select = el("select", { id, onchange: (event) => {
+          for (const l of layers) train.sides[i][l] = event.target.value;
+          this.functionsChanged();
           this.reset();
           this.onchange();
         } });
-        return el("div", { class: "slider" }, el("label", { for: select.id }, `Layer ${l + 1}`), select);
-      });
+        return el("div", { class: "slider" }, el("label", { for: id }, label), select);
+      };
+      const choices = Array.from({ length: train.layers }, (_, l) => choose(`${side}-${l}`, `Layer ${l + 1}`, [l]));
+      find(`all-${side}`).replaceChildren(choose(`${side}-all`, "All layers", [...Array(MOST_LAYERS).keys()]));
       find(`layers-${side}`).replaceChildren(...choices);
     });
     this.functionsChanged();
@@ -68,12 +73,14 @@ export class TrainView {
   functionsChanged() {
     const { train, functions, entries } = this.state;
     ["a", "b"].forEach((side, i) => {
-      for (let l = 0; l < train.layers; l++) {
+      const choices = train.sides[i].slice(0, train.layers).map((choice) => choice.startsWith("#") && !functions[Number(choice.slice(1))] ? "#0" : choice);
+      const isMixed = new Set(choices).size > 1;
+      [isMixed ? "" : choices[0], ...choices].forEach((choice, place) => {
         const chosen = functions.map((one, k) => el("option", { value: `#${k}` }, one.title)), [identity, ...others] = listOptions(entries);
-        const select = find(`${side}-${l}`), choice = train.sides[i][l];
-        select.replaceChildren(identity, el("optgroup", { label: "On this page" }, ...chosen), el("optgroup", { label: "Catalogue" }, ...others));
-        select.value = choice.startsWith("#") && !functions[Number(choice.slice(1))] ? "#0" : choice;
-      }
+        const select = find(`${side}-${place ? place - 1 : "all"}`), mixed = isMixed && !place ? [el("option", { value: "" }, "one per layer, below")] : [];
+        select.replaceChildren(...mixed, identity, el("optgroup", { label: "On this page" }, ...chosen), el("optgroup", { label: "Catalogue" }, ...others));
+        select.value = choice;
+      });
     });
     const used = this.listUsed();
     find("sine-hint").hidden = ![0, 1].some((side) => this.listActivations(side).some((one) => one.name === "sine" && one.values.get("omega") > 10));
@@ -115,13 +122,16 @@ export class TrainView {
     }
     this.isRunning = true;
     this.nextPicture = 0;
+    let cost = 0;
     find("start").textContent = "Pause";
     const frame = () => {
       if (!this.isRunning) return;
-      const end = performance.now() + BUDGET;
+      const end = performance.now() + Math.min(BUDGET[1], Math.max(BUDGET[0], cost));
       do this.training.advance(); while (performance.now() < end && !this.isAtStop());
       if (end > this.nextPicture) {
+        cost = -performance.now();
         this.show();
+        cost += performance.now();
         this.nextPicture = end + (matchMedia("(prefers-reduced-motion: reduce)").matches ? CALM : 0);
       }
       if (this.isAtStop() || this.networks.every((network) => network.layers.some(({ weight }) => !Number.isFinite(weight[0])))) {
@@ -146,11 +156,11 @@ export class TrainView {
 
   /** Announce the result once; a live region that changes in every frame could not be followed. */
   report() {
-    const { isRegression } = this.data, write = (score) => isRegression ? `R² ${show(score, 3)}` : `accuracy ${percent(score)}`, { steps } = this.training;
+    const { isRegression } = this.data, write = (score) => isRegression ? show(score, 3) : percent(score), { steps } = this.training;
     const results = this.networks.map((network, i) => {
       const fresh = network.score(this.fresh), { loss, score } = network.score(this.data);
       const name = `Network ${"AB"[i]}`;
-      return Number.isFinite(loss) ? `${name}: loss ${show(loss, 3)}, ${write(score)} on training samples, ${write(fresh.score)} on new samples` : `${name} diverged: its loss is not finite; try a smaller learning rate`;
+      return Number.isFinite(loss) ? `${name}: loss ${show(loss, 3)}, ${isRegression ? "R²" : "accuracy"} ${write(score)} on training samples and ${write(fresh.score)} on new samples` : `${name} diverged: its loss is not finite; try a smaller learning rate`;
     });
     find("train-status").textContent = `After ${steps} ${steps === 1 ? "step" : "steps"}. ${results.join(". ")}.`;
   }
@@ -167,11 +177,18 @@ export class TrainView {
     const finite = lines.flatMap(({ y }) => y.filter((one) => Number.isFinite(one) && one > 0));
     const low = finite.length ? Math.min(...finite) : 0.1, high = finite.length ? Math.max(...finite) : 1;
     this.loss.draw({ xRange: [0, Math.max(10, steps)], yRange: [low / 1.3, high * 1.3], lines, alt: `network A as a solid line, network B as a dashed line; ${steps} steps` });
-    const names = this.networks.map(({ activations }) => activations.map((one) => one.label).join(", "));
+    const names = this.networks.map(({ activations }) => joinNames(activations.map((one) => one.label)));
     this.surfaces.forEach((canvas, i) => { canvas.previousElementSibling.textContent = `${"AB"[i]}: ${names[i]}`; });
     this.surfaces.forEach((canvas, i) => canvas.setAttribute("aria-label",
       `Network ${"AB"[i]} (${names[i]}) after ${steps} steps: ${isRegression ? "predicted value" : "predicted class"} for both features, with the samples`));
   }
+}
+
+/** Return names with the number of neighbours that are equal, such as "relu × 2, tanh". */
+function joinNames(names) {
+  const parts = [];
+  for (const name of names) name === parts.at(-1)?.name ? parts.at(-1).count++ : parts.push({ name, count: 1 });
+  return parts.map(({ name, count }) => count > 1 ? `${name} × ${count}` : name).join(", ");
 }
 
 /** Return means of neighbouring losses at no more than LONGEST places. */
