@@ -724,8 +724,8 @@ runs of a task and your own.
 - The tasks are small: at most 5,000 samples and seconds of training. A large model may behave differently.
 - On `poisson`, validation compares with the solution, so tuning knows it.
 - Learning rate and initialization were tuned; epochs, widths and optimizers were not.
-- 12 runs decide large differences only. Most pairs are undecided, which is not evidence that they are
-  equal; those that are have the verdict "equivalent".
+- 12 runs on 3 folds decide large differences only. Most pairs are undecided, which is not evidence that
+  they are equal; those that are have the verdict "equivalent".
 - Gated units are not part of the survey, and neither are {excluded}, which need an argument.
   `sine(omega=3)` is added, because the default frequency of `sine` is made for a first layer."""
 

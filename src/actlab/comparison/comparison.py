@@ -304,7 +304,7 @@ def compare(
         groups: The group of each sample, or its column, as for :func:`~actlab.load_data`.
         weights: The weight of each sample, or its column, as for :func:`~actlab.load_data`. Training and
             validation losses, accuracies and the test score are weighted.
-        folds: Number of folds (default: 3).
+        folds: Number of folds (default: 3). More folds decide smaller differences.
         split: How samples are split into folds: ``"stratified"`` by class (default for classes), ``"random"``
             (default for a regression or several labels), ``"group"`` so that all samples of a group are in
             one fold (default for data with groups), or ``"time"`` to test on samples that come after the

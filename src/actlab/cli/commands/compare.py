@@ -79,7 +79,8 @@ def add_options(parser: Parser) -> None:
     add("--tune", action="append", default=[], metavar="NAME=A,B", help=tune)
     add("--no-tune", action="store_true", help="train only with the settings as given, without tuning")
     add = parser.add_argument_group("statistics").add_argument
-    add("--folds", type=int, metavar="N", help="number of cross-validation folds (default: 3)")
+    folds = "number of cross-validation folds (default: 3); more folds decide smaller differences"
+    add("--folds", type=int, metavar="N", help=folds)
     split = "folds: stratified, random, group, or time for samples in chronological order"
     split += " (default: stratified for classes, random for numbers and several labels, group with --groups)"
     add("--split", choices=("stratified", "random", "group", "time"), metavar="S", help=split)
