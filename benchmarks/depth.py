@@ -110,8 +110,8 @@ Whether a deep network then trains depends on two numbers, which `actlab.models.
 for `z ~ N(0, 1)`:
 
 - The **variance slope** is the factor by which a layer changes a small deviation of a sample's mean square.
-  Above 1, the deviation grows from layer to layer: some samples
-  explode and others vanish.
+  Above 1, the deviation grows from layer to layer: the outputs explode for some samples and vanish for
+  others.
 - The **gradient factor** `E[f'(z)^2] / E[f(z)^2]` is the factor by which a layer changes the mean square of
   the gradient. Below 1, the outputs for two different samples become equal; above 1, they become unrelated.
   The **correlation length** is `1 / |log(factor)|` layers. Networks can be trained up to a depth of about
@@ -124,9 +124,9 @@ python -m benchmarks.depth
 
 This command trains a perceptron with {layers} layers of {units} units on scikit-learn's digits. It uses every
 smooth elementwise activation in the catalogue and three with a kink. Each run has matched initialization,
-{epochs} epochs, and the best of the learning rates {rates} on validation samples. Theory says yes if the
-variance slope is at most 1 and {layers} layers are at most {reach} correlation lengths. Accuracies are means
-over three folds; chance is 0.1 ({machine}).
+{epochs} epochs, and the best of the learning rates {rates} on validation samples. In the column *theory*,
+"yes" means that the variance slope is at most 1 and {layers} layers are at most {reach} correlation lengths.
+Accuracies are means over three folds; chance is 0.1 ({machine}).
 
 | activation | variance slope | gradient factor | correlation length | theory | accuracy |
 | --- | --: | --: | --: | --- | --: |
@@ -134,8 +134,8 @@ over three folds; chance is 0.1 ({machine}).
 
 - Theory says that {able} of these activations can train {layers} layers. Of these, {able_trained} reach an
   accuracy above {trained}.
-- Theory says that {unable} cannot. These exceed {trained} nevertheless: {exceptions}. The limits are not
-  sharp.
+- Theory says that {unable} cannot. These exceed {trained} nevertheless: {exceptions}. So the limits are
+  approximate.
 - For these, only the variance slope exceeds its limit: {unstable}. Normalization or residual connections
   keep the variance of each sample.
 

@@ -358,8 +358,9 @@ This command measured everything on this page ({machine}; comparisons in two pro
 ## How many verdicts depend on the settings
 
 Each of {count} activations was compared with ReLU: the reference perceptron on scikit-learn's digits, 25
-epochs, three folds, four seeds, Holm's correction for the {pairs} pairs with ReLU. Gated units need
-another network, and `threshold` and `dynamic_tanh` need arguments; they are omitted. The regimes are
+epochs, three folds, four seeds, and Holm's correction for the {pairs} pairs with ReLU. Gated units are
+omitted because they need another network, and `threshold` and `dynamic_tanh` because they need arguments.
+There are four regimes:
 
 - **as given**: learning rate 0.01, PyTorch's initial weights;
 - **matched**: the same rate, initial weights scaled for the activation (`--init matched`);
@@ -381,11 +382,11 @@ was tried.
 
 ## What tuning costs, and how good its choices are
 
-The full grid trains all ten candidates to the end. *Automatic* is the default of `actlab compare`: one
-rung of two epochs, the two best are completed, and rates beyond the grid are tried if the best rate is at
-its edge. The other rows choose by successive halving with other rungs, computed from the histories of the
-full grid. *Epochs* is the number of epochs trained, relative to the settings as given. The intervals are
-those of a verdict.
+The full grid trains all ten candidates to the end. *Automatic* is the default of `actlab compare`: it trains
+all candidates for two epochs (one rung), and the two best to the end. It tries rates beyond the grid if the
+best rate is at its edge. The other rows are computed from the histories of the full grid: they choose by
+successive halving, with one or more rungs after which only the best candidates are kept. *Epochs* is the
+number of epochs trained, relative to the settings as given. The intervals are computed as for a verdict.
 
 Digits, ten activations, 12 runs each:
 

@@ -189,9 +189,10 @@ _SECTION = """{heading}
 
 With a [fixed test set](verdicts.md#a-fixed-test-set), the claim is about new seeds and new test samples. The
 table shows how many 95 % intervals contain the true difference of two activations, in {count} simulated test
-sets per row. Each outcome is right or wrong. It depends on the difficulty of the sample, the ability of the
-seed (standard deviation in the table; that of the difficulty is 1) and chance. *Only seeds* are intervals of
-a t-test over the seeds, *only samples* those of a paired t-test over the samples with one seed. Percentages
+sets per row. Each outcome is right or wrong. Whether it is right depends on the difficulty of the sample
+(standard deviation 1), the ability of the seed (standard deviation in the table) and chance. *Only seeds* are
+intervals from a t-test over the seeds; *only samples* are intervals from a paired t-test over the samples
+with one seed. Percentages
 near 95 % are accurate to within {error:.1f} percentage points. Simulated on {date}:
 
 <!-- not run: ten minutes -->
@@ -203,8 +204,9 @@ python -m benchmarks.fixed_test
 |--:|--:|--:|--:|--:|--:|--:|
 {rows}
 
-With two or three seeds, the intervals are wide on purpose: so few seeds hardly show how much seeds vary. They
-are also wide if two activations differ on only a few test samples: never narrower than with two of them.
+With two or three seeds, the intervals are wide on purpose, because so few seeds say little about how much
+seeds vary. The intervals are also wide if two activations differ on only a few test samples: an interval is
+never narrower than if they differed on two samples.
 
 In the second table, small networks with one random hidden layer learn two classes from 240 samples, with tanh
 or ReLU. The true difference is the mean over 500 other seeds, each on 2000 other samples.

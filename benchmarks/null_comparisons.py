@@ -326,7 +326,8 @@ _SECTION = """{heading}
 
 Here `compare` trains and tunes small networks: the reference network or one hidden layer of 16 units,
 {epochs} epochs, three folds, batches of 16 samples. Both activations of a pair are equally good by
-construction. Every pair is judged alone, and the region of practical equivalence is empty. Measured on
+construction. Every pair is judged as a single pair, and the region of practical equivalence is empty.
+Measured on
 {machine}:
 
 <!-- not run: 40 minutes -->
@@ -350,11 +351,12 @@ sequential tests, which may take 32 seeds; the table shows their number and thei
 - *Sign of inputs*: relu(x) and relu(-x) of the inputs. The inputs are normal, and the labels depend on their
   absolute values only, so neither is better on new data. Each may suit the {samples} samples by chance.
 
-In the first two kinds, luck lies in the seeds, and far fewer than 5 % of the verdicts are wrong, tuned or
-not. In the last kind, luck lies in the samples, and the error rate with four or more seeds is 5 to 7 %. One
-reason is that training sets overlap. Nadeau and Bengio's ratio of test samples to training samples accounts
-for samples that two splits both test, but not for samples that two splits both train on. With three folds,
-the ratio is 0.5, and actlab computes with 0.625. In these comparisons, the variance of the data effect was
+In the first two kinds, only the seeds can favour an activation by chance, and far fewer than 5 % of the
+verdicts are wrong, tuned or not. In the last kind, the samples can favour one too, and the error rate with
+four or more seeds is 5 to 7 %. One reason is that training sets overlap. Nadeau and Bengio's ratio of test
+samples to training samples accounts for samples that two splits both test, but not for samples that two
+splits both train on. With three folds, the ratio is 0.5, and actlab increases it to 0.625. In these
+comparisons, the variance of the data effect was
 {tuned:.2f} (tuned) and {given:.2f} (as given) times the variance of the split.
 """
 

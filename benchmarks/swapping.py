@@ -82,11 +82,11 @@ _PAGE = """\
 
 No weights were loaded: the weights are random, and the models from transformers have small configurations.
 The model's code decides what can be swapped, not its weights. Each model was run in evaluation mode and in
-float64, or in float32 if its code mixes both:
+float64, or in float32 if its code mixes the two:
 
 - *Places* are the rows of `find_activations(model)`. A call in a branch that this configuration does not
   execute counts as a place.
-- *Replaced* places, including gates, got `sin` instead. *Reported* places did not; the table of
+- *Replaced* places, including gates, got `sin` instead. *Reported* places cannot be replaced; the table of
   `find_activations` gives the reason.
 - *Missed* counts the operations of torch that compute an activation after this swap, outside reported places.
   They were recorded while the model ran.

@@ -286,9 +286,9 @@ on two cores:
 python -m benchmarks.verdicts
 ```
 
-Percentages near 5 % in the tables are accurate to within {error:.1f} percentage points. The simulation
-calls the functions of actlab that compute verdicts, `actlab.stats.judge_summaries` and
-`actlab.stats.SequentialTest`, with random scores.
+Percentages near 5 % in the tables are accurate to within {error:.1f} percentage points. The simulation passes
+random scores to the functions of actlab that compute verdicts, `actlab.stats.judge_summaries` and
+`actlab.stats.SequentialTest`.
 
 ## Without a difference
 
@@ -305,9 +305,10 @@ significant at 5 %.
 |--:|--:|--:|--:|--:|--:|
 {null}
 
-The simulated dataset has a variance of its own, as large as Nadeau and Bengio assume: the variance of
-the split times the ratio of test samples to training samples. With one seed, the test attributes all
-variance to the split. This is conservative if the variance comes from the seed.
+The dataset has an effect too, which neither folds nor seeds can average out. Its variance is the one that
+[Nadeau and Bengio](verdicts.md#the-statistics) assume: the variance of the split times the ratio of test
+samples to training samples. With one seed, the test attributes all variance to the split. This is
+conservative if the variance comes from the seed.
 
 ## Without a difference, with real training
 
