@@ -33,9 +33,10 @@ def lines(names: list[str]) -> list[str]:
         "Written by `python -m benchmarks.accuracy`. The largest error of each function and its",
         "derivatives is given in units of `eps * max(|f|, |x f'|)`, the effect of rounding the input, and",
         "correspondingly for the derivatives. The exact values come from the textbook formula in ball",
-        "arithmetic (python-flint) at about 5,000 points. float16 and bfloat16 are tested at every number,",
-        "against float64 unless the function oscillates. f' is the larger error of plain backward and of",
-        "backward with `create_graph`. Gated functions such as `glu` are products of these functions.",
+        "arithmetic (python-flint) at about 5,000 points. float16 and bfloat16 are tested at every number of the",
+        "format. There, the exact values are those of float64, except for functions that oscillate. f' is the",
+        "larger error of plain backward and of backward with `create_graph`. Gated functions such as `glu` are",
+        "products of these functions.",
         "",
         f"The test suite fails above {bound('f', torch.float32):g} units in float64 and float32, and above "
         f"{bound('f', torch.float16):g} in float16 and bfloat16; the limit for f'' is twice as large.",

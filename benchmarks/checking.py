@@ -49,9 +49,9 @@ def main() -> None:
     lines = [
         "# Time of a check",
         "",
-        f"{machine('cpu')}. Written by `python -m benchmarks.checking`. It is compared with torch's",
-        "gradcheck with forward mode and gradgradcheck at 48 points. A check has 45 rows at thousands of",
-        "points, and runs in a separate process.",
+        f"{machine('cpu')}. Written by `python -m benchmarks.checking`. The table compares the",
+        "time of `actlab check` with that of torch's `gradcheck` (with forward mode) and `gradgradcheck` at 48",
+        "points. A check has 45 rows, uses thousands of points and runs in a separate process.",
         "The limits are 5 s without the rows `compile` and `export`, and 25 s with them.",
         "",
         "| target | without compile, s | all, s | gradchecks, s | without compile / gradchecks |",

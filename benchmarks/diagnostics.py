@@ -79,13 +79,13 @@ def main() -> None:
         "",
         f"Written by `python -m benchmarks.diagnostics` on {machine('cpu')}. "
         f"Medians of {arguments.rounds} rounds, "
-        "the three settings in turn; times are of whole comparisons, including verdicts.",
+        "the three settings alternate. The times are those of whole comparisons, including verdicts.",
         "",
         f"Diagnostics use {ROWS} samples that the models do not train on: a forward and a backward pass of "
         "the whole fleet, shares of dead and saturated units, two histograms and the gradient of every "
         "layer. "
-        f"By default they are collected after as many epochs as take at most {SHARE:.0%} of the training "
-        "steps, which is the same number on every machine.",
+        f"By default they are collected only after some epochs, and cost at most as much as {SHARE:.0%} of the "
+        "training steps. The number of these epochs is the same on every machine.",
         "",
         "| | never, s | default, s | of never | epochs | every epoch, s | of never | epochs |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",

@@ -30,10 +30,11 @@ PAGE = Path(__file__).parents[1] / "docs" / "benchmarks" / "exporting.md"
 SIZE = 2**20
 REPEATS, CALLS = 11, 5  # rounds, and calls in each
 ABOUT = f"""\
-Written by `python -m benchmarks.exporting`. The numbers of nodes of each activation in ONNX, opset 20: by
-default, of torch.nn, and with `actlab.exporting(exact=True)`. Before opset 20, which added `Gelu`, gelu and
-torch.nn.GELU have five nodes. The last columns are nanoseconds per element in two runtimes, by default and
-exact: float32, {SIZE:,} elements, processor time of one thread, medians of {REPEATS} rounds.
+Written by `python -m benchmarks.exporting`. The first columns count the nodes of each activation in ONNX
+(opset 20): by default, from torch.nn, and with `actlab.exporting(exact=True)`. Before opset 20, which added
+`Gelu`, gelu and torch.nn.GELU have five nodes. The last columns are nanoseconds per element in two runtimes,
+by default and with `exact=True`: float32, {SIZE:,} elements, processor time of one thread, medians of
+{REPEATS} rounds.
 """.splitlines()
 NOTES = """\
 torch.nn.RReLU cannot be exported. torch's softshrink becomes seven nodes; actlab writes two. The exact

@@ -82,7 +82,7 @@ _PAGE = """# Published tables, judged
 Does [`actlab judge`](guide/judge.md) agree with what people conclude from their own results? These {count}
 tables come from papers and repositories that publish each run, fold or dataset. They were chosen for their
 variety, not at random. `docs/judged/` has the numbers and names the sources. {agree} verdicts agree with the
-authors. In the other tables, `judge` decides nothing, because there are too few runs.
+authors. For the other tables, `judge` decides no pair, because there are too few runs.
 
 <!-- not run: it writes this page -->
 ```sh

@@ -35,7 +35,7 @@ without a true difference. *Wrong* is the share of tables with a verdict *better
 {error:.1f} percentage points. The [calibration of compare](../calibration.md) has more cases for
 folds and fixed test sets.
 
-## One look
+## One analysis
 
 {once}
 
@@ -43,17 +43,18 @@ The corrected test assumes that folds are correlated because their training sets
 independent, its intervals would be too wide. Welch's intervals are slightly too narrow if one method has few
 runs and the other has many.
 
-## A look after every run
+## An analysis after every run
 
-Both methods get one more run at a time, up to {looks} looks. *Wrong at any look* is the share of tables with
-a wrong verdict at one look or more.
+Both methods get one more run at a time, up to {looks} analyses. *Wrong at any* is the share of tables with a
+wrong verdict in one analysis or more.
 
 {sequential}
 
 ## Several datasets
 
 Three methods without a difference; *wrong* is the share of tables with a verdict on any pair, after Holm's
-correction. Wilcoxon's test is exact, so few datasets leave less than 5 %.
+correction. Wilcoxon's test is exact: with few datasets, its possible p-values are far apart, and its error
+rate is below 5 %.
 
 {datasets}
 
@@ -140,7 +141,7 @@ def count_once(simulate: Simulation) -> tuple[float, float]:
 
 
 def count_looks(is_paired: bool, sequential: bool) -> float:
-    """Return the share of tables with a wrong verdict at any look."""
+    """Return the share of tables with a wrong verdict in any analysis."""
     rng = np.random.default_rng(0)
     wrong = 0
     for _ in range(REPEATS):
@@ -195,7 +196,7 @@ def main() -> None:
     looks = []
     for name, is_paired in (("paired", True), ("not paired", False)):
         shares = [count_looks(is_paired, sequential) for sequential in (True, False)]
-        looks.append([f"{LOOKS} looks, {name}", *(f"{share:.1%}" for share in shares)])
+        looks.append([f"{LOOKS} analyses, {name}", *(f"{share:.1%}" for share in shares)])
         print(looks[-1], flush=True)
     datasets = [[f"{n} datasets", f"{count_datasets(n):.1%}"] for n in (8, 15, 30)]
     planned = []
@@ -211,7 +212,7 @@ def main() -> None:
         power=POWER,
         error=200 * math.sqrt(0.05 * 0.95 / REPEATS),
         once=table(["runs", "wrong", "coverage"], once),
-        sequential=table(["looks", "wrong at any look, sequential", "without"], looks),
+        sequential=table(["analyses", "wrong at any, sequential", "without"], looks),
         datasets=table(["datasets", "wrong"], datasets),
         planned=table(["difference", "runs", "found"], planned),
     )

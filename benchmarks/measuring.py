@@ -32,4 +32,5 @@ def machine(device: str) -> str:
     chip = torch.cuda.get_device_name(device) if device.startswith("cuda") else processor_name()
     today = datetime.date.today().isoformat()
     versions = f"torch {torch.__version__}, Python {platform.python_version()}"
-    return f"{today}, {chip}, {torch.get_num_threads()} thread, {versions}"
+    threads = torch.get_num_threads()
+    return f"{today}, {chip}, {threads} thread{'s' * (threads > 1)}, {versions}"
