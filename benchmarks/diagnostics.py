@@ -84,8 +84,8 @@ def main() -> None:
         f"Diagnostics use {ROWS} samples that the models do not train on: a forward and a backward pass of "
         "the whole fleet, shares of dead and saturated units, two histograms and the gradient of every "
         "layer. "
-        f"By default they are collected only after some epochs, and cost at most as much as {SHARE:.0%} of the "
-        "training steps. The number of these epochs is the same on every machine.",
+        f"By default they are collected only after some epochs, and cost at most as much as {SHARE:.0%} of "
+        "the training steps. The number of these epochs is the same on every machine.",
         "",
         "| | never, s | default, s | of never | epochs | every epoch, s | of never | epochs |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",

@@ -104,8 +104,8 @@ def measure_comparison(data: actlab.Dataset, epochs: int, rounds: int) -> list[s
     lines = [
         f"## The notebook's comparison: 3 activations, 3 folds, {epochs} epochs, MNIST",
         "",
-        f"Medians of {rounds} rounds in one process, in which the programs alternate; worker processes are already",
-        "running.",
+        f"Medians of {rounds} rounds in one process, in which the programs alternate; worker processes are",
+        "already running.",
         "",
         "The last two columns are the speedups over the two skorch rows. Accuracies are in the order relu,",
         "tanh, leaky_relu.",
@@ -238,9 +238,9 @@ def measure_networks(mnist: actlab.Dataset | None, rounds: int) -> list[str]:
     lines = [
         "## Convolutional networks and transformers",
         "",
-        f"4 activations, 3 folds, two processes with one thread each; medians of {rounds} rounds, in which the",
-        "programs alternate.",
-        "The overhead is the share of skorch's time that a plain PyTorch loop does not need.",
+        f"4 activations, 3 folds, two processes with one thread each; medians of {rounds} rounds, in which",
+        "the programs alternate. The overhead is the share of skorch's time that a plain PyTorch loop does",
+        "not need.",
         "",
         "| network | data | batch | fleet, s | skorch, s | speedup | overhead of skorch |",
         "|---|---|--:|--:|--:|--:|--:|",

@@ -341,9 +341,9 @@ def format_page(rows: Mapping[str, list[Row]], failed: list[str]) -> str:
     missed = [row.name for row in every if row.missed]
     summary = (
         f"They have {sum(row.places for row in every):,} places with an activation: "
-        f"{sum(row.replaced for row in every):,} were replaced, and {sum(reasons.values()):,} were reported as "
-        f"not replaceable. {', '.join(missed) or 'No model'} computed any other activation. The largest relative "
-        f"difference is {worst.difference:.1e} ({worst.name})."
+        f"{sum(row.replaced for row in every):,} were replaced, and {sum(reasons.values()):,} were reported "
+        f"as not replaceable. {', '.join(missed) or 'No model'} computed any other activation. The largest "
+        f"relative difference is {worst.difference:.1e} ({worst.name})."
     )
     if unchanged := [row.name for row in every if not row.changed]:
         summary += f" The outputs of {', '.join(unchanged)} did not change, because all activations that "
