@@ -383,9 +383,9 @@ def advise(verdicts: pd.DataFrame, summary: pd.DataFrame) -> list[str]:
     ]
     differ = summary[summary["p_holm"] <= LEVEL]["activation"]
     sentences = [
-        f"**Safe default.** {_join(safe['activation'])}: on none of the {tasks} tasks are they behind relu, "
-        "not even as a single pair, and none of their runs was lost. Better than relu on some tasks: "
-        f"{_join(most)}. Much lower means, without a verdict: {_join(below)}.",
+        f"**Safe default.** {_join(safe['activation'])} are not behind relu on any of the {tasks} tasks, "
+        "even as single pairs, and none of their runs was lost. Better than relu on some tasks: "
+        f"{_join(most)}. Some means are much lower than relu's, but without a verdict: {_join(below)}.",
         f"**Over all tasks**, only {_join(f'`{name}`' for name in differ)} {_differs(differ)} from relu "
         "(Wilcoxon's test, Holm's correction).",
     ]
@@ -403,7 +403,8 @@ def advise(verdicts: pd.DataFrame, summary: pd.DataFrame) -> list[str]:
             )
     sentences.append(
         f"**No evidence of a difference.** On {len(same)} of {tasks} tasks no activation is better than "
-        f"relu: {_join([f'`{task}`' for task in same])}. There, choose for speed, export and habit."
+        f"relu: {_join([f'`{task}`' for task in same])}. There, other reasons can decide, such as speed or "
+        "export."
     )
     equal = verdicts[verdicts["verdict"] == "equivalent"].groupby("task", sort=False).size()
     half = equal[equal > len(others) / 2]
@@ -413,7 +414,8 @@ def advise(verdicts: pd.DataFrame, summary: pd.DataFrame) -> list[str]:
     if len(often):
         listed = [f"{row.activation} ({row.worse} tasks)" for row in often.itertuples()]
         sentences.append(
-            f"**Avoid without a reason.** Worse than relu on a quarter of the tasks or more: {_join(listed)}."
+            "**Avoid unless you have a reason.** Worse than relu on a quarter of the tasks or more: "
+            f"{_join(listed)}."
         )
     settings = _count_settings(verdicts)
     sentences.append(
@@ -576,8 +578,8 @@ def _describe_null(table: pd.DataFrame) -> str:
     most = wrong.mean().max()
     return (
         f"{len(table)} comparisons of relu with its mirror image −relu(−x), which is equally good, on "
-        f"{table['task'].nunique()} tasks: {int(wrong.sum().sum())} verdicts of a difference "
-        f"({100 * wrong.sum().sum() / len(table):.1f} %); at most {100 * most:.0f} % on a task."
+        f"{table['task'].nunique()} tasks: {int(wrong.sum().sum())} verdicts are wrong "
+        f"({100 * wrong.sum().sum() / len(table):.1f} %); on a single task, at most {100 * most:.0f} %."
     )
 
 
@@ -589,8 +591,8 @@ def _describe_repeated(table: pd.DataFrame) -> str:
     return (
         f"{len(table)} combinations of task and activation were trained again from other seeds and on other "
         f"folds. Reversed verdicts: {len(opposite)}. Of {len(decided)} that were better or worse, {kept} "
-        f"came back; {len(decided) - kept} became undecided or equivalent. Decided only the second time: "
-        f"{len(new)}."
+        f"had the same verdict again; {len(decided) - kept} became undecided or equivalent. Better or worse "
+        f"only the second time: {len(new)}."
     )
 
 
@@ -622,14 +624,16 @@ def draw_differences(verdicts: pd.DataFrame, summary: pd.DataFrame, path: Path) 
 
 _PAGE = """# Which activation should I use?
 
-{activations} activations of the catalogue, each trained on {tasks} [tasks](guide/tasks.md) with {pairs}
-paired runs ({seeds} seeds, 3 folds). Every run chose its learning rate and its initialization by
-validation, with the same budget for every activation. Together {trained:,} networks were trained, with most
-candidates for a twelfth of the epochs: {hours} hours on two cores that also did other work, {core_hours}
-core hours, {per_hour:,.0f} networks per core hour ({machine}).
+The survey trained {activations} activations of the catalogue on {tasks} [tasks](guide/tasks.md) each, with
+{pairs} paired runs ({seeds} seeds, 3 folds). Every run chose its learning rate and its initialization by
+validation, with the same budget for every activation. It trained {trained:,} networks in total, most of them
+for only a twelfth of the epochs. This took {hours} hours on two cores that also did other work, or
+{core_hours} core hours: {per_hour:,.0f} networks per core hour ({machine}).
 
 A verdict compares an activation with relu on one task: **better** or **worse** (probability of any wrong
-verdict on a task at most 5 %), **equivalent** (the difference is at most 0.01), or **undecided**. The
+verdict on a task at most 5 %), **equivalent** (the difference is at most 0.01), or **undecided**. It is
+corrected for all pairs. A verdict as a *single pair* is not corrected: relu and this activation are then the
+only pair. A run is *lost* if it fails or does no better than a constant. The
 {chosen} activations with the highest means on each task were
 [trained again](#the-best-of-each-task-trained-again) with more runs. The advice uses both rounds.
 
@@ -639,11 +643,11 @@ verdict on a task at most 5 %), **equivalent** (the difference is at most 0.01),
 
 ## All activations
 
-Click a heading to sort. *Scaled* is the mean score over tasks, where 0 is the best constant prediction and
-1 a perfect one. *Ahead* and *behind* count the tasks on which the activation would be better or worse if
-relu and this activation were the only pair (p ≤ 0.05 without correction): use them if you had this
-activation in mind before you read the table. *Lost on* lists tasks on which most runs fail or do no better
-than a constant. *ns* is the time per element of forward and backward in eager mode.
+Click a heading to sort. *Scaled* is the mean score over tasks, where 0 is the best constant prediction and 1
+a perfect one. *Ahead* and *behind* count the tasks on which the activation is better or worse as a single
+pair (p ≤ 0.05 without correction): use them if you had this activation in mind before you read the table.
+*Lost on* lists tasks on which most runs are lost. *ns* is the time per element of forward and backward in
+eager mode.
 
 :::{{table}}
 :class: sortable
@@ -653,9 +657,9 @@ than a constant. *ns* is the time per element of forward and backward in eager m
 {summary}
 :::
 
-`celu` and `elu`, `silu` and `swish`, and `tanhexp` and `telu` are the same functions at their defaults.
-Their differences show how much of a rank comes from rounding. Without any difference, a function would be
-ahead on 0.4 of the 16 tasks.
+`celu` and `elu`, `silu` and `swish`, and `tanhexp` and `telu` are the same functions at their defaults. Their
+differences show how much of a rank comes from rounding. If no function differed from relu, a function would
+be ahead on 0.4 of the 16 tasks on average.
 
 ![Differences from relu, by activation and task. Blue is better, red is worse.](survey/differences.png)
 
@@ -665,8 +669,8 @@ ahead on 0.4 of the 16 tasks.
 
 12 runs and 43 pairs on each task decide only large differences. Therefore relu and the {chosen} activations
 with the highest means on a task were trained again with 10 folds and 2 other seeds (`text-transformer`: 8
-folds). These are 20 runs and only {chosen} pairs. Only the new runs test the activations, so the choice does
-not favour them. The table has the new means, by verdict against relu.
+folds). These are 20 runs and only {chosen} pairs. Only the new runs decide the verdicts, so these activations
+have no advantage from having been chosen. The table shows the new means, grouped by the verdict against relu.
 
 | task | relu | better | worse | equivalent | undecided |
 |---|--:|---|---|---|---|
@@ -716,18 +720,19 @@ python -m benchmarks.survey
 ```
 
 The third command trains what the verdicts of the second one choose. The runs are in `docs/survey/runs.csv`
-and `docs/survey/confirmed.csv`, the verdicts in `docs/survey/verdicts.csv`. `actlab judge` reads both the
-runs of a task and your own.
+and `docs/survey/confirmed.csv`, the verdicts in `docs/survey/verdicts.csv`. `actlab judge` can judge the runs
+of a task together with your own runs.
 
 ## Limits
 
 - The tasks are small: at most 5,000 samples and seconds of training. A large model may behave differently.
-- On `poisson`, validation compares with the solution, so tuning knows it.
+- On `poisson`, the validation score compares the network with the exact solution, so tuning uses the
+  solution.
 - Learning rate and initialization were tuned; epochs, widths and optimizers were not.
-- 12 runs on 3 folds decide large differences only. Most pairs are undecided, which is not evidence that
-  they are equal; those that are have the verdict "equivalent".
-- Gated units are not part of the survey, and neither are {excluded}, which need an argument.
-  `sine(omega=3)` is added, because the default frequency of `sine` is made for a first layer."""
+- 12 runs on 3 folds decide large differences only. Most pairs are undecided, which is not evidence that the
+  two are equal. Only the verdict "equivalent" is such evidence.
+- Gated units are not part of the survey, and neither are {excluded}, which need an argument. `sine(omega=3)`
+  is added, because the default frequency of `sine` is meant for the first layer."""
 
 
 def main() -> None:

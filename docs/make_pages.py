@@ -90,7 +90,7 @@ def _format_accuracy(rows: list[dict[str, str]]) -> list[str]:
         "",
         "## Accuracy",
         "",
-        "The largest error, in units of the change of the value that rounding the input may cause "
+        "The largest error. One unit is the change of the value that rounding the input can cause "
         "([how it is measured](../benchmarks/accuracy.md)).",
         "",
         "| dtype | f | f′ | f″ |",
@@ -107,10 +107,11 @@ def _format_speed(rows: dict[str, dict[str, str]]) -> list[str]:
         "",
         "## Speed and memory",
         "",
-        "The time of forward and backward in float32 on one thread of a CPU, divided by the time of the peer "
-        "([how it is measured](../benchmarks/functions.md)). Below 1, actlab is faster. *Fused* is measured "
-        "inside `actlab.fused()`. *Saved* are the bytes per element that are saved for backward, and those "
-        "of the peer.",
+        "The time of forward and backward in float32 on one thread of a CPU, divided by the time of the "
+        "peer: the module of torch.nn, or the plain formula ([how it is measured]"
+        "(../benchmarks/functions.md)). Below 1, actlab is faster. *Fused* is measured inside "
+        "`actlab.fused()`. *Saved* is the number of bytes per element that are saved for backward, with "
+        "that of the peer in parentheses.",
         "",
         "| | peer | 128x128 | 10⁶ | fused | 10⁷ | fused | saved (peer) |",
         "|---|---|--:|--:|--:|--:|--:|--:|",

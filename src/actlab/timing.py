@@ -39,7 +39,7 @@ class Timing:
         saved_bytes: Bytes per element saved for backward, including the input.
         torch_equivalent: The name of the row of its torch equivalent, or of the model as given; empty if
             there is none.
-        ratio: Time of forward and backward divided by that of this row; NaN if there is none.
+        ratio: Time of forward and backward, divided by that of ``torch_equivalent``; NaN if there is none.
         compiled: Nanoseconds per element of both passes with compiled kernels, see :func:`actlab.fused`; NaN
             if they were not measured, or if the target is not one of actlab's activations.
     """

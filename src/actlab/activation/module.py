@@ -58,7 +58,7 @@ class TrainedModule(ActivationModule):
     """A module that trains parameters of its activation.
 
     Args:
-        device: Where the parameters live.
+        device: The device of the parameters.
         dtype: Their dtype.
         **starts: For each parameter, its initial value, or the number of elements and their initial value.
     """

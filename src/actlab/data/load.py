@@ -115,7 +115,7 @@ def load_data(
         groups: The group of each sample (n,), or the column of the groups, which is then not a feature.
             Samples of one group, such as a patient, are never split.
         weights: The weight of each sample (n,), >= 0, or the column of the weights, which is then not a
-            feature. Losses and scores are weighted means; a weight of 0 leaves the sample out.
+            feature. Losses and scores are weighted means; a weight of 0 excludes the sample.
 
     Returns:
         The :class:`Dataset`. The channels of its images come first.

@@ -63,7 +63,7 @@ class Exploration:
 
 
 def explore(*activations: ActivationLike) -> Exploration:
-    """Explore activations in a page: curves, signals in deep networks, and training, without a network.
+    """Explore activations in a page that works offline: curves, signals in deep networks, and training.
 
     Args:
         *activations: Up to six: catalogue names, specs, definitions, modules of actlab, and formulas with or

@@ -212,7 +212,8 @@ class Result:
         how: How it was trained: ``"layer by layer"``, ``"autograd"`` or ``"skorch"``.
         reason_alone: Why it trained alone, or why skorch trains it; empty if it trained in a fleet.
         failure: Why there is no trained network, in one line; empty if there is one.
-        passing: Whether a retry, or skorch, may succeed, because memory, a file or a package was missing.
+        passing: Whether the failure may be temporary, because memory, a file or a package was missing; a
+            retry, or skorch, may succeed.
         test_loss: Mean loss over the test samples; NaN without any.
         test_acc: Accuracy on the test samples, 0 to 1; NaN without any.
         outcomes: For each test sample (m,), whether its class is correct (bool), its squared error (float32)

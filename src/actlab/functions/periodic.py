@@ -99,7 +99,7 @@ class Snake(TrainedModule):
     Args:
         num_parameters: 1, or the number of features: the size of the input's last dimension.
         init: The start value of the frequency, not 0.
-        device: Where the frequency lives.
+        device: The device of the frequency.
         dtype: Its dtype.
     """
 

@@ -104,7 +104,7 @@ class Swish(TrainedModule):
     Args:
         beta: The sharpness of the gate, or its start value.
         trained: Whether ``beta`` is trained.
-        device: Where a trained one lives.
+        device: The device of a trained one.
         dtype: Its dtype.
     """
 

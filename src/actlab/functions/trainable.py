@@ -69,7 +69,7 @@ class PReLU(TrainedModule):
     Args:
         num_parameters: 1, or the number of channels.
         init: The start value of the slope.
-        device: Where the slope lives.
+        device: The device of the slope.
         dtype: Its dtype.
     """
 

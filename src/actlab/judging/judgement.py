@@ -165,7 +165,7 @@ def judge(
     Args:
         runs: One row per run, as a DataFrame, a list of dictionaries, ``cv_results_`` of a scikit-learn
             search, or a source such as ``"runs.csv"``; see :func:`actlab.judging.sources.read_runs`.
-        score: The column of scores (default: the only column of numbers that is nothing else).
+        score: The column of scores (default: the only numeric column without another role).
         method: The column of methods (default: ``method``, ``model``, ``algorithm``, ``activation``, ...).
         pair: The columns whose values two paired runs share, such as ``["seed", "fold"]`` or
             ``"seed,fold"`` (default: columns called ``seed``, ``fold``, ``repeat``, ...). If empty, runs are

@@ -166,7 +166,7 @@ def _permute(samples: tuple[Floats, ...], kind: Literal["independent", "samples"
     if runs > _RESAMPLED:
         raise UsageError(
             f"a permutation test takes at most {_RESAMPLED:,} runs of a pair, got {runs:,}; the t-tests "
-            "'paired-t' and 'welch' agree with it for so many"
+            "'paired-t' and 'welch' agree with it for that many"
         )
     result = stats.permutation_test(
         data,

@@ -345,7 +345,7 @@ def _require_unique(frame: pd.DataFrame, keys: Sequence[str], steps: pd.DataFram
             )
         raise UsageError(
             f"{row['method']}{where} has several runs with {shown} ({count} such rows in the table); add the "
-            f"column that tells them apart to pair= (--pair), or pass no columns if runs are not paired"
+            f"column that distinguishes them to pair= (--pair), or pass no columns if runs are not paired"
         )
 
 

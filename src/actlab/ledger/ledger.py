@@ -97,13 +97,13 @@ class Ledger:
     # -- claims -----------------------------------------------------------------------------------------
 
     def claim(self, keys: Sequence[str]) -> frozenset[str] | None:
-        """Claim runs in order to train them together, unless somebody else has claimed one of them.
+        """Claim runs in order to train them together, unless another owner has claimed one of them.
 
         Args:
             keys: Their keys.
 
         Returns:
-            The keys of unfinished runs, which are claimed for :data:`LEASE` seconds. None if somebody else
+            The keys of unfinished runs, which are claimed for :data:`LEASE` seconds. None if another owner
             has claimed one of them; then nothing is claimed.
 
         Raises:

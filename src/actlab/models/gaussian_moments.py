@@ -80,7 +80,7 @@ def gain(activation: ActivationLike) -> float:
 
     Args:
         activation: A spec, a definition, a module, its class, or a function from tensor to tensor. A module
-            has the parameters that it has; other parameters have their initial values.
+            keeps the current values of its parameters; other activations have the initial values.
 
     Returns:
         The gain, with a relative error below 1e-7.

@@ -47,7 +47,7 @@ def swap(
             subclass; a name that :func:`actlab.models.find_activations` returns, such as ``"relu"``, for
             modules and functions of torch, actlab and other packages; or a path such as ``"features.1"``,
             unless a catalogue name is the same. Paths have priority, then the first matching key. An
-            activation is any that :class:`~actlab.models.networks.NeuralNet` takes.
+            activation may be anything that :class:`~actlab.models.networks.NeuralNet` takes as one.
         only: The places to replace; by default all. A place is selected by its path or that of an enclosing
             module, with ``*`` for any text (``"layer1.*"``); by the class of the activation or of an
             enclosing module; by its depth, the number of parts of its path; or by a function of the path and

@@ -36,10 +36,9 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
 
     Args:
         estimator: As for GridSearchCV.
-        param_grid: As for GridSearchCV. An activation may be a spec or any object that
-            :func:`actlab.compare` takes. The
-            network's module receives the value unchanged if it accepts it. Otherwise it receives a module, or
-            a class if it calls the argument, as in ``act_layer(inplace=True)``.
+        param_grid: As for GridSearchCV. An activation may be a spec or any object that :func:`actlab.compare`
+            takes. The network's module receives the value unchanged if it accepts it. Otherwise it receives
+            a module, or a class if it calls the argument, as in ``act_layer(inplace=True)``.
         scoring: As for GridSearchCV.
         n_jobs: Number of worker processes with one thread each (default: the number of threads that PyTorch
             would use, if the work takes long enough).
@@ -63,8 +62,8 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
             (why it trained alone), ``failure`` and ``seconds``. After an interruption, the finished runs.
 
     Raises:
-        UsageError: In ``fit``: ``seeds`` or ``precision`` is invalid, or a spec is wrong that the module does
-            not understand itself.
+        UsageError: In ``fit``: ``seeds`` or ``precision`` is invalid, or a spec is wrong and the module does
+            not accept it unchanged.
 
     Examples:
         >>> import torch, skorch, actlab

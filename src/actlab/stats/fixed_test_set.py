@@ -38,9 +38,9 @@ class FixedTestSummary(Summary):
     Attributes:
         mean: Mean difference, in units of the score.
         seeds: Number of seeds.
-        samples: Number of test samples; 0 if only the seeds count, because the score is no mean over them.
+        samples: Number of test samples; 0 if only the seeds count, because the score is not a mean over them.
         seed_variance: Variance of the mean differences of the seeds; NaN with one seed.
-        sample_variance: The variance of ``mean`` that comes from the test samples, however many the seeds.
+        sample_variance: The variance of ``mean`` that comes from the test samples, for any number of seeds.
         wins: Proportion of the seeds with which the first was better; equal scores count as half a win.
         wins_low: Lower end of its 95 % interval.
         wins_high: Upper end.
@@ -97,7 +97,7 @@ def summarize_fixed_test(
 
     Args:
         differences: Outcomes of one activation minus those of the other (S, n), of S seeds on n >= 2 test
-            samples; or scores (S,) of S >= 2 seeds, if a score is no mean over samples.
+            samples; or scores (S,) of S >= 2 seeds, if a score is not a mean over samples.
         step: The smallest possible change of a score, 1 / n for accuracy. The samples then have at least the
             variance of two differing samples, even if all outcomes are equal.
         resample: Whether to compute the interval of ``wins``, which takes some milliseconds.

@@ -26,10 +26,10 @@ _WIDEST = 12.0  # standard deviations beyond which the density is negligible
 class SequentialTest:
     """A group sequential test of all pairs of activations.
 
-    :attr:`remaining` lists the activations that need more seeds, and :meth:`update` takes the verdicts after
-    these seeds. The test ends when every pair of remaining activations is decided. All interim analyses have
-    the same level, chosen so that the overall error rate is 5 %. A decided pair stays decided. An activation
-    is dropped if it is worse than another, has failed, or is in no undecided pair.
+    :attr:`remaining` lists the activations that need more seeds, and :meth:`record_analysis` takes the
+    verdicts after these seeds. The test ends when every pair of remaining activations is decided. All interim
+    analyses have the same level, chosen so that the overall error rate is 5 %. A decided pair stays decided.
+    An activation is dropped if it is worse than another, has failed, or is in no undecided pair.
 
     Args:
         names: The activations.

@@ -51,7 +51,8 @@ class DifferenceSummary(Summary):
         cells: Number of cells (folds of a split) in which both were trained.
         runs: Number of pairs of runs.
         between_variance: Variance of the means of cells.
-        between_weight: The part of it that remains in the mean: 1 / cells if all cells have as many runs.
+        between_weight: The part of ``between_variance`` that remains in the mean: 1 / cells if all cells have
+            the same number of runs.
         within_weight: The part of a run's own variance that remains in the mean of a cell: 1 / seeds in it.
         within_variance: Variance between the runs of a cell; NaN if no cell has two.
         within_df: Degrees of freedom of ``within_variance``: runs - cells.
@@ -151,7 +152,8 @@ def summarize_differences(
     Args:
         differences: Score of one activation minus that of the other (n,), one per run: finite, 0 or from
             1e-100 to 1e100 in absolute value.
-        cells: The cell of each difference (n,), any labels; at least two different ones.
+        cells: The cell of each difference (n,), such as the fold of a split: any labels, at least two
+            different ones.
         ratio: Test samples / training samples; 1 / (k - 1) in k-fold cross-validation.
         step: The smallest possible change of a score, 1 / test samples for accuracy. Equal differences then
             still have the variance of rounding to this step.
@@ -162,7 +164,7 @@ def summarize_differences(
         The summary.
 
     Raises:
-        UsageError: A value is invalid, or there are fewer than two cells: the variance is unknown then.
+        UsageError: A value is invalid, or there are fewer than two cells, so the variance is unknown.
     """
     d, labels = np.asarray(differences, np.float64), np.asarray(cells)
     require(

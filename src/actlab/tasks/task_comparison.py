@@ -79,7 +79,7 @@ class TaskComparison:
             tasks with the highest and with the lowest mean; ``lost``, the share of runs that failed or are at
             chance level; and ``nanoseconds`` per element, forward and backward.
         skipped: Tasks that were not compared, and why.
-        excluded: One row per ``task`` and ``activation`` that cannot serve it, with the ``reason``.
+        excluded: One row per ``task`` and ``activation`` that its model cannot use, with the ``reason``.
         judgement: The tests over tasks, from the normalized scores; None for one task or one activation.
     """
 
