@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def photograph_exploration() -> None:
-    """Write the first section, the training on two spirals, and the page of a phone."""
+    """Write the first section, the training on two spirals, and training on a phone."""
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
         file = Path(folder) / "explore.html"
         actlab.explore("relu", "gelu", "x * tanh(a * x) with a=2").to_html(file)
@@ -62,7 +62,11 @@ def photograph_exploration() -> None:
         phone = browser.new_page(viewport={"width": 390, "height": 844}, device_scale_factor=2)
         phone.goto(file.as_uri())
         phone.wait_for_selector("body.ready")
-        phone.locator("#curves").evaluate("panels => panels.scrollIntoView({behavior: 'instant'})")
+        phone.get_by_label("Stop after N steps").fill("500")
+        phone.get_by_label("Stop after N steps").press("Tab")
+        phone.get_by_role("button", name="Start").click()
+        phone.get_by_text("After 500 steps").wait_for()
+        phone.locator("#train").evaluate("section => section.scrollIntoView({behavior: 'instant'})")
         phone.wait_for_timeout(500)
         phone.screenshot(path=IMAGES / "explore-phone.png")
         browser.close()

@@ -477,6 +477,20 @@ def test_page_draws_curves_kinks_and_values(page):
     assert page.locator("[role=img]:not([aria-label])").count() == 0
 
 
+def test_page_writes_names_beside_lines_where_they_fit(page):
+    panels = page.locator("#curves .panel").all()
+    assert [sorted(one.locator("text.name").all_inner_texts()) for one in panels[:3]] == [
+        ["tanh"],  # relu and gelu are too near to each other
+        ["gelu", "relu", "tanh"],
+        ["gelu", "relu", "tanh"],
+    ]
+    boxes = [one.bounding_box() for one in panels[1].locator("text.name").all()]
+    for i, one in enumerate(boxes):
+        for other in boxes[:i]:
+            is_beside = abs(one["x"] - other["x"]) > min(one["width"], other["width"])
+            assert is_beside or abs(one["y"] - other["y"]) > 10
+
+
 def test_page_adds_a_formula_and_drags_its_parameter(opened):
     page = opened("relu")
     field = page.get_by_label("A formula in x")

@@ -76,17 +76,17 @@ export class DepthView {
 
   /** Draw the theory, and when they are known the sampled network and the theory for the other functions. */
   draw(theory, sampled = [], others = []) {
-    const { depth } = this.state, series = depth.index < 0 ? INK : depth.index, x = theory.map(({ layer }) => layer), xRange = [1, Math.max(2, depth.layers)];
+    const { depth, functions } = this.state, name = (functions[depth.index] ?? this.identity).label, series = depth.index < 0 ? INK : depth.index, x = theory.map(({ layer }) => layer), xRange = [1, Math.max(2, depth.layers)];
     const every = Math.ceil(depth.layers / 25), shown = sampled.filter(({ layer }) => (layer - 1) % every === 0 || layer === depth.layers);
     const limit = (value) => value >= SMALLEST && value <= LARGEST ? value : NaN;
-    const trace = (name) => others.flatMap((layers, i) => layers ? [{ series: i, x, y: layers.map((one) => limit(one[name])), faint: true }] : []);
-    for (const [chart, name] of [[this.signal, "q"], [this.gradient, "gradient"]]) {
-      const y = theory.map((one) => limit(one[name])), all = y.concat(shown.map((one) => limit(one[name]))).filter(Number.isFinite), low = Math.min(...all), high = Math.max(...all);
+    const trace = (part) => others.flatMap((layers, i) => layers ? [{ series: i, name: functions[i].label, x, y: layers.map((one) => limit(one[part])), faint: true }] : []);
+    for (const [chart, part] of [[this.signal, "q"], [this.gradient, "gradient"]]) {
+      const y = theory.map((one) => limit(one[part])), all = y.concat(shown.map((one) => limit(one[part]))).filter(Number.isFinite), low = Math.min(...all), high = Math.max(...all);
       const yRange = [Math.min(low / 2, 0.1), Math.max(high * 2, 10)];
-      chart.draw({ xRange, yRange, lines: [...trace(name), { series, x, y }], marks: shown.map((one) => ({ x: one.layer, y: limit(one[name]), series })), rules: [],
-        alt: `theory as a line, one sampled network as dots; ${show(theory[0][name], 3)} in layer 1 and ${show(theory.at(-1)[name], 3)} in layer ${depth.layers}` });
+      chart.draw({ xRange, yRange, lines: [...trace(part), { series, name, x, y }], marks: shown.map((one) => ({ x: one.layer, y: limit(one[part]), series })), rules: [],
+        alt: `theory as a line, one sampled network as dots; ${show(theory[0][part], 3)} in layer 1 and ${show(theory.at(-1)[part], 3)} in layer ${depth.layers}` });
     }
-    const lines = [...trace("saturated"), { series, x, y: theory.map(({ saturated }) => saturated) }];
+    const lines = [...trace("saturated"), { series, name, x, y: theory.map(({ saturated }) => saturated) }];
     const marks = shown.flatMap(({ layer, saturated, dead }) => [{ x: layer, y: saturated, series }, { x: layer, y: dead, series, kind: "open" }]);
     this.shares.draw({ xRange, yRange: [0, 1], lines, marks,
       alt: `${percent(theory[0].saturated)} of the values saturated in layer 1 and ${percent(theory.at(-1).saturated)} in layer ${depth.layers}` });

@@ -118,7 +118,7 @@ export class FunctionsView {
       [result.v, result.d, result.s].forEach((values, order) => {
         // A line does not join the two sides of a jump.
         const y = values.slice(0, x.length), isBroken = (at) => breaks.has(at) && (order > 0 || breaks.get(at).jump);
-        orders[order].push({ series, x, y: y.map((value, i) => isBroken(x[i]) ? NaN : value) });
+        orders[order].push({ series, name: one.label, x, y: y.map((value, i) => isBroken(x[i]) ? NaN : value) });
       });
       for (const { x: at, value, slope, left, right, jump, below, above } of one.kinks) {
         marks[0].push(...(jump ? [below, above].filter((y) => y !== value).map((y) => ({ x: at, y, series, kind: "open" })) : []), { x: at, y: value, series });
@@ -169,7 +169,7 @@ export class FunctionsView {
         if (bin >= 0 && bin < BINS) shares[bin] += 1 / z.length;
       });
       const edges = Array.from({ length: BINS + 1 }, (_, i) => range[0] + (range[1] - range[0]) * i / BINS);
-      return { series, x: [edges[0], ...edges.slice(0, -1).flatMap((edge, i) => [edge, edges[i + 1]]), edges[BINS]], y: [0, ...[...shares].flatMap((share) => [share, share]), 0] };
+      return { series, name: functions[series].label, x: [edges[0], ...edges.slice(0, -1).flatMap((edge, i) => [edge, edges[i + 1]]), edges[BINS]], y: [0, ...[...shares].flatMap((share) => [share, share]), 0] };
     });
     const top = Math.max(...lines.flatMap(({ y }) => y));
     this.outputs.draw({ xRange: range, yRange: [0, top * 1.05], lines, alt: "share of the outputs in each of 60 intervals. The table of means and variances follows." });

@@ -143,8 +143,8 @@ export class Chart {
   measure() { return Math.max(240, Math.round(this.svg.clientWidth) || 380); }
 
   /**
-   * Draw lines {series, x, y, dash, faint}, marks {x, y, series, kind}, areas {x, y}, rules (values of x) and an image below them.
-   * Values that are not finite make gaps. `alt` describes the chart in words.
+   * Draw lines {series, name, x, y, dash, faint}, marks {x, y, series, kind}, areas {x, y}, rules (values of x) and an image below them.
+   * Values that are not finite make gaps. A name is drawn where it fits. `alt` describes the chart in words.
    */
   draw(content) {
     const { xRange, yRange, lines = [], marks = [], areas = [], rules = [], image, alt } = content, { log, height } = this;
@@ -170,8 +170,10 @@ export class Chart {
       inner.append(draw("path", { class: "region", d: `M${atX(x[0]).toFixed(1)} ${bottom}L${points.join("L")}V${bottom}Z` }));
     }
     for (const x of rules) if (x >= xRange[0] && x <= xRange[1]) inner.append(draw("path", { class: "zero", d: `M${atX(x).toFixed(1)} ${TOP}V${bottom}` }));
-    for (const { series, x, y, dash = Math.floor(series / 7) % 4, faint = false } of lines) {
+    const curves = [], dots = [];
+    for (const { series, name = "", x, y, dash = Math.floor(series / 7) % 4, faint = false } of lines) {
       let path = "", pen = "M";
+      curves.push({ series, name, points: Array.from(x, (one, i) => [atX(one), !log || y[i] > 0 ? atY(y[i]) : NaN]) });
       for (let i = 0; i < x.length; i++) {
         const isDrawn = Number.isFinite(y[i]) && (!log || y[i] > 0);
         if (isDrawn) path += `${pen}${atX(x[i]).toFixed(1)} ${atY(y[i]).toFixed(1)}`;
@@ -181,10 +183,48 @@ export class Chart {
     }
     for (const { x, y, series, kind } of marks) {
       if (!Number.isFinite(y) || x < xRange[0] || x > xRange[1]) continue;
+      dots.push([atX(x), atY(y)]);
       inner.append(draw("circle", { class: `${kind === "open" ? "open" : "mark"} c${series % 7}`, cx: atX(x).toFixed(1), cy: atY(y).toFixed(1), r: kind === "large" ? 6 : 4 }));
     }
+    for (const { x, y, series, name } of placeNames(curves, dots, [LEFT, right, TOP, bottom])) inner.append(draw("text", { class: `name c${series % 7}`, x, y }, name));
     this.svg.setAttribute("viewBox", `0 0 ${this.width} ${height}`);
     this.svg.setAttribute("aria-label", `${this.title}: ${alt}`);
     this.svg.replaceChildren(clip, ...parts, inner);
   }
+}
+
+const LETTER = 7, LINE = 13, NEAR = 3, APART = 7;  // width and height of names, and distances from their own and from other lines, in pixels
+
+/** Return names with a place beside their lines, as far to the right as possible, without those that would touch a line, a dot or a name. */
+function placeNames(curves, dots, [left, right, top, bottom]) {
+  const placed = [];
+  const isFree = (x, y, width, series) => y >= top && y + LINE <= bottom
+    && !placed.some((one) => x < one.x + one.width + APART && one.x < x + width + APART && y < one.y + LINE && one.y < y + LINE)
+    && !dots.some(([dotX, dotY]) => dotX > x - APART && dotX < x + width + APART && dotY > y - APART && dotY < y + LINE + APART)
+    && !curves.some((curve) => {
+      const [low, high] = curve.series === series ? [NaN, NaN] : findSpan(curve, x - NEAR, x + width + NEAR);
+      return low < y + LINE + APART && high > y - APART;
+    });
+  for (const { series, name } of curves.filter((curve) => curve.name)) {
+    const width = LETTER * name.length, own = curves.filter((curve) => curve.series === series);
+    if (width > (right - left) / 2) continue;
+    for (let x = right - width - NEAR, step = (right - left) / 16; x > left + NEAR; x -= step) {
+      const spans = own.map((curve) => findSpan(curve, x, x + width)), low = Math.min(...spans.map(([one]) => one)), high = Math.max(...spans.map(([, one]) => one));
+      const y = high - low > 2 * LINE ? NaN : [low - NEAR - LINE, high + NEAR].find((one) => isFree(x, one, width, series));
+      if (y >= top) { placed.push({ x, y, width, series, name }); break; }
+    }
+  }
+  return placed.map(({ x, y, ...rest }) => ({ ...rest, x: x.toFixed(1), y: (y + LINE - 3).toFixed(1) }));
+}
+
+/** Return the lowest and the highest y of a curve between two x. */
+function findSpan({ points }, from, to) {
+  let low = Infinity, high = -Infinity;
+  for (let i = 1; i < points.length; i++) {
+    const [x, y] = points[i - 1], [nextX, nextY] = points[i];
+    if (nextX < from || x > to || !Number.isFinite(y + nextY)) continue;
+    const at = (place) => nextX - x < 1e-6 ? [y, nextY] : [y + (nextY - y) * (place - x) / (nextX - x)];
+    for (const one of [...at(Math.max(x, from)), ...at(Math.min(nextX, to))]) { low = Math.min(low, one); high = Math.max(high, one); }
+  }
+  return [low, high];
 }

@@ -173,7 +173,7 @@ export class TrainView {
     const rows = results.map(({ loss, score }, i) => [`Network ${"AB"[i]}`, String(steps), Number.isFinite(loss) ? show(loss, 3) : "diverged", write({ score }), write(fresh[i]),
       slopes[i].map(({ dead }) => percent(dead)).join(", "), slopes[i].map(({ saturated }) => percent(saturated)).join(", ")]);
     fillTable(find("train-table"), ["network", "steps", "loss", `${measure}, training samples`, `${measure}, new samples`, "dead units by layer", "saturated by layer"], rows);
-    const lines = losses.map((values, series) => ({ series: NETWORK_SERIES[series], ...smooth(values), dash: series }));
+    const lines = losses.map((values, series) => ({ series: NETWORK_SERIES[series], name: "AB"[series], ...smooth(values), dash: series }));
     const finite = lines.flatMap(({ y }) => y.filter((one) => Number.isFinite(one) && one > 0));
     const low = finite.length ? Math.min(...finite) : 0.1, high = finite.length ? Math.max(...finite) : 1;
     this.loss.draw({ xRange: [0, Math.max(10, steps)], yRange: [low / 1.3, high * 1.3], lines, alt: `network A as a solid line, network B as a dashed line; ${steps} steps` });
