@@ -479,8 +479,8 @@ def test_page_draws_curves_kinks_and_values(page):
 
 def test_page_writes_names_beside_lines_where_they_fit(page):
     panels = page.locator("#curves .panel").all()
-    assert [sorted(one.locator("text.name").all_inner_texts()) for one in panels[:3]] == [
-        ["tanh"],  # relu and gelu are too near to each other
+    assert [sorted(one.locator("text.name").all_text_contents()) for one in panels[:3]] == [
+        ["relu", "tanh"],  # gelu is too near to relu
         ["gelu", "relu", "tanh"],
         ["gelu", "relu", "tanh"],
     ]
@@ -600,7 +600,7 @@ def test_page_resets_the_networks_and_the_status_when_a_setting_changes(opened):
     expect(page.locator("#sine-hint")).to_be_visible()
     page.get_by_role("button", name="One step").click()
     expect(status).to_contain_text("After 1 step. Network A: loss")
-    expect(status).to_contain_text(re.compile(r"accuracy [\d.]+ % on training samples and [\d.]+ % on new"))
+    expect(status).to_contain_text(re.compile(r"accuracy [\d.]+\s% on training samples and [\d.]+\s% on new"))
     page.get_by_label("omega, as a number").fill("5")
     page.get_by_label("omega, as a number").press("Tab")
     expect(status).to_have_text("New networks, 0 steps.")
@@ -658,7 +658,8 @@ def test_link_restores_the_whole_state(opened):
     assert page.locator("#b-all option:checked").inner_text() == "one per layer, below"
     page.get_by_label("Width", exact=True).fill("0")
     page.get_by_label("Layers", exact=True).fill("42")
-    expect(page.locator("#link")).to_have_value(re.compile("depth=0,42,1,0"))
+    page.get_by_role("button", name="Matched initialization").click()
+    expect(page.locator("#link")).to_have_value(re.compile(r"depth=0,42,1\.41421,0,matched"))
     link = page.locator("#link").input_value()
     other = opened("tanh", fragment=link.partition("#")[2])
     assert other.locator("#chosen .name").all_inner_texts() == ["relu", "where(x > 0, x, a*x) with a=0.3"]
@@ -666,12 +667,149 @@ def test_link_restores_the_whole_state(opened):
     assert [other.locator(f"#b-{layer}").input_value() for layer in (0, 8, 9)] == ["gelu", "gelu", "mish"]
     assert other.get_by_label("Layers, as a number", exact=True).input_value() == "42"
     assert other.get_by_label("Width, as a number").input_value() == "1"
+    expect(other.get_by_role("button", name="Matched initialization")).to_have_attribute(
+        "aria-pressed", "true"
+    )
     assert other.locator("#link").input_value().partition("#")[2] == link.partition("#")[2]
     assert other.locator("#restored").is_hidden()
     address = other.url
     other.get_by_role("link", name="Train").press("Enter")
     assert other.url == address
     assert other.evaluate("document.activeElement.id") == "train"
+
+
+# -- the experiments ------------------------------------------------------------------------------
+
+
+def choose_experiment(page, title):
+    page.get_by_role("link", name=title).click()
+    expect(page.locator("#watch strong")).to_have_text(f"{title}.")
+
+
+def train_to_the_end(page):
+    """Press Start; return for both networks the accuracy on new samples and the dead units by layer."""
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#train-status")).to_contain_text("After 500 steps", timeout=60_000)
+    rows = [row.locator("td").all_inner_texts() for row in page.locator("#train-table tbody tr").all()]
+    number = lambda text: float(text.removesuffix(" %"))  # noqa: E731
+    return [(number(row[3]), [number(one) for one in row[4].split(", ")]) for row in rows]
+
+
+def test_experiment_why_networks_need_activations(opened):
+    page = opened("mish")
+    choose_experiment(page, "Why networks need activations")
+    assert page.locator("figcaption").all_inner_texts() == ["A: relu × 2", "B: identity × 2"]
+    (with_relu, _), (linear, _) = train_to_the_end(page)
+    assert with_relu > 99
+    assert 45 < linear < 60
+
+
+def test_experiment_kinks_and_second_derivatives(opened):
+    page = opened("mish")
+    choose_experiment(page, "Kinks and second derivatives")
+    values = {}
+    for at in (-0.001, 0.001):
+        page.get_by_label("Read at x, as a number").fill(str(at))
+        page.get_by_label("Read at x, as a number").press("Tab")
+        expect(page.locator("#values-x")).to_have_text(str(at).replace("-", "−"))
+        rows = [row.split("\t") for row in page.locator("#values tbody tr").all_inner_texts()]
+        values[at] = {name: [float(one.replace("−", "-")) for one in row] for name, *row in rows}
+    jumps = {
+        name: [right - left for left, right in zip(row, values[0.001][name], strict=True)][1:]
+        for name, row in values[-0.001].items()
+    }
+    assert jumps["relu"] == [1, 0]
+    assert [values[at]["relu"][2] for at in values] == [0, 0]
+    assert jumps["relu_squared"] == [pytest.approx(0.002), 2]
+    assert jumps["gelu"] == pytest.approx([0, 0], abs=0.002)
+
+
+def test_experiment_units_that_die(opened):
+    page = opened("mish")
+    choose_experiment(page, "Units that die")
+    (score, dead), (other_score, other_dead) = train_to_the_end(page)
+    assert min(dead) > 50
+    assert other_dead == [0, 0]
+    assert score < other_score - 10
+
+
+def test_experiment_gradients_through_thirty_layers(opened):
+    page = opened("mish")
+    choose_experiment(page, "Gradients through thirty layers")
+    text = page.locator("#depth-text")
+    expect(text).to_contain_text("the gradient shrinks: its mean square changes by the factor 2.71e−23")
+    expect(page.get_by_role("button", name="PyTorch default")).to_have_attribute("aria-pressed", "true")
+    page.get_by_role("button", name="Matched initialization").click()
+    expect(text).to_contain_text("the gradient keeps its size: its mean square changes by the factor 1,")
+    page.get_by_label("Function", exact=True).select_option("tanh")
+    expect(text).to_contain_text("the gradient grows: its mean square changes by the factor 115")
+
+
+def test_experiment_ten_layers_and_their_first_weights(opened):
+    page = opened("mish")
+    choose_experiment(page, "Ten layers and their first weights")
+    (relu, _), (tanh, _) = train_to_the_end(page)
+    assert 45 < relu < 55
+    assert tanh > 98
+    page.get_by_label("Initialization").select_option("matched")
+    assert min(score for score, _ in train_to_the_end(page)) > 98
+
+
+def test_experiment_a_sine_for_spirals(opened):
+    page = opened("mish")
+    choose_experiment(page, "A sine for spirals")
+    (relu, _), (sine, _) = train_to_the_end(page)
+    assert relu < 97
+    assert sine > 99
+    page.locator("#b-all").select_option("#2")  # sine (omega = 30)
+    expect(page.locator("#watch strong")).to_have_text("A sine for spirals (settings changed).")
+    _, (fast, _) = train_to_the_end(page)
+    assert 40 < fast < 60
+
+
+def test_experiments_are_links_that_the_browser_can_leave(opened):
+    page = opened("relu")
+    page.get_by_label("Seed").fill("3")
+    page.get_by_label("Seed").press("Tab")
+    link = page.get_by_role("link", name="Units that die")
+    link.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "train"
+    assert page.locator("#chosen .name").all_inner_texts() == ["relu", "leaky_relu"]
+    assert page.get_by_label("Learning rate, as a number").input_value() == "1"
+    other = opened("tanh", fragment=link.get_attribute("href")[1:])
+    expect(other.locator("#train #watch")).to_contain_text("Units that die. Press Start")
+    page.go_back()
+    expect(page.locator("#chosen .name")).to_have_text(["relu"])
+    expect(page.get_by_label("Seed")).to_have_value("3")
+
+
+# -- copies ---------------------------------------------------------------------------------------
+
+
+def test_copy_writes_links_settings_command_and_code(opened):
+    page = opened("relu", "mish", permissions=["clipboard-read", "clipboard-write"])
+    texts = {}
+    for name in ("Copy the link", "Copy the settings", "Copy the command", "Copy the code"):
+        page.locator("#copied").evaluate("element => { element.textContent = ''; }")
+        page.get_by_role("button", name=name).click()
+        expect(page.locator("#copied")).to_have_text("Copied.")
+        texts[name] = page.evaluate("navigator.clipboard.readText()")
+    assert texts["Copy the link"] == page.locator("#link").input_value()
+    assert texts["Copy the settings"] == "#" + texts["Copy the link"].partition("#")[2]
+    assert texts["Copy the command"] == "actlab compare relu mish --data digits"
+    assert texts["Copy the code"] == page.locator("#code").text_content()
+
+
+def test_copy_selects_the_text_without_permission(opened):
+    page = opened("relu")
+    page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('denied')); }")
+    page.get_by_role("button", name="Copy the settings").click()
+    expect(page.locator("#copied")).to_have_text("The text is selected. Press Ctrl+C to copy it.")
+    selected = "document.activeElement.value.slice(document.activeElement.selectionStart)"
+    assert page.evaluate(selected) == "#" + page.locator("#link").input_value().partition("#")[2]
+    page.get_by_role("button", name="Copy the code").click()
+    expect(page.locator("#copied")).to_have_text("The text is selected. Press Ctrl+C to copy it.")
+    assert page.evaluate("getSelection().toString()").strip() == page.locator("#code").inner_text().strip()
 
 
 def test_read_takes_the_deepest_formula_that_is_allowed(page):
@@ -694,6 +832,7 @@ HOSTILE_LINKS = [
     ("view=0,8,1,density,__proto__", "The view in the link was ignored"),
     ("depth=7,30,1,0", "The depth in the link was ignored"),
     ("depth=0,1e9,1,0", "The depth in the link was ignored"),
+    ("depth=0,30,1,0,constructor", "The depth in the link was ignored"),
     ("train=__proto__,2,0.1,0,torch", "The training in the link was ignored"),
     ("train=moons,100000,0.1,0,torch", "The training in the link was ignored"),
     ("a=constructor", "A layer in the link was ignored"),

@@ -1,10 +1,10 @@
 // Section "Depth": signals and gradients in deep networks with random weights.
 
 import { Chart, IDENTITY, el, fillTable, find, makeSlider, percent, readColours, show } from "./page.js";
+import { PRESETS } from "./state.js";
 import { RandomNetwork, ScaleMap, computeMoments, describeMoments, predict } from "./propagation.js";
 
 const SMALLEST = 1e-300, LARGEST = 1e300;  // of the charts; a line ends there
-const PRESETS = ["matched", "critical", "default"];
 const INK = 6;  // the colour of text, which is visible on the map
 const COLUMNS = 80, ROWS = 40;  // of the map
 const FAINTEST = 6;  // a gradient of 1e-6 or 1e6 has the full colour
@@ -26,7 +26,17 @@ export class DepthView {
     };
     find("depth-sliders").append(...Object.values(this.sliders).map(({ element }) => element));
     find("depth-function").addEventListener("change", (event) => { depth.index = Number(event.target.value); onchange(); });
+    this.load();
     for (const name of PRESETS) find(name).addEventListener("click", () => { this.release(name); this.applyPreset(); onchange(); });
+  }
+
+  /** Show the settings of the state. */
+  load() {
+    const { layers, sigmaW, sigmaB, preset } = this.state.depth;
+    this.sliders.layers.set(layers);
+    this.set(sigmaW, sigmaB);
+    this.release(preset);
+    this.spec = "";  // of no function, so that the next update applies the preset
   }
 
   set(sigmaW, sigmaB) {
@@ -37,13 +47,13 @@ export class DepthView {
 
   /** Keep another preset, or none. */
   release(preset = "") {
-    this.preset = preset;
+    this.state.depth.preset = preset;
     for (const name of PRESETS) find(name).setAttribute("aria-pressed", name === preset);
   }
 
   applyPreset() {
     const { gain, critical } = describeMoments(this.moments);
-    const scales = { matched: Number.isFinite(gain) && [gain, 0], critical, default: [Math.sqrt(1 / 3), Math.sqrt(1 / 300)] }[this.preset];
+    const scales = { matched: Number.isFinite(gain) && [gain, 0], critical, default: [Math.sqrt(1 / 3), Math.sqrt(1 / 300)] }[this.state.depth.preset];
     if (scales) this.set(...scales);
     else this.release();
   }

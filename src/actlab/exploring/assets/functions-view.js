@@ -15,7 +15,16 @@ export class FunctionsView {
     this.outputs = new Chart(charts, { title: "f(z) for inputs z ~ N(0, 1)", xLabel: "value" });
     this.setUpChoices();
     this.setUpWindow();
+    this.load();
+  }
+
+  /** Show the functions and the settings of the state. */
+  load() {
+    const { view } = this.state;
     this.listFunctions();
+    for (const part of ["width", "centre", "at"]) this[part].set(view[part]);
+    find("density").checked = view.density;
+    find("format").value = view.format;
   }
 
   setUpChoices() {
@@ -76,9 +85,7 @@ export class FunctionsView {
     this.centre = makeSlider({ id: "centre", label: "Centre", low: -20, high: 20, step: 0.05, value: view.centre, onchange: (value) => update({ centre: value }), digits: 8 });
     this.at = makeSlider({ id: "at", label: "Read at x", low: -20, high: 20, step: 0.01, value: view.at, onchange: (value) => update({ at: value }), digits: 6 });
     find("window").append(this.at.element, this.width.element, this.centre.element);
-    find("density").checked = view.density;
     find("density").addEventListener("change", (event) => update({ density: event.target.checked }));
-    find("format").value = view.format;
     find("format").addEventListener("change", (event) => update({ format: event.target.value }));
     find("zoom").addEventListener("click", () => {
       const width = 40 * getSpacing(view.at || 1, view.format);

@@ -5,7 +5,7 @@ import { roundTo } from "./formats.js";
 import { Formula } from "./formula.js";
 import { FunctionsView } from "./functions-view.js";
 import { Network, Training, makeData } from "./network.js";
-import { find } from "./page.js";
+import { el, find } from "./page.js";
 import { RandomNetwork, computeMoments, computeSaturated, describeMoments, predict } from "./propagation.js";
 import { writeModule } from "./pytorch.js";
 import { State } from "./state.js";
@@ -15,7 +15,7 @@ import { TrainView } from "./train-view.js";
 
 const data = JSON.parse(find("page-data").textContent), parser = new Parser(data.grammar), entries = new Map(Object.entries(data.entries));
 const state = new State(parser, entries, data.functions, data.most), problems = state.restore(location.hash);
-let timer = 0, isWaiting = false, names = "", shownDepth = "";
+let timer = 0, isWaiting = false, names = "", shownDepth = "", experiment = null;
 
 /** Update everything that depends on the state, once per frame. */
 function changed() {
@@ -29,6 +29,7 @@ function changed() {
     if (hasNewFunctions) train.functionsChanged();
     [names, shownDepth] = [now, wanted];
     take.update();
+    markChanges();
     clearTimeout(timer);
     timer = setTimeout(keepLink, 300);
   });
@@ -44,13 +45,52 @@ function keepLink() {
 const functions = new FunctionsView(state, changed), depth = new DepthView(state, changed), train = new TrainView(state, changed), take = new TakeView(state);
 find("restored").textContent = problems.join(" ");
 find("restored").hidden = !problems.length;
+
+/** Go to a section. */
+function goTo(name) {
+  find(name).scrollIntoView();
+  find(name).focus({ preventScroll: true });
+}
+
+/** Return the state that a link to an experiment holds. */
+function readLink(link) {
+  const other = new State(parser, entries, data.functions, data.most);
+  other.restore(link.hash);
+  return other;
+}
+
+/** Return what an experiment sets, which does not include the window of the curves. */
+const listSettings = (one) => one.write().replace(/&view=[^&]*/, "");
+const watch = el("p", { id: "watch" }), status = el("span");
+
+/** Show in its section what to watch in an experiment. */
+function showExperiment(link) {
+  experiment = link;
+  watch.replaceChildren(el("strong", {}, link.textContent, status), " ", link.nextElementSibling.textContent);
+  find(link.dataset.experiment).querySelector("h2").after(watch);
+  markChanges();
+}
+
+function markChanges() {
+  if (experiment) status.textContent = listSettings(state) === listSettings(readLink(experiment)) ? "." : " (settings changed).";
+}
+
 for (const link of document.querySelectorAll("[data-section]")) {
   // The address holds the state of the page, so a link to a section does not change it.
+  link.addEventListener("click", (event) => { event.preventDefault(); goTo(link.dataset.section); });
+}
+for (const link of document.querySelectorAll("[data-experiment]")) {
   link.addEventListener("click", (event) => {
-    const section = find(link.dataset.section);
     event.preventDefault();
-    section.scrollIntoView();
-    section.focus({ preventScroll: true });
+    keepLink();
+    try {
+      history.pushState(null, "", link.hash);  // so that the browser can go back to the user's own settings
+    } catch { /* a page within a notebook has no address of its own */ }
+    state.become(readLink(link));
+    for (const view of [functions, depth, train]) view.load();
+    showExperiment(link);
+    changed();
+    goTo(link.dataset.experiment);
   });
 }
 addEventListener("hashchange", () => location.reload());  // another link was entered
@@ -59,6 +99,8 @@ names = state.functions.map((one) => one.spec).join("\n");
 functions.update(true);
 depth.update();
 take.update();
+const shown = [...document.querySelectorAll("[data-experiment]")].find((link) => listSettings(readLink(link)) === listSettings(state));
+if (shown) showExperiment(shown);
 document.body.classList.add("ready");
 performance.mark("ready");
 

@@ -186,7 +186,11 @@ export class Chart {
       dots.push([atX(x), atY(y)]);
       inner.append(draw("circle", { class: `${kind === "open" ? "open" : "mark"} c${series % 7}`, cx: atX(x).toFixed(1), cy: atY(y).toFixed(1), r: kind === "large" ? 6 : 4 }));
     }
-    for (const { x, y, series, name } of placeNames(curves, dots, [LEFT, right, TOP, bottom])) inner.append(draw("text", { class: `name c${series % 7}`, x, y }, name));
+    for (const { x, y, series, name } of placeNames(curves, dots, [LEFT, right, TOP, bottom])) {
+      const colour = draw("g", { class: `c${series % 7}` });
+      colour.append(draw("text", { class: "name", x, y }, name));
+      inner.append(colour);
+    }
     this.svg.setAttribute("viewBox", `0 0 ${this.width} ${height}`);
     this.svg.setAttribute("aria-label", `${this.title}: ${alt}`);
     this.svg.replaceChildren(clip, ...parts, inner);

@@ -6,6 +6,7 @@ import { IDENTITY, nameWithValues } from "./page.js";
 import { FormulaError, suggest } from "./syntax.js";
 
 export const MOST_LAYERS = 10;
+export const PRESETS = ["matched", "critical", "default"];  // of the scales of weights and biases
 const LONGEST_LINK = 20000;
 
 /** A function with values of its parameters. */
@@ -53,7 +54,7 @@ export class State {
     Object.assign(this, { parser, entries, most });
     this.functions = functions.map((spec) => this.read(spec));
     this.view = { centre: 0, width: 8, at: 1, density: true, format: "none" };
-    this.depth = { index: 0, layers: 30, sigmaW: 1, sigmaB: 0 };
+    this.depth = { index: 0, layers: 30, sigmaW: 1, sigmaB: 0, preset: "" };
     this.train = { data: "moons", layers: 2, rate: 0.05, seed: 0, matched: false, stop: 0, sides: ["#0", "#1"].map((choice) => Array(MOST_LAYERS).fill(choice)) };
   }
 
@@ -90,12 +91,20 @@ export class State {
     this.depth.index = Math.min(this.depth.index, this.functions.length - 1);
   }
 
+  /** Take over the functions and the settings of another state. */
+  become({ functions, view, depth, train }) {
+    this.functions = functions;
+    Object.assign(this.view, view);
+    Object.assign(this.depth, depth);
+    Object.assign(this.train, train);
+  }
+
   /** Return the whole state as the fragment of a link. */
   write() {
     const { view, depth, train } = this, parts = new URLSearchParams();
     this.functions.forEach((one) => parts.append("f", one.spec));
     parts.set("view", [view.centre, view.width, view.at, view.density ? "density" : "plain", view.format].join());
-    parts.set("depth", [depth.index, depth.layers, depth.sigmaW, depth.sigmaB].join());
+    parts.set("depth", [depth.index, depth.layers, ...[depth.sigmaW, depth.sigmaB].map((scale) => Number(scale.toPrecision(6))), ...(depth.preset ? [depth.preset] : [])].join());
     parts.set("train", [train.data, train.layers, train.rate, train.seed, train.matched ? "matched" : "torch", ...(train.stop ? [train.stop] : [])].join());
     train.sides.forEach((side, i) => parts.set("ab"[i], side.slice(0, train.layers).join(";")));
     return parts.toString().replaceAll("%2C", ",").replaceAll("%3A", ":").replaceAll("%28", "(").replaceAll("%29", ")");
@@ -126,8 +135,8 @@ export class State {
         density: oneOf(density, ["density", "plain"]) === "density", format: oneOf(format, ["none", "float16", "bfloat16"]) };
     });
     if (parts.has("depth")) attempt("The depth", () => {
-      const [index, layers, sigmaW, sigmaB] = parts.get("depth").split(",");
-      this.depth = { index: number(index, -1, this.functions.length - 1, true), layers: number(layers, 1, 100, true), sigmaW: number(sigmaW, 0, 4), sigmaB: number(sigmaB, 0, 2) };
+      const [index, layers, sigmaW, sigmaB, preset = ""] = parts.get("depth").split(",");
+      this.depth = { index: number(index, -1, this.functions.length - 1, true), layers: number(layers, 1, 100, true), sigmaW: number(sigmaW, 0, 4), sigmaB: number(sigmaB, 0, 2), preset: oneOf(preset, ["", ...PRESETS]) };
     });
     if (parts.has("train")) attempt("The training", () => {
       const [data, layers, rate, seed, init, stop = "0"] = parts.get("train").split(",");

@@ -16,28 +16,23 @@ export class TrainView {
     Object.assign(this, { state, onchange, isRunning: false });
     const { train } = state, restart = (change) => { Object.assign(train, change); this.reset(); onchange(); };
     find("data").append(...[...DATASETS].map(([name, { title }]) => el("option", { value: name }, title)));
-    find("data").value = train.data;
     find("data").addEventListener("change", (event) => restart({ data: event.target.value }));
     find("hidden").append(...Array.from({ length: MOST_LAYERS }, (_, i) => el("option", {}, String(i + 1))));
-    find("hidden").value = String(train.layers);
     find("hidden").addEventListener("change", (event) => { train.layers = Number(event.target.value); this.listLayers(); restart({}); });
-    find("seed").value = String(train.seed);
     find("seed").addEventListener("change", (event) => {
       const seed = Math.min(1e6, Math.max(0, Math.floor(Number(event.target.value) || 0)));
       event.target.value = String(seed);
       restart({ seed });
     });
-    find("init").value = train.matched ? "matched" : "torch";
     find("init").addEventListener("change", (event) => restart({ matched: event.target.value === "matched" }));
-    const rate = makeSlider({ id: "rate", label: "Learning rate", low: 1e-4, high: 10, log: true, value: train.rate, onchange: (value) => {
+    this.rate = makeSlider({ id: "rate", label: "Learning rate", low: 1e-4, high: 10, log: true, value: train.rate, onchange: (value) => {
       train.rate = this.training.rate = value;
       onchange();
     } });
-    find("rate-slot").append(rate.element);
+    find("rate-slot").append(this.rate.element);
     find("start").addEventListener("click", () => this.toggle());
     find("step").addEventListener("click", () => { this.training.advance(); this.show(); this.report(); });
     find("reset").addEventListener("click", () => { this.pause(); this.reset(); });
-    find("stop").value = train.stop || "";
     find("stop").addEventListener("change", (event) => {
       train.stop = Math.min(1e6, Math.max(0, Math.floor(Number(event.target.value) || 0)));
       event.target.value = train.stop || "";
@@ -46,6 +41,19 @@ export class TrainView {
     this.surfaces = [find("surface-a"), find("surface-b")];
     this.loss = new Chart(find("loss"), { title: "Loss of the training batches, smoothed", xLabel: "step", log: true, height: 190 });
     ["a", "b"].forEach((side, i) => find(`name-${side}`).prepend(drawSwatch(NETWORK_SERIES[i], i)));
+    this.load();
+  }
+
+  /** Show the settings of the state, and make networks. */
+  load() {
+    const { train } = this.state;
+    find("data").value = train.data;
+    find("hidden").value = String(train.layers);
+    find("seed").value = String(train.seed);
+    find("init").value = train.matched ? "matched" : "torch";
+    find("stop").value = train.stop || "";
+    this.rate.set(train.rate);
+    this.used = [];
     this.listLayers();
   }
 
@@ -162,7 +170,7 @@ export class TrainView {
       const name = `Network ${"AB"[i]}`;
       return Number.isFinite(loss) ? `${name}: loss ${show(loss, 3)}, ${isRegression ? "R²" : "accuracy"} ${write(score)} on training samples and ${write(fresh.score)} on new samples` : `${name} diverged: its loss is not finite; try a smaller learning rate`;
     });
-    find("train-status").textContent = `After ${steps} ${steps === 1 ? "step" : "steps"}. ${results.join(". ")}.`;
+    find("train-status").textContent = `After ${steps} ${steps === 1 ? "step" : "steps"}. ${results.join(". ")}.`.replaceAll(" %", "\u00a0%");
   }
 
   show() {
