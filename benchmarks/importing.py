@@ -93,7 +93,7 @@ def main() -> None:
         f"Medians of {ROUNDS} rounds, each with a new process per row and one thread, from start to end; for",
         "`compare`, to the end of the first epoch. Processor time is that of the process without its",
         "workers. Other work on the machine affects it less than the seconds. *Minus torch* is the",
-        "difference from `import torch` in the same round. The goals for it are at most 0.3 s for the",
+        "difference from `import torch` in the same round. The goals are at most 0.3 s for the",
         "activations and 1.5 s for a comparison.",
         "",
         "| | seconds | minus torch | processor time minus torch |",

@@ -72,7 +72,7 @@ class CheckReport:
 
         Args:
             width: Columns of the terminal.
-            colour: Whether to colour the statuses by escape sequences.
+            colour: Whether to colour the statuses with escape sequences.
         """
         counts = [(s, sum(row.status == s for row in self.rows)) for s in STATUSES]
         lines = [

@@ -111,15 +111,15 @@ class Comparison:
             per element, forward and backward, in eager mode; ``saved_bytes`` per element for backward; and
             ``torch_nanoseconds`` and ``torch_saved_bytes`` of its torch equivalent, NaN if it has none.
         about: Settings and environment: ``data``, ``fingerprint``, ``preprocessing`` (how a table was
-            encoded), ``metric``, ``region`` (half its width), ``region_is``, ``folds``, ``split`` (the kind
-            of folds, or ``test set``), ``weighted`` (whether samples have weights), ``test`` (of a fixed test
-            set: its ``name``, the numbers of ``samples``, ``training_samples`` and, among these,
-            ``validation_samples``, its ``missing_labels``, and whether the score ``has_outcomes``, so that
-            intervals include the variance of test samples), ``seeds``, ``level``, ``trained`` (the number of
-            runs), ``sequential_test`` (number of ``interim_analyses``, its ``stop_reason``, and the
-            activations that were ``dropped``), ``settings``, ``model_settings`` (of your own skorch model),
-            ``net``, versions, ``processor``, ``date``, ``command``, and ``specs`` (by name, the spec of each
-            activation whose name is not its spec; None for a Python object).
+            encoded), ``metric``, ``region`` (half its width), ``region_is`` (how the region was chosen),
+            ``folds``, ``split`` (the kind of folds, or ``test set``), ``weighted`` (whether samples have
+            weights), ``test`` (of a fixed test set: its ``name``, the numbers of ``samples``,
+            ``training_samples`` and, among these, ``validation_samples``, its ``missing_labels``, and whether
+            the score ``has_outcomes``, so that intervals include the variance of test samples), ``seeds``,
+            ``level``, ``trained`` (the number of runs), ``sequential_test`` (number of ``interim_analyses``,
+            its ``stop_reason``, and the activations that were ``dropped``), ``settings``, ``model_settings``
+            (of your own skorch model), ``net``, versions, ``processor``, ``date``, ``command``, and ``specs``
+            (by name, the spec of each activation whose name is not its spec; None for a Python object).
         as_given: With tuned values, the comparison with the settings as given, without diagnostics,
             parameters, curves and costs; else None.
     """
@@ -335,12 +335,12 @@ def compare(
             several labels per sample the default is the accuracy over labels, which is 1 - Hamming loss, and
             ``"accuracy"`` is the share of samples with every label correct. The model predicts labels (n, k).
         rope: Half the width of the region of practical equivalence, in units of the score. Default: for
-            scores from 0 to 1, the share of one sample and at least 0.001; for other scores, 1 % of
+            scores from 0 to 1, the share of one test sample, but at least 0.001; for other scores, 1 % of
             the median score.
         seed: The first seed.
         jobs: Number of worker processes (default: chosen automatically).
-        epochs: Passes over the training samples; ``"auto"`` for at most 200, with an early stopping of 10
-            epochs unless ``early_stopping`` is set.
+        epochs: Passes over the training samples; ``"auto"`` for at most 200, with ``early_stopping=10``
+            unless it is set.
         batch_size: Samples per step.
         lr: Learning rate (default: the optimizer's usual rate, 0.01 for SGD and 0.001 for the others).
         optimizer: ``"sgd"``, ``"adam"``, ``"adamw"`` or ``"rmsprop"``.

@@ -166,7 +166,7 @@ def formula(
         name: The activation's name (default: derived from the text).
         parameters: The names and default values of the parameters.
         trainable: The names of the parameters that the module trains.
-        at: Derivatives to use at kinks instead of those that follow from the formula, such as ``{0: 0.5}``
+        at: The derivatives at kinks, instead of those that follow from the formula, such as ``{0: 0.5}``
             for ``max(x, 0)``.
 
     Returns:

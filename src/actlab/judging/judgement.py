@@ -177,8 +177,8 @@ def judge(
         level: The probability of a wrong verdict that is allowed.
         baseline: Judge only the pairs with this method. Holm's correction is then for fewer pairs.
         test_share: The share of test samples in a split, 0 to 1, for splits that are not folds.
-        sequential: Whether the verdicts stay valid if the table is judged again after every new run, for
-            seeds and runs that are not paired.
+        sequential: Whether the verdicts stay valid if the table is judged again after every new run, for runs
+            that are paired by seed only and for unpaired runs.
         analysis: ``"corrected-t"``, ``"mixed"``, ``"crossed"``, ``"paired-t"``, ``"welch"``,
             ``"permutation"`` or ``"demsar"`` (default: the one that fits the design).
 

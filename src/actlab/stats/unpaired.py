@@ -18,7 +18,7 @@ _MOST_PAIRS = 10**6  # of runs, for the interval of wins
 
 @dataclass(frozen=True)
 class UnpairedSummary(Summary):
-    """A summary of the runs of two methods that have nothing in common but their task.
+    """A summary of the runs of two methods whose runs are not paired.
 
     Attributes:
         mean: Difference of the mean scores.

@@ -33,8 +33,8 @@ class TrainSettings:
     """The hyperparameters of a run. The defaults are those of a published MNIST notebook.
 
     Args:
-        epochs: Passes over the training samples; ``"auto"`` for at most 200, with an early stopping of 10
-            epochs unless ``early_stopping`` is set.
+        epochs: Passes over the training samples; ``"auto"`` for at most 200, with ``early_stopping=10``
+            unless it is set.
         batch_size: Samples per step.
         lr: Learning rate (default: the optimizer's usual rate, 0.01 for SGD and 0.001 for the others).
         optimizer: ``"sgd"``, ``"adam"``, ``"adamw"`` or ``"rmsprop"``.

@@ -184,7 +184,7 @@ class TrainingResult:
     """A finished run.
 
     Attributes:
-        net: The fitted net.
+        net: The fitted skorch model.
         result: The result of the run.
         diagnostic_epochs: The epochs with diagnostics.
     """
