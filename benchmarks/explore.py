@@ -75,6 +75,9 @@ def main() -> None:
         page.wait_for_selector("body.ready")
         rates = {name: median(page.evaluate(_STEPS, name) for _ in range(ROUNDS)) for name in NAMES}
         live = median(measure_live_training(page) for _ in range(3))
+        page.get_by_label("Hidden layers").select_option("10")
+        page.get_by_label("Initialization").select_option("matched")
+        deep = median(measure_live_training(page) for _ in range(3))
         drags = {
             name: median(page.evaluate(_DRAG, id_) for _ in range(ROUNDS))
             for name, id_ in (("x of the values", "at"), ("weight scale, 30 layers", "sigma-w"))
@@ -87,6 +90,7 @@ def main() -> None:
         "first contentful paint": f"{paint:.2f} s",
         "everything drawn": f"{ready:.2f} s",
         "steps per second of two networks (relu and gelu), with everything drawn": f"{live:.0f}",
+        "the same with 10 hidden layers": f"{deep:.0f}",
         **{f"answer to a slider: {name}": f"{milliseconds:.0f} ms" for name, milliseconds in drags.items()},
     }
     lines = [

@@ -15,7 +15,7 @@ import { TrainView } from "./train-view.js";
 
 const data = JSON.parse(find("page-data").textContent), parser = new Parser(data.grammar), entries = new Map(Object.entries(data.entries));
 const state = new State(parser, entries, data.functions, data.most), problems = state.restore(location.hash);
-let timer = 0, isWaiting = false, names = "", shownDepth = "", experiment = null;
+let timer = 0, isWaiting = false, names = "", shownDepth = "", wanted = "";
 
 /** Update everything that depends on the state, once per frame. */
 function changed() {
@@ -23,11 +23,11 @@ function changed() {
   isWaiting = true;
   requestAnimationFrame(() => {
     isWaiting = false;
-    const now = state.functions.map((one) => one.spec).join("\n"), wanted = JSON.stringify([now, state.depth]), hasNewFunctions = now !== names;
+    const now = state.functions.map((one) => one.spec).join("\n"), nowDepth = JSON.stringify([now, state.depth]), hasNewFunctions = now !== names;
     functions.update(hasNewFunctions);
-    if (wanted !== shownDepth) depth.update();
+    if (nowDepth !== shownDepth) depth.update();
     if (hasNewFunctions) train.functionsChanged();
-    [names, shownDepth] = [now, wanted];
+    [names, shownDepth] = [now, nowDepth];
     take.update();
     markChanges();
     clearTimeout(timer);
@@ -65,14 +65,14 @@ const watch = el("p", { id: "watch" }), status = el("span");
 
 /** Show in its section what to watch in an experiment. */
 function showExperiment(link) {
-  experiment = link;
+  wanted = listSettings(readLink(link));
   watch.replaceChildren(el("strong", {}, link.textContent, status), " ", link.nextElementSibling.textContent);
   find(link.dataset.experiment).querySelector("h2").after(watch);
   markChanges();
 }
 
 function markChanges() {
-  if (experiment) status.textContent = listSettings(state) === listSettings(readLink(experiment)) ? "." : " (settings changed).";
+  if (wanted) status.textContent = listSettings(state) === wanted ? "." : " (settings changed).";
 }
 
 for (const link of document.querySelectorAll("[data-section]")) {
@@ -99,7 +99,7 @@ names = state.functions.map((one) => one.spec).join("\n");
 functions.update(true);
 depth.update();
 take.update();
-const shown = [...document.querySelectorAll("[data-experiment]")].find((link) => listSettings(readLink(link)) === listSettings(state));
+const shown = location.hash && [...document.querySelectorAll("[data-experiment]")].find((link) => listSettings(readLink(link)) === listSettings(state));
 if (shown) showExperiment(shown);
 document.body.classList.add("ready");
 performance.mark("ready");

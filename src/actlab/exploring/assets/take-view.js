@@ -1,4 +1,4 @@
-// Section "Take it with you": PyTorch code, a command, and a link.
+// Section "Link, command and code".
 
 import { find } from "./page.js";
 import { writeModule } from "./pytorch.js";
