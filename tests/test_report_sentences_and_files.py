@@ -47,7 +47,7 @@ def test_history_insights_of_the_notebooks_history():
 def test_history_insights_of_a_history_that_still_improves():
     assert history_insights(history([2.0, 1.0], [1.5, 0.5], [0.5, 0.75])) == [
         "Best epoch: 2 of 2, with validation accuracy 0.7500.",
-        "No overfitting: validation loss is lowest, 0.5, in the last epoch.",
+        "No overfitting: validation loss reaches its lowest value, 0.5, in the last epoch.",
         "Accuracy was still improving: the last epoch gained 0.2500.",
     ]
 
@@ -69,7 +69,7 @@ def test_history_insights_report_divergence_first():
     assert history_insights(history([2.0, 1.0, NAN], [1.5, 1.2, NAN], [0.5, 0.6, 0.1])) == [
         "Training diverged at epoch 3 of 3: the training loss is nan.",
         "Best epoch: 2 of 2, with validation accuracy 0.6000.",
-        "No overfitting: validation loss is lowest, 1.2, in the last epoch.",
+        "No overfitting: validation loss reaches its lowest value, 1.2, in the last epoch.",
         "Accuracy was still improving: the last epoch gained 0.1000.",
     ]
     first = history_insights(history([1.0, 1.0], [float("inf"), 1.0], [0.5, 0.6]))
@@ -100,7 +100,7 @@ def test_history_insights_without_accuracy_use_the_validation_loss():
 def test_history_insights_of_a_falling_loss():
     assert history_insights(regression_history([2.0, 1.0], [1.5, 0.5])) == [
         "Best epoch: 2 of 2, with validation loss 0.5.",
-        "No overfitting: validation loss is lowest, 0.5, in the last epoch.",
+        "No overfitting: validation loss reaches its lowest value, 0.5, in the last epoch.",
         "Validation loss was still improving: the last epoch gained 1.",
     ]
 
@@ -111,7 +111,7 @@ def test_history_insights_of_a_falling_loss():
 )
 def test_history_insights_add_up_small_decreases(scale, gain):
     sentences = history_insights(regression_history([3, 2, 1], [scale, 0.9993 * scale, 0.9986 * scale]))
-    assert sentences[1].startswith("No overfitting: validation loss is lowest, ")
+    assert sentences[1].startswith("No overfitting: validation loss reaches its lowest value, ")
     assert sentences[2] == f"Validation loss stops improving after epoch 1: later epochs gain {gain}."
 
 
@@ -126,7 +126,7 @@ def test_history_insights_of_a_diverged_regression():
     assert history_insights(regression_history([2.0, 1.0, NAN], [1.5, 1.2, NAN])) == [
         "Training diverged at epoch 3 of 3: the training loss is nan.",
         "Best epoch: 2 of 2, with validation loss 1.2.",
-        "No overfitting: validation loss is lowest, 1.2, in the last epoch.",
+        "No overfitting: validation loss reaches its lowest value, 1.2, in the last epoch.",
         "Validation loss was still improving: the last epoch gained 0.3.",
     ]
 

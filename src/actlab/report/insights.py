@@ -88,7 +88,9 @@ def find_overfitting(train: Floats, valid: Floats) -> int | None:
 def _describe_overfitting(epochs: list[int], train: Floats, valid: Floats) -> str:
     low = int(valid.argmin())
     if low == len(valid) - 1:
-        return f"No overfitting: validation loss is lowest, {valid[low]:.4g}, in the last epoch."
+        return (
+            f"No overfitting: validation loss reaches its lowest value, {valid[low]:.4g}, in the last epoch."
+        )
     rise = "" if valid[low] <= 0 else f" ({100 * (valid[-1] / valid[low] - 1):+.1f} %)"
     rising = f"rises from its lowest, {valid[low]:.4g}, to {valid[-1]:.4g} at the end{rise}"
     change = f"from {train[low]:.4g} to {train[-1]:.4g}"
