@@ -60,7 +60,7 @@ def photograph_exploration() -> None:
         page.locator("#depth").evaluate("section => section.scrollIntoView({behavior: 'instant'})")
         page.wait_for_timeout(500)
         page.screenshot(path=IMAGES / "explore-train.png")
-        phone = browser.new_page(viewport={"width": 390, "height": 844}, device_scale_factor=2)
+        phone = browser.new_page(viewport={"width": 390, "height": 844})
         phone.goto(file.as_uri())
         phone.wait_for_selector("body.ready")
         phone.get_by_label("Stop after N steps").fill("500")
