@@ -43,7 +43,7 @@ class SequentialTest:
         remaining: The activations that need more seeds.
         analyses: The number of analyses so far.
         seeds: The number of seeds at the latest analysis.
-        ended: Why the test has ended; empty while it continues.
+        stop_reason: Why the test has ended; empty while it continues.
 
     Raises:
         UsageError: There are fewer than two activations, or two are the same.
