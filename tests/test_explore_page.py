@@ -896,3 +896,6 @@ def test_page_works_in_a_frame_of_a_notebook(browser, tmp_path):  # noqa: F811
         frame = page.frame_locator("iframe")
         frame.get_by_role("button", name="Critical point").click()
         expect(frame.get_by_label("Weight scale σ_w, as a number")).to_have_value("1.414")
+        frame.get_by_role("link", name="Units that die").click()
+        expect(frame.locator("#train #watch strong")).to_have_text("Units that die.")
+        expect(frame.locator("#chosen .name")).to_have_text(["relu", "leaky_relu"])
