@@ -6,7 +6,7 @@ import difflib
 import re
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _MAX_SUMMARY = 200  # characters
 _CARET_LINE = re.compile(r"^ *\^+$", re.MULTILINE)
@@ -93,6 +93,18 @@ def summarize_error(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = escape_unprintable(": ".join([type(error).__name__, *lines[:1]]))
     return text if len(text) <= _MAX_SUMMARY else f"{text[: _MAX_SUMMARY - 3]}..."
+
+
+def join_names(names: Sequence[str], most: int | None = None) -> str:
+    """Return names as a list, and the number of those beyond the first ``most``.
+
+    Examples:
+        >>> join_names(["a", "b", "c"]), join_names(["a", "b", "c", "d"], 2)
+        ('a, b and c', 'a, b and 2 more')
+    """
+    rest = names[most:] if most else ()
+    shown = [*names[:most], *([f"{len(rest)} more"] if rest else [])]
+    return " and ".join([*filter(None, [", ".join(shown[:-1])]), *shown[-1:]])
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

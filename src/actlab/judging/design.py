@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from actlab.errors import UsageError, did_you_mean
+from actlab.errors import UsageError, did_you_mean, join_names
 from actlab.judging.table import RunTable
 
 ANALYSES = {
@@ -60,7 +60,7 @@ def find_design(table: RunTable, analysis: str | None) -> Design:
     if problem := _find_problem(kind, chosen):
         raise UsageError(f"analysis {chosen!r} does not fit this table: {problem}")
     sentence = f"Analysis: {ANALYSES[chosen]}"
-    because = f"because {_REASONS[kind].format(keys=_join(table.keys))}"
+    because = f"because {_REASONS[kind].format(keys=join_names(table.keys))}"
     reason = f", {because}" if chosen == _CHOICES[kind] else ", as requested"
     warning = _find_warning(kind, chosen)
     return Design(kind, chosen, folds, (*found, f"{sentence}{reason}.", *warning))
@@ -102,13 +102,13 @@ def _recognize(table: RunTable) -> tuple[str, int, list[str]]:
         each = f" with {counts} runs each" if per_cell.max() > 1 else ""
         kind = "folds and seeds" if per_cell.max() > 1 else "folds"
         what = f"{pairs} of training and test sets{each}"
-        return kind, folds, [f"Design: {runs}, paired by {_join(table.keys)}; {what}."]
+        return kind, folds, [f"Design: {runs}, paired by {join_names(table.keys)}; {what}."]
     if table.seeds:
         common = _count_common(frame, table.keys)
         return (
             "seeds",
             0,
-            [f"Design: {runs}, paired by {_join(table.keys)}; {common} are common to all methods."],
+            [f"Design: {runs}, paired by {join_names(table.keys)}; {common} are common to all methods."],
         )
     return "unpaired", 0, [f"Design: {runs}, not paired."]
 
@@ -134,7 +134,3 @@ def _find_warning(kind: str, analysis: str) -> list[str]:
     if kind.startswith("folds") and analysis in ("paired-t", "welch", "permutation"):
         return ["This analysis treats folds as independent, so it reports too many differences."]
     return []
-
-
-def _join(names: list[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special, stats
 
 from actlab.errors import UsageError
 from actlab.judging.judgement import Judgement
 
 POWER = 0.8
 _MOST = 10_000  # runs
+_NODES = 2001  # of a quadrature
+_LARGEST = 1e100  # mean in standard errors, whose square does not overflow
 
 
 def describe_power(judgement: Judgement, difference: float) -> list[str]:
@@ -61,23 +64,19 @@ def count_runs(effect: float, unpaired: bool, level: float) -> int | None:
         >>> count_runs(0.5, True, 0.05), count_runs(0.5, False, 0.05)
         (64, 34)
     """
-    low, high = 1, 2
-    while high <= _MOST and compute_power(effect, high, unpaired, level) < POWER:
-        low, high = high, 2 * high
-    if high > _MOST and compute_power(effect, _MOST, unpaired, level) < POWER:
-        return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        enough = compute_power(effect, middle, unpaired, level) >= POWER
-        low, high = (low, middle) if enough else (middle, high)
-    return high
+    runs = range(2, _MOST + 1)
+    index = bisect.bisect_left(runs, POWER, key=lambda n: compute_power(effect, n, unpaired, level))
+    return runs[index] if index < len(runs) else None
 
 
 def compute_power(effect: float, runs: int, unpaired: bool, level: float) -> float:
     """Return the probability that a t-test finds an effect."""
     df, scale = (2 * runs - 2, math.sqrt(runs / 2)) if unpaired else (runs - 1, math.sqrt(runs))
-    bound = stats.t.isf(level / 2, df)
-    return float(stats.nct.sf(bound, df, effect * scale) + stats.nct.cdf(-bound, df, effect * scale))
+    # scipy.stats.nct is NaN for many effects. Given the mean in standard errors, the variance decides.
+    z = np.linspace(-9, 9, _NODES)
+    means = min(effect * scale, _LARGEST) + z
+    power = special.chdtr(df, df * np.square(means / stats.t.isf(level / 2, df)))
+    return float(np.average(power, weights=stats.norm.pdf(z)))
 
 
 def _measure_deviations(judgement: Judgement) -> list[float]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from actlab.errors import join_names
 from actlab.report.insights import count_finite_epochs, history_insights, measure_final_gain
 
 if TYPE_CHECKING:
@@ -242,10 +243,8 @@ def _measure_gap(name: str, comparison: Comparison) -> float:
 
 
 def _format_losses(losses: Mapping[str, float], points: bool) -> str:
-    *others, last = losses
-    names = f"{', '.join(others)} and {last}" if others else last
     largest = _format_difference(max(losses.values()), points)
-    return f"{names} by {'up to ' if others else ''}{largest}"
+    return f"{join_names(list(losses))} by {'up to ' * (len(losses) > 1)}{largest}"
 
 
 def _format_number(value: float, points: bool, sign: str = "") -> str:

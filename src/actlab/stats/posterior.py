@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import bisect
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,11 +102,7 @@ class Summary(abc.ABC):
 
         if self.is_limited or not decides(MAX_SEEDS):
             return None
-        low, high = 0, MAX_SEEDS
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (low, middle) if decides(middle) else (middle, high)
-        return high
+        return 1 + bisect.bisect_left(range(1, MAX_SEEDS), True, key=decides)
 
 
 class WrappedSummary(Summary):

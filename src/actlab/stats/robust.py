@@ -10,7 +10,6 @@ import numpy as np
 from scipy import stats
 
 from actlab.stats.posterior import Floats
-from actlab.stats.unpaired import compute_superiority
 
 _RESAMPLES = 2000
 _MOST_PAIRS = 10**6  # of runs on a dataset, for an interval
@@ -82,6 +81,12 @@ def summarize_over_datasets(scores: Mapping[str, Sequence[Floats]]) -> list[Robu
 def interquartile_mean(scores: Floats) -> Floats:
     """Return the mean of the middle half of scores (..., n) along the last axis."""
     return np.asarray(stats.trim_mean(scores, _TRIM, axis=-1))
+
+
+def compute_superiority(a: Floats, b: Floats) -> float:
+    """Return the probability that a value of ``a`` (n,) exceeds one of ``b`` (m,); ties count half."""
+    ranks = stats.rankdata(np.concatenate([a, b]))[: len(a)]
+    return float((ranks.sum() - len(a) * (len(a) + 1) / 2) / (len(a) * len(b)))
 
 
 def estimate_improvement(

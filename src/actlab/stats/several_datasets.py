@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from actlab.errors import UsageError
+from actlab.errors import UsageError, join_names
 from actlab.stats.posterior import LEVEL, Floats
 from actlab.stats.verdict import holm
 
@@ -299,7 +299,8 @@ def _find_cliques(names: Sequence[str], verdicts: pd.DataFrame) -> list[list[str
 def _describe_leader(ranks: pd.DataFrame, n: int, over: str) -> str:
     first = ranks["mean_rank"][0]
     leaders = ranks[ranks["mean_rank"] == first]
-    best = f"Best mean rank: {_join_names(leaders['activation'].to_list())}, {first:.2f} over {n} {over}"
+    names = join_names(leaders["activation"].to_list(), _MAX_NAMES)
+    best = f"Best mean rank: {names}, {first:.2f} over {n} {over}"
     if len(leaders) > 1:
         return f"{best}, shared."
     return f"{best}; it is the sole best on {leaders['wins'].iloc[0]}."
@@ -322,7 +323,7 @@ def _describe_pairs(result: MultiDatasetResult, n: int, noun: str) -> list[str]:
     decided = pairs[pairs["verdict"] != "undecided"]
     sentences = [*_describe_wins(decided), *_describe_agreement(result, len(decided), noun)]
     if result.cliques:
-        cliques = "; ".join(_join_names(clique, len(clique)) for clique in result.cliques)
+        cliques = "; ".join(join_names(clique) for clique in result.cliques)
         sentences.append(f"No significant difference: {cliques}. This does not show that they are equal.")
     few = pairs[pairs["reason"].str.startswith(_FEW_DIFFERENCES)]
     sentences += [f"{row.a} and {row.b}: {row.reason}." for row in few[:_MAX_NAMES].itertuples()]
@@ -337,9 +338,7 @@ def _describe_wins(decided: pd.DataFrame) -> list[str]:
     for row in decided.to_dict("records"):
         winner, loser = (row["a"], row["b"]) if row["verdict"] == "better" else (row["b"], row["a"])
         beaten.setdefault(winner, []).append(f"{loser} ({_format_p(row['p_holm'])})")
-    return [
-        f"{winner} is better than {_join_names(losers, len(losers))}." for winner, losers in beaten.items()
-    ]
+    return [f"{winner} is better than {join_names(losers)}." for winner, losers in beaten.items()]
 
 
 def _describe_agreement(result: MultiDatasetResult, num_decided: int, noun: str) -> list[str]:
@@ -361,17 +360,11 @@ def _describe_failures(scores: pd.DataFrame, over: str) -> list[str]:
     for name in scores.columns:
         failed = scores.index[scores[name].isna()].to_list()
         if failed:
-            where = f"{len(failed)} of {len(scores)} {over} ({_join_names(failed)})"
+            where = f"{len(failed)} of {len(scores)} {over} ({join_names(failed, _MAX_NAMES)})"
             sentences.append(
                 f"{name} failed on {where}: it is ranked last there, with the largest difference."
             )
     return sentences
-
-
-def _join_names(names: Sequence[str], most: int = _MAX_NAMES) -> str:
-    """Return "a, b and c", or the first names and the number of the others."""
-    shown = list(names[:most]) + ([f"{len(names) - most} more"] if len(names) > most else [])
-    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
 
 
 def _format_p(p: float) -> str:

@@ -8,12 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
-from actlab.stats.posterior import Floats, Posterior, Summary, require
-
-_RESAMPLES = 2000
-_MOST_PAIRS = 10**6  # of runs, for the interval of wins
+from actlab.stats.posterior import Posterior, Summary, require
+from actlab.stats.robust import estimate_improvement
 
 
 @dataclass(frozen=True)
@@ -98,29 +95,9 @@ def summarize_unpaired(
         require(bool(np.isfinite(scores).all()), "scores must be finite; omit failed runs")
     first, second = both
     variances = [max(float(scores.var(ddof=1)), step * step / 12) for scores in both]
-    low, high = _bootstrap_superiority(first, second) if resample else (math.nan, math.nan)
     return UnpairedSummary(
         float(first.mean() - second.mean()),
         (len(first), len(second)),
         (variances[0], variances[1]),
-        compute_superiority(first, second),
-        low,
-        high,
+        *estimate_improvement([first], [second], resample),
     )
-
-
-def compute_superiority(a: Floats, b: Floats) -> float:
-    """Return the probability that a value of ``a`` (n,) exceeds one of ``b`` (m,); ties count half."""
-    ranks = stats.rankdata(np.concatenate([a, b]))[: len(a)]
-    return float((ranks.sum() - len(a) * (len(a) + 1) / 2) / (len(a) * len(b)))
-
-
-def _bootstrap_superiority(a: Floats, b: Floats) -> tuple[float, float]:
-    if len(a) * len(b) > _MOST_PAIRS:
-        return math.nan, math.nan
-    rng = np.random.default_rng(0)
-    better = (1 + np.sign(a[:, None] - b)) / 2
-    of_a = rng.multinomial(len(a), np.full(len(a), 1 / len(a)), _RESAMPLES) / len(a)
-    of_b = rng.multinomial(len(b), np.full(len(b), 1 / len(b)), _RESAMPLES) / len(b)
-    low, high = np.quantile(((of_a @ better) * of_b).sum(1), [0.025, 0.975])
-    return float(low), float(high)

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from actlab.describe import evaluate_derivatives
-from actlab.errors import UsageError
+from actlab.errors import UsageError, join_names
 from actlab.report.costs import average_by_activation, choose_memory_unit
 from actlab.report.diagnostic_panels import compute_gradient_ratio, select_last_epochs, select_rows
 from actlab.report.insights import Floats, count_finite_epochs, find_last_improvement, find_overfitting
@@ -35,17 +35,8 @@ _REACH = 30.0  # slopes are examined from minus this to this
 _FADED = 1e-6  # a slope of 0 next to a smaller slope is rounded, not exact
 
 
-def join_names(names: Sequence[str]) -> str:
-    """Return a few names as a list, and the number of the others.
-
-    Examples:
-        >>> join_names(["a", "b", "c"]), join_names(list("abcdefg"))
-        ('a, b and c', 'a, b, c, d, e and 2 more')
-    """
-    shown = list(names[:_MAX_LISTED])
-    if rest := len(names) - len(shown):
-        return f"{', '.join(shown)} and {rest} more"
-    return " and ".join([", ".join(shown[:-1])] * (len(shown) > 1) + shown[-1:])
+def _join(names: Sequence[str]) -> str:
+    return join_names(names, _MAX_LISTED)
 
 
 def format_percent(share: float) -> str:
@@ -82,10 +73,10 @@ def describe_learning(history: pd.DataFrame, names: Sequence[str], labels: Label
             improving.append(labels[name])
     if not means:
         return []
-    rises = f"validation loss rises while training loss falls for {join_names(overfitting)}."
+    rises = f"validation loss rises while training loss falls for {_join(overfitting)}."
     sentences = [f"Averaged over the runs, {rises if overfitting else 'no activation overfits.'}"]
     if improving:
-        still = f"Still improving in the last epoch: {join_names(improving)}."
+        still = f"Still improving in the last epoch: {_join(improving)}."
         sentences.append(f"{still} More epochs may change the ranking.")
     return sentences
 
@@ -117,7 +108,7 @@ def describe_units(diagnostics: pd.DataFrame, names: Sequence[str], labels: Labe
     if len(dead) and worst.empty:
         sentences.append(f"No layer has {format_percent(_MANY_DEAD)} or more dead units in the last epoch.")
     if growing := _describe_growth(rows, worst, labels):
-        sentences.append(f"The share of dead units grows: {join_names(growing)}.")
+        sentences.append(f"The share of dead units grows: {_join(growing)}.")
     saturated = _average_layers(rows, "saturated")
     if len(saturated) and saturated["saturated"].iloc[0] >= _MANY_DEAD:
         most = saturated.iloc[0]
@@ -260,7 +251,7 @@ def describe_functions(specs: Mapping[str, str | None], curves: pd.DataFrame, la
             turning.append(f"{label} (slope down to −{-slope.min():.2g})")
         if is_own and sum(map(len, groups.values())) > before:
             sampled.append(label)
-    return [f"{title}: {join_names(members)}." for title, members in groups.items() if members]
+    return [f"{title}: {_join(members)}." for title, members in groups.items() if members]
 
 
 def _compute_slopes(name: str, spec: str | None, curves: pd.DataFrame) -> tuple[Floats, Floats, bool] | None:
@@ -335,7 +326,7 @@ def _compare_ends(
     if ratio < _SIMILAR:
         ends = list(dict.fromkeys([show(lowest), show(means[name])]))
         return [f"{quantity}: about the same for all, {' to '.join(ends)}."]
-    cheapest = join_names([labels[other] for other in means[means == lowest].index])
+    cheapest = _join([labels[other] for other in means[means == lowest].index])
     most, least = f"{labels[name]} {show(means[name])}", f"{cheapest} {show(lowest)}"
     return [f"{quantity}: {most} is the highest, {ratio:.3g} times the lowest, {least}."]
 
@@ -351,7 +342,7 @@ def describe_tuning(trials: Trials, names: Sequence[str], labels: Labels) -> lis
         for end, word, beyond in ((tried.max(), "largest", "larger"), (tried.min(), "smallest", "smaller")):
             if matching := [labels[name] for name in names if modes.get(name) == [end]]:
                 value = f"the {word} {column}, {end:g}, was chosen most often; {beyond} values were not tried"
-                sentences.append(f"{join_names(matching)}: {value}.")
+                sentences.append(f"{_join(matching)}: {value}.")
     return sentences
 
 
@@ -361,7 +352,7 @@ def describe_sensitivity(panel: Panel, labels: Labels) -> str:
     for line in panel.lines:
         scores = {x: y for x, y in zip(line.x, line.y, strict=True) if y is not None}
         best.setdefault(_find_best(scores, panel), []).append(labels[line.name])
-    rates = [f"{rate:g} for {join_names(best[rate])}" for rate in sorted(best)]
+    rates = [f"{rate:g} for {_join(best[rate])}" for rate in sorted(best)]
     return f"Best learning rate: {'; '.join(rates)}."
 
 
