@@ -29,28 +29,33 @@ class Design:
             ``"datasets"``.
         analysis: The name of the analysis, in ``ANALYSES``.
         num_folds: The number of folds of a split; 0 without folds.
+        test_share: The share of test samples of a split; None if the number of folds determines it.
         sentences: What was found, and what was chosen and why.
     """
 
     kind: str
     analysis: str
     num_folds: int
+    test_share: float | None
     sentences: tuple[str, ...]
 
 
-def find_design(table: RunTable, analysis: str | None) -> Design:
+def find_design(table: RunTable, analysis: str | None, test_share: float | None) -> Design:
     """Return the design of a table.
 
     Args:
         table: The runs.
         analysis: The analysis to use; None to choose it.
+        test_share: The share of test samples, for splits that are not folds.
 
     Raises:
-        UsageError: There is no such analysis, or it does not fit the table.
+        UsageError: There is no such analysis, or the analysis or the share does not fit the table.
     """
     if analysis is not None and analysis not in ANALYSES:
         hint = did_you_mean(analysis, ANALYSES)
         raise UsageError(f"analysis must be one of {', '.join(ANALYSES)}, got {analysis!r}{hint}")
+    if test_share is not None and not 0 < test_share < 1:
+        raise UsageError(f"test_share must be between 0 and 1, got {test_share}")
     kind, folds, found = _recognize(table)
     if kind == "samples" and (table.folds or table.repeats):
         raise UsageError(
@@ -59,11 +64,13 @@ def find_design(table: RunTable, analysis: str | None) -> Design:
     chosen = analysis or _CHOICES[kind]
     if problem := _find_problem(kind, chosen):
         raise UsageError(f"analysis {chosen!r} does not fit this table: {problem}")
+    if test_share is not None and not kind.startswith("folds"):
+        raise UsageError("test_share (--test-share) is for splits, but this table has no folds or splits")
     sentence = f"Analysis: {ANALYSES[chosen]}"
     because = f"because {_REASONS[kind].format(keys=join_names(table.keys))}"
     reason = f", {because}" if chosen == _CHOICES[kind] else ", as requested"
     warning = _find_warning(kind, chosen)
-    return Design(kind, chosen, folds, (*found, f"{sentence}{reason}.", *warning))
+    return Design(kind, chosen, folds, test_share, (*found, f"{sentence}{reason}.", *warning))
 
 
 _CHOICES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import math
 from collections.abc import Mapping, Sequence
@@ -202,7 +203,7 @@ def judge(
         frame, score=score, method=method, pair=pair, dataset=dataset, lower_is_better=lower_is_better
     )
     baseline = None if baseline is None else " ".join(str(baseline).split())
-    _check_settings(table, baseline, rope, test_share)
+    _check_settings(table, baseline, rope)
     given = {
         "score": score,
         "method": method,
@@ -216,9 +217,7 @@ def judge(
         "sequential": sequential or None,
         "analysis": analysis,
     }
-    design = find_design(table, analysis)
-    if test_share is not None and not design.kind.startswith("folds"):
-        raise UsageError("test_share (--test-share) is for splits, but this table has no folds or splits")
+    design = find_design(table, analysis, test_share)
     about = {
         "actlab": __version__,
         "kind": "judgement",
@@ -239,13 +238,20 @@ def judge(
         for name in ("rope", "level", "baseline", "sequential"):
             if given[name] is not None:
                 raise UsageError(f"{name} is not available over several datasets; judge the rows of one")
-        return _judge_datasets(table, design, about)
-    if sequential and design.analysis not in ("paired-t", "welch"):
+        judgement = _judge_datasets(table, design, about)
+    elif sequential and design.analysis not in ("paired-t", "welch"):
         raise UsageError(
             f"sequential (--sequential, --watch) needs independent runs, got the design {design.kind!r} with "
             f"the analysis {design.analysis!r}; pair runs by seed only"
         )
-    return _judge_runs(table, design, about, rope, level, baseline, test_share, sequential)
+    else:
+        judgement = _judge_runs(table, design, about, rope, baseline)
+    if not lower_is_better:
+        return judgement
+    runs, ranking = judgement.runs, judgement.ranking  # with the scores as they were given
+    return dataclasses.replace(
+        judgement, runs=runs.assign(score=-runs["score"]), ranking=ranking.assign(mean=-ranking["mean"])
+    )
 
 
 def _format_call(runs: Any, given: Mapping[str, Any]) -> str:
@@ -254,38 +260,26 @@ def _format_call(runs: Any, given: Mapping[str, Any]) -> str:
     return f"actlab.judge({', '.join([source, *options])})"
 
 
-def _check_settings(
-    table: RunTable, baseline: str | None, rope: float | None, test_share: float | None
-) -> None:
+def _check_settings(table: RunTable, baseline: str | None, rope: float | None) -> None:
     if baseline is not None and baseline not in table.methods:
         hint = did_you_mean(baseline, table.methods)
         methods = ", ".join(table.methods[:8])
         raise UsageError(f"baseline must be one of the methods, got {baseline!r}{hint}; they are {methods}")
     if rope is not None and not 0 <= rope < math.inf:
         raise UsageError(f"rope must be a finite number >= 0, got {rope}")
-    if test_share is not None and not 0 < test_share < 1:
-        raise UsageError(f"test_share must be between 0 and 1, got {test_share}")
     if len(table.methods) < 2:
         raise UsageError(f"there is one method, {table.methods[0]}; a verdict needs two")
 
 
 def _judge_runs(
-    table: RunTable,
-    design: Design,
-    about: dict[str, Any],
-    rope: float | None,
-    level: float,
-    baseline: str | None,
-    test_share: float | None,
-    sequential: bool,
+    table: RunTable, design: Design, about: dict[str, Any], rope: float | None, baseline: str | None
 ) -> Judgement:
+    level, sequential = about["level"], about["sequential"]
     scores = table.frame["score"].to_numpy(np.float64)
     region, region_is, points = _choose_region(scores, rope, about["lower_is_better"])
     about |= {"region": region, "region_is": region_is, "points": points}
     pairs = list_pairs(table.methods, baseline)
-    judged = judge_pairs(
-        table, design, pairs, region=region, level=level, test_share=test_share, sequential=sequential
-    )
+    judged = judge_pairs(table, design, pairs, region=region, level=level, sequential=sequential)
     if judged.unmatched:
         about["notes"].append(
             f"{judged.unmatched} runs have no partner with equal {' and '.join(table.keys)} and do not count."
@@ -300,7 +294,7 @@ def _judge_runs(
             f"if differences below {region:.3g} matter."
         )
     ranking = sort_ranking(_rank(table, verdicts))
-    return _finish(table, table.frame.drop(columns="dataset"), verdicts, ranking, design, about)
+    return Judgement(table.frame.drop(columns="dataset"), verdicts, ranking, design, about)
 
 
 def _rank(table: RunTable, verdicts: pd.DataFrame) -> pd.DataFrame:
@@ -310,21 +304,6 @@ def _rank(table: RunTable, verdicts: pd.DataFrame) -> pd.DataFrame:
         failures = rows[rows["score"].isna()]["failure"].to_list()
         status[name] = describe_failures(failures, len(rows)), not failures
     return rank_methods({n: rows["score"] for n, rows in by_method.items()}, status, verdicts, "method")
-
-
-def _finish(
-    table: RunTable,
-    runs: pd.DataFrame,
-    verdicts: pd.DataFrame,
-    ranking: pd.DataFrame,
-    design: Design,
-    about: dict[str, Any],
-    datasets: MultiDatasetResult | None = None,
-) -> Judgement:
-    """Return the judgement, with the scores as they were given."""
-    if about["lower_is_better"]:
-        runs, ranking = runs.assign(score=-runs["score"]), ranking.assign(mean=-ranking["mean"])
-    return Judgement(runs, verdicts, ranking, design, about, datasets)
 
 
 def _judge_datasets(table: RunTable, design: Design, about: dict[str, Any]) -> Judgement:
@@ -351,7 +330,7 @@ def _judge_datasets(table: RunTable, design: Design, about: dict[str, Any]) -> J
     ranking = ranking.sort_values("mean_rank", kind="stable", ignore_index=True)
     about["points"] = _choose_region(frame["score"].to_numpy(np.float64), None, about["lower_is_better"])[2]
     about["profiles"] = _make_profiles(runs, sign)
-    return _finish(table, frame, _add_wins(result.verdicts, runs), ranking, design, about, result)
+    return Judgement(frame, _add_wins(result.verdicts, runs), ranking, design, about, result)
 
 
 def _add_wins(verdicts: pd.DataFrame, runs: Mapping[str, Mapping[str, Floats]]) -> pd.DataFrame:

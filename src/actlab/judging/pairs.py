@@ -55,7 +55,6 @@ def judge_pairs(
     *,
     region: float,
     level: float,
-    test_share: float | None,
     sequential: bool,
 ) -> JudgedPairs:
     """Judge pairs of methods on one dataset.
@@ -66,7 +65,6 @@ def judge_pairs(
         pairs: The pairs.
         region: Half the width of the region of practical equivalence.
         level: The probability of an error that is allowed.
-        test_share: The share of test samples of a split; None if there are folds.
         sequential: Whether the verdicts stay valid if the table is judged again after every new run.
 
     Returns:
@@ -86,7 +84,7 @@ def judge_pairs(
         else:
             both = one.merge(other, on=table.keys, suffixes=("", "_b"))
             unmatched += len(one) + len(other) - 2 * len(both)
-            summary = _summarize_pairs(both, table, design, test_share)
+            summary = _summarize_pairs(both, table, design)
         if isinstance(summary, str):
             reasons[a, b] = summary
         else:
@@ -111,7 +109,7 @@ def _summarize_unpaired(one: pd.DataFrame, other: pd.DataFrame, design: Design, 
     return _use_p_value(summary, _permute((a, b), "independent"))
 
 
-def _summarize_pairs(both: pd.DataFrame, table: RunTable, design: Design, test_share: float | None) -> Any:
+def _summarize_pairs(both: pd.DataFrame, table: RunTable, design: Design) -> Any:
     """Return the summary of a pair, or why there can be none."""
     if len(both) < 2:
         return f"fewer than two pairs of runs have equal {' and '.join(table.keys)}"
@@ -129,8 +127,8 @@ def _summarize_pairs(both: pd.DataFrame, table: RunTable, design: Design, test_s
     if cells.max() < 1:
         return "a test needs at least two folds"
     ratio = 1 / (design.num_folds - 1) if design.num_folds > 1 else None
-    if test_share is not None:
-        ratio = test_share / (1 - test_share)
+    if (share := design.test_share) is not None:
+        ratio = share / (1 - share)
     if ratio is None:
         return "the share of test samples is unknown: pass test_share= (--test-share), such as 0.2"
     return summarize_differences(
