@@ -43,6 +43,7 @@ def train_or_split(
     data: DeviceData,
     report: EpochCallback,
     ready: list[Loop] | None = None,
+    again: bool = False,
 ) -> FleetOutcome:
     """Train a fleet. If it fails, train its halves, down to the run that causes the failure.
 
@@ -52,21 +53,11 @@ def train_or_split(
         data: Inputs and targets.
         report: As in :meth:`Loop.train`.
         ready: A list with the loop, if it is already built; the loop is removed from the list.
+        again: Whether a single run that was out of memory is tried for the second time.
 
     Returns:
         The results, and messages for the user.
     """
-    return _train_or_split(runs, fleet, data, report, ready, again=False)
-
-
-def _train_or_split(
-    runs: Sequence[Run],
-    fleet: Fleet,
-    data: DeviceData,
-    report: EpochCallback,
-    ready: list[Loop] | None,
-    again: bool,
-) -> FleetOutcome:
     notes: list[str] = []
     try:
         loops = ready or [make_loop(runs, fleet, data)]
@@ -75,27 +66,23 @@ def _train_or_split(
     except StateChanged as change:
         return FleetOutcome([Result(reason_alone=str(change), passing=True) for _ in runs], notes)
     except Exception as error:  # a user's module may raise anything
-        reason, memory, elsewhere = (
-            summarize_error(error),
-            is_out_of_memory(error),
-            isinstance(error, _ELSEWHERE),
-        )
+        reason, memory = summarize_error(error), is_out_of_memory(error)
+        passing = memory or isinstance(error, _ELSEWHERE)
     if memory:
         gc.collect()  # a loop and its steps refer to each other, so only gc frees them
     if memory and data.X.is_cuda:
         torch.cuda.empty_cache()
     if len(runs) == 1 and memory and not again:
-        return _train_or_split(runs, fleet, data, report, None, again=True)
+        return train_or_split(runs, fleet, data, report, again=True)
     if len(runs) == 1:
         failure = f"{FailureKind.OUT_OF_MEMORY}: {reason}" if memory else f"{FailureKind.RAISED} {reason}"
-        return FleetOutcome([Result(failure=failure, passing=memory or elsewhere)])
+        return FleetOutcome([Result(failure=failure, passing=passing)])
     outcome, half = FleetOutcome(), len(runs) // 2
     if memory:
         outcome.notes.append(f"out of memory with {len(runs)} runs at once; continuing with {half}")
     for share in (runs[:half], runs[half:]):
-        part = train_or_split(
-            share, fleet, data, report
-        )  # from the first epoch: half of a fleet is another fleet
+        # From the first epoch: half of a fleet is another fleet.
+        part = train_or_split(share, fleet, data, report)
         outcome.results += part.results
         outcome.notes += part.notes
     return outcome
