@@ -34,9 +34,8 @@ _STEEP = 0.1  # a slope that must let NaN and infinity pass
 
 def check_linearity(subject: Subject) -> str:
     """Verify that backward is linear in the incoming gradient, for any sign, scale and layout."""
-    narrow = (
-        subject.dtypes if subject.kind == "element-wise" else ()
-    )  # in half precision a sum has too few digits
+    # In half precision a sum has too few digits.
+    narrow = subject.dtypes if subject.kind == "element-wise" else ()
     dtypes = [torch.float64, *(d for d in narrow if d is not torch.float64)]
     for dtype in dtypes:
         x = subject.sample(12, dtype).requires_grad_()

@@ -80,9 +80,8 @@ def _check_autocast_to(subject: Subject, dtype: torch.dtype) -> str:
         plain, slopes = compute_value_and_gradient(function, x)
         with torch.autocast(subject.device.type, dtype), _DetectCasts(dtype) as casts:
             y, cast_slopes = compute_value_and_gradient(function, x)
-        if (
-            y.dtype is dtype and not casts.detected
-        ):  # autocast runs some operations in this dtype, such as prelu
+        # Autocast runs some operations in this dtype, such as prelu.
+        if y.dtype is dtype and not casts.detected:
             plain = function(x.to(dtype).float()).detach().to(dtype).float()
         for what, got, expected in (("value", y.float(), plain), ("gradient", cast_slopes, slopes)):
             size = max(1.0, find_largest_magnitude(expected)) if x is samples[0] else 1.0

@@ -58,9 +58,8 @@ def load_folder(folder: Path) -> Comparison:
             with Ledger(folder / LEDGER, readonly=True) as ledger:
                 if unfinished := ledger.unfinished_comparisons():
                     return _load_unfinished(ledger, *unfinished[0])
-        except (
-            UsageError
-        ):  # such as a ledger of an older version, which matters only if there are no other files
+        except UsageError:
+            # A ledger of an older version, for example, matters only if there are no other files.
             if not is_finished:
                 raise
     if is_finished:

@@ -29,8 +29,8 @@ from actlab.fleet.diagnostics import choose_diagnostic_epochs
 from actlab.fleet.run import NeedsSkorch, Rows, Run
 from actlab.fleet.skorch_adapter import (
     find_restored_column,
-    find_weights_problem,
     read_run,
+    require_weights_support,
     reuse_equal_factory,
 )
 from actlab.models.random_streams import SPLIT, derive_seed
@@ -271,8 +271,8 @@ class ComparisonPlan:
             activation = self.config.resolved[self.config.names.index(name)]
             net = self._copy_net(activation, candidate, self._makers[name])
             template = self._template_run(name, net)
-            if self.dataset.weights is not None and (problem := find_weights_problem(template)):
-                raise UsageError(f"the model cannot be trained with weights: {problem}; omit weights")
+            if self.dataset.weights is not None:
+                require_weights_support(template)
             self._templates[name, candidate] = net, template, find_restored_column(net)
         return self._templates[name, candidate]
 

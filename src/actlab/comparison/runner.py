@@ -14,10 +14,11 @@ from sklearn.base import clone
 
 from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.runs import FinishedRun, PlannedRun, RunLabels
-from actlab.errors import UsageError, summarize_error
+from actlab.errors import summarize_error
 from actlab.execution.progress import format_stage, show_progress
 from actlab.execution.scheduler import choose_executor, iterate_results
 from actlab.fleet.run import Outcomes, Result
+from actlab.fleet.skorch_adapter import require_weights_support
 from actlab.fleet.skorch_training import fit_with_skorch, list_epochs
 from actlab.ledger.session import LedgerLike, LedgerSession, open_ledger, open_session
 from actlab.models.trained_parameters import read_trained_parameters
@@ -73,8 +74,7 @@ class Runner:
         alone = [run for run in planned if run.run is None]
         alone += self._train_fleets([run for run in planned if run.run is not None], about, stage)
         if alone and self.plan.dataset.weights is not None:
-            reason = alone[0].reason_alone
-            raise UsageError(f"the model cannot be trained with weights: {reason}; omit weights")
+            require_weights_support(alone[0].reason_alone)
         for run in alone:
             self._train_alone(run)
 

@@ -35,10 +35,8 @@ from actlab.models.trained_parameters import read_trained_parameters
 
 EpochCallback = Callable[[Sequence[Epoch]], None]
 _LOWER_IS_BETTER = {"train_loss": True, "valid_loss": True, "valid_acc": False}
-_EVALUATED_NUMBERS = {
-    "cpu": 1 << 20,
-    "cuda": 1 << 27,
-}  # input numbers of an evaluation batch: it fits the cache
+# Input numbers of an evaluation batch: it fits the cache.
+_EVALUATED_NUMBERS = {"cpu": 1 << 20, "cuda": 1 << 27}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from skorch.history import History
 from torch import nn
 from torch.utils.data import DataLoader
 
-from actlab.errors import summarize_error
+from actlab.errors import UsageError, summarize_error
 from actlab.fleet.inputs import join_inputs, list_arguments, read_inputs, read_targets, slice_inputs
 from actlab.fleet.losses import find_loss_problem, has_class_weights, has_explicit_gradient, is_for_classes
 from actlab.fleet.module_building import build_module
@@ -46,9 +46,8 @@ _DTYPES = (np.float16, np.float32, np.float64, np.uint8, np.int8, np.int16, np.i
 _IGNORED_OPTIONS = frozenset(
     {"foreach", "fused", "num_workers", "pin_memory", "persistent_workers", "prefetch_factor"}
 )
-_NO_PARAMETERS = (
-    "optimizer got an empty parameter list"  # torch's last error, after the checks of the arguments
-)
+# torch's last error, after the checks of the arguments.
+_NO_PARAMETERS = "optimizer got an empty parameter list"
 
 
 def read_run(net: skorch.NeuralNet, X: Any, y: Any) -> Run:
@@ -137,17 +136,23 @@ def find_restored_column(net: skorch.NeuralNet) -> str:
     return next((str(one.monitor) for one in callbacks if getattr(one, "load_best", False)), "")
 
 
-def find_weights_problem(run: Run | str) -> str:
-    """Return why a run, or what no fleet can train, cannot have weights of samples; an empty text if it can.
+def require_weights_support(run: Run | str) -> None:
+    """Raise UsageError unless a run can be trained with weights of samples.
 
     Args:
-        run: A run from :func:`read_run`, or the reason why there is none.
+        run: A run from :func:`read_run`, or the reason why no fleet can train it.
     """
     if isinstance(run, str):
-        return run
-    if has_class_weights(run.loss):
-        return "the criterion has class weights or an ignored class; multiply the weights of samples instead"
-    return "EpochScoring ignores them" if run.scores else ""
+        problem = run
+    elif has_class_weights(run.loss):
+        problem = (
+            "the criterion has class weights or an ignored class; multiply the weights of samples instead"
+        )
+    elif run.scores:
+        problem = "EpochScoring ignores them"
+    else:
+        return
+    raise UsageError(f"the model cannot be trained with weights: {problem}; omit weights")
 
 
 def iterate_slices(dataset: Any, batch_size: int, **options: Any) -> Iterable[Any]:

@@ -302,9 +302,8 @@ def judge_summaries(pairs: Sequence[PairSummary], region: float, level: float = 
     verdicts = []
     for pair, p, adjusted in zip(pairs, p_values, holm(p_values), strict=True):
         equivalent = pair.posterior.probability_within(region)
-        below = min(
-            pair.posterior.probability_below(-region), 1 - equivalent
-        )  # the end of the region counts once
+        # The end of the region counts once.
+        below = min(pair.posterior.probability_below(-region), 1 - equivalent)
         if pair.is_limited:
             outcome = "undecided"  # the interval holds for two trained models, not for the activations
         elif equivalent >= 1 - level:

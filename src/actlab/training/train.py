@@ -27,7 +27,7 @@ from actlab.execution.scheduler import SchedulerState, Watcher, train_runs
 from actlab.fleet.diagnostics import choose_diagnostic_epochs
 from actlab.fleet.module_building import build_module
 from actlab.fleet.run import Result, Run
-from actlab.fleet.skorch_adapter import read_run, restore_net
+from actlab.fleet.skorch_adapter import read_run, require_weights_support, restore_net
 from actlab.fleet.skorch_training import fit_with_skorch, list_epochs
 from actlab.models.lazy_layers import initialize_lazy_layers, list_lazy_parameters
 from actlab.models.networks import NeuralNet
@@ -294,8 +294,7 @@ def run_training(plan: TrainingPlan, *, sink: Callable[[str], None] | None = Non
     (result,) = train_runs([run], X, y, watch=_make_live_table(sink) if sink else None)
     if needs_skorch := result.needs_skorch:
         if run.sample_weights is not None:
-            reason = result.reason_alone
-            raise UsageError(f"the model cannot be trained with weights: {reason}; omit weights")
+            require_weights_support(result.reason_alone)
         if sink:
             net.set_params(verbose=1, callbacks__print_log=PrintLog(sink=sink))
         result = Result(how="skorch", reason_alone=result.reason_alone)
