@@ -9,7 +9,7 @@ from torch import nn
 import actlab
 from actlab.checking.tensor_comparison import are_equal, format_pair, is_close
 from tests import faulty_in_other_calls as faulty
-from tests.faulty_activations import TanhOnce, tanh_with_slope_off
+from tests.faulty_activations import TanhOnce, node, tanh_with_slope_off
 from tests.sound_activations import EXPECTED, SOUND, largest_fifth
 
 
@@ -155,6 +155,15 @@ def test_check_passes_sound_activations(name):
 def test_check_compiles_and_exports_modules_in_place(name):
     report = actlab.check(SOUND[name], only=["shape", "export", "compile"])
     assert [row.status for row in report.rows] == ["pass"] * 3, report
+
+
+def test_check_kinks_compares_the_gradient_beside_a_jump_with_the_values():
+    def slope(x):  # wrong between two points of the row "first derivative"
+        return 1 - x.tanh() ** 2 + 0.1 * ((x > 1.3) & (x < 1.32))
+
+    target = node(slope=slope)
+    assert check_row(target, "first derivative").status == "pass"
+    assert_fails(target, "kinks", "f'(1.30039) = 0.357260214, expected 0.257260213")
 
 
 def test_check_compiles_after_this_process_has_compiled(monkeypatch, tmp_path):

@@ -26,13 +26,16 @@ def sample_points(device: torch.device) -> Tensor:
     return torch.cat([near, far, -far]).sort().values.to(device)
 
 
-def estimate_derivative(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+def estimate_derivative(
+    function: Callable[[Tensor], Tensor], x: Tensor, widest: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the derivative from five-point differences of two widths, and its uncertainty.
 
     The uncertainty is the difference of the two, plus the rounding error of the values.
     """
     estimates = []
-    widest = (x.abs() * 1e-3).clamp(1e-6, 1e-2)
+    if widest is None:
+        widest = (x.abs() * 1e-3).clamp(1e-6, 1e-2)
     for step in (widest, widest / 2):
         outer = function(x + 2 * step) - function(x - 2 * step)
         inner = function(x + step) - function(x - step)
@@ -192,10 +195,21 @@ def check_kinks(subject: Subject) -> str:
         if abs(chosen) > _FLAT and _is_cut(subject, point):
             raise Failure(f"{detail}; expected 0, as in torch: the function is constant on one side")
         details.append(detail)
+    if points:
+        _require_slopes_beside(subject, points)
     if subject.declared is not None:
         _require_declared_kinks(subject, subject.declared, points)
     more = f"; and {len(details) - 4} more" if len(details) > 4 else ""
     return "; ".join(details[:4]) + more or "none between -10 and 10"
+
+
+def _require_slopes_beside(subject: Subject, points: list[float]) -> None:
+    """Fail if the gradient on a side of a jump is not the derivative of the values there."""
+    jumps = torch.tensor(points, dtype=torch.float64, device=subject.device)
+    step = 1e-4 * jumps.abs().clamp_min(1)
+    x, steps = torch.cat([jumps - 3 * step, jumps + 3 * step]), torch.cat([step, step])
+    expected, uncertainty = estimate_derivative(subject.evaluate, x, steps)
+    _require_agreement("f'", x, subject.differentiate(x), expected, uncertainty)
 
 
 def _is_cut(subject: Subject, point: float) -> bool:
