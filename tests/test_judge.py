@@ -14,6 +14,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import actlab
 from actlab.judging.power import compute_power, count_runs, describe_power
+from actlab.stats.anytime import AnytimeSummary
+from actlab.stats.fixed_test_set import summarize_fixed_test
 
 NAN = math.nan
 
@@ -195,26 +197,15 @@ def test_judge_treats_folds_as_independent_only_on_request():
 # -- sequential tests and plans -------------------------------------------------------------------
 
 
-def test_judge_sequential_is_wrong_rarely_over_50_looks():
-    rng = np.random.default_rng(1)
-    wrong, once, repeats = 0, 0, 30
+def test_anytime_p_value_is_wrong_rarely_over_50_looks():
+    rng, wrong, at_each_look, repeats = np.random.default_rng(1), 0, 0, 100
     for _ in range(repeats):
-        frame = pd.DataFrame(
-            {
-                "method": ["a"] * 52 + ["b"] * 52,
-                "seed": [*range(52)] * 2,
-                "score": rng.normal(size=104),
-            }
-        )
-        looks = [frame[frame["seed"] < n] for n in range(3, 53, 7)]
-        wrong += any(is_decided(look, sequential=True) for look in looks)
-        once += any(is_decided(look, sequential=False) for look in looks)
-    assert wrong <= 0.05 * repeats + 2
-    assert once > wrong
-
-
-def is_decided(frame, **options):
-    return actlab.judge(frame, rope=0.0, **options).verdicts["verdict"][0] in ("better", "worse")
+        differences = rng.normal(size=52)
+        looks = [summarize_fixed_test(differences[:n], resample=False) for n in range(3, 53)]
+        wrong += any(AnytimeSummary(look).posterior.p_value <= 0.05 for look in looks)
+        at_each_look += any(look.posterior.p_value <= 0.05 for look in looks)
+    assert wrong <= 0.05 * repeats
+    assert at_each_look >= 0.2 * repeats
 
 
 def test_judge_sequential_decides_a_large_difference_and_widens_the_interval():
