@@ -37,7 +37,9 @@ def test_get_returns_a_new_module_each_time():
     ("spec", "message"),
     [
         ("reluu", "unknown activation 'reluu' .did you mean 'relu'"),
-        ("qqq", "unknown activation 'qqq'; actlab list prints all names"),
+        ("qqq", "unknown activation 'qqq'; actlab list prints all names; write a formula as 'formula:"),
+        ("x*2", r"unknown activation 'x\*2'; .*; write a formula as 'formula:x\*tanh"),
+        ("tanh(x)*2", "must be literals.*; write a formula as 'formula:"),
         ("", "unknown activation ''"),
         ("leaky_relu(slope=0.2)", "argument 'slope' is unknown; it takes .'negative_slope', 'inplace'"),
         ("leaky_relu(0.1, negative_slope=0.2)", "'negative_slope' is given twice"),

@@ -10,6 +10,8 @@ from actlab.errors import UsageError, did_you_mean
 from actlab.functions import catalogue
 from actlab.spec.importing import import_object
 
+_FORMULA_HINT = "write a formula as 'formula:x*tanh(x)'"
+
 
 def find_target(spec: str) -> tuple[Any, bool, list[Any], dict[str, Any]]:
     """Return what a spec names, whether it is imported, and the positional and the named arguments."""
@@ -33,7 +35,7 @@ def find_definition(name: str) -> Activation[Any]:
 
         return make_from_spec(name.strip())
     if name not in catalogue:
-        suggestion = did_you_mean(name, catalogue) or "; actlab list prints all names"
+        suggestion = did_you_mean(name, catalogue) or f"; actlab list prints all names; {_FORMULA_HINT}"
         raise UsageError(f"unknown activation {name!r}{suggestion}")
     return catalogue[name]
 
@@ -72,7 +74,7 @@ def split_spec(spec: str) -> tuple[str, list[Any], dict[str, Any]]:
         if len(kwargs) != len(call.keywords):
             raise ValueError
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
-        hint = "arguments must be literals, as in 'leaky_relu(negative_slope=0.2)'"
+        hint = f"arguments must be literals, as in 'leaky_relu(negative_slope=0.2)'; {_FORMULA_HINT}"
         raise UsageError(f"activation {spec!r}: {hint}") from error
     return name.strip(), args, kwargs
 
