@@ -93,7 +93,8 @@ def test_compare_scores_a_mixed_table_like_a_pipeline_of_scikit_learn(tmp_path):
     comparison = compare(["relu"], frame, target="kind", **SHORT)
     assert comparison.results["score"].to_list() == expected
     assert comparison.about["preprocessing"] == (
-        "7 features from 1 numeric, 2 categories (5 columns); 15 missing values imputed"
+        "7 features from 1 numeric (2 columns), 2 categories (5 columns); "
+        "15 missing values imputed and marked"
     )
     assert comparison.sentences()[-1] == f"Data: {comparison.about['preprocessing']}."
     frame.to_csv(tmp_path / "mixed.csv", index=False)

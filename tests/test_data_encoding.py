@@ -95,7 +95,7 @@ def test_from_frame_imputes_missing_numbers_and_indicates_them(marker):
     np.testing.assert_allclose(data.X[:-2, 0], (present - present.mean()) / present.std(), rtol=1e-5)
     assert data.X[-2:, 0].tolist() == [0, 0]
     assert data.encoded[:, 1].tolist() == [0] * 38 + [1] * 2
-    assert data.preprocessing == "2 features from 1 numeric; 2 missing values imputed"
+    assert data.preprocessing == "2 features from 1 numeric (2 columns); 2 missing values imputed and marked"
 
 
 def test_from_arrays_imputes_missing_numbers_and_appends_indicators():
@@ -106,7 +106,7 @@ def test_from_arrays_imputes_missing_numbers_and_appends_indicators():
     np.testing.assert_allclose(data.X[:, 0], standardize_columns(X[:, :1])[:, 0], rtol=1e-5)
     assert (data.X[3, 1], data.X[:, 2].any()) == (0, False)
     assert data.encoded[:, 3].tolist() == [float(i == 3) for i in range(N)]
-    assert data.preprocessing == "3 numeric; 41 missing values imputed"
+    assert data.preprocessing == "4 features from 3 numeric; 41 missing values imputed and marked"
     refused("X has missing values, but scale is 'none'; fill them in, or set", (X, Y), scale="none")
 
 
@@ -148,7 +148,7 @@ def test_from_frame_expands_times_and_indicates_missing_dates():
     assert data.encoded[5:29, 3].tolist() == [*range(5, 24), *range(5)]
     assert np.isnan(data.encoded[4, :4]).all()
     assert data.encoded[:, 4].tolist() == [float(i == 4) for i in range(N)]
-    assert data.preprocessing == "5 features from 1 date (5 columns); 1 missing value imputed"
+    assert data.preprocessing == "5 features from 1 date (5 columns); 1 missing value imputed and marked"
 
 
 def test_from_frame_reads_durations_as_days():
@@ -314,7 +314,8 @@ def test_load_data_reads_a_table_with_columns_of_all_kinds(tmp_path):
     data = load_data(path, target="kind")
     assert data.X.shape == (N, 1 + 3 + 5 + 2)
     assert data.preprocessing == (
-        "11 features from 2 numeric, 1 category (3 columns), 1 date (5 columns); 3 missing values imputed; "
+        "11 features from 2 numeric (3 columns), 1 category (3 columns), 1 date (5 columns); "
+        "3 missing values imputed and marked; "
         "dropped: id (identifier), unit (constant)"
     )
     frame = pd.read_csv(path)

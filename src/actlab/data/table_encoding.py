@@ -116,8 +116,9 @@ def encode_numbers(X: Array, name: str) -> EncodedTable:
         where = f"the first is X[{row}, {column}] = {values[row, column]}"
         raise UsageError(f"{name}: {bad.sum()} of {X.size} values of X are infinite; {where}; replace them")
     values[:, X.shape[1] :] = missing[:, indicated]
-    imputed = f"; {_count(int(missing.sum()), 'missing value')} imputed" if missing.any() else ""
-    return EncodedTable(values, f"{X.shape[1]} numeric{imputed}")
+    total = f"{width} features from " if width > X.shape[1] else ""
+    imputed = f"; {_count(int(missing.sum()), 'missing value')} imputed and marked" if missing.any() else ""
+    return EncodedTable(values, f"{total}{X.shape[1]} numeric{imputed}")
 
 
 def name_columns(frame: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -194,19 +195,21 @@ def _enumerates(values: Any) -> bool:
 
 def _summarize(encoded: dict[str, _Encoded], dropped: dict[str, str]) -> str:
     """Return what was done, in one line."""
-    kinds: dict[str, list[_Encoded]] = {}
+    kinds: dict[str, list[_Encoded]] = {"numeric": []}
     for column in encoded.values():
         kinds.setdefault(column.kind, []).append(column)
-    parts = [f"{len(columns)} numeric" for columns in [kinds.pop("numeric", [])] if columns]
+    parts = []
     for kind, columns in kinds.items():
-        width = _count(sum(column.width for column in columns), "column")
-        parts.append(f"{_count(len(columns), kind)} ({width})")
+        width = sum(column.width for column in columns)
+        number = f"{len(columns)} numeric" if kind == "numeric" else _count(len(columns), kind)
+        made = f" ({_count(width, 'column')})" if kind != "numeric" or width > len(columns) else ""
+        parts += [number + made] * bool(columns)
     notes = [f"{name}: {column.note}" for name, column in encoded.items() if column.note]
     missing = sum(column.missing for column in encoded.values())
     features = sum(column.width for column in encoded.values())
     total = f"{features} features from " if len(encoded) != features else ""
     sentences = [total + ", ".join(parts), *notes]
-    sentences += [f"{_count(missing, 'missing value')} imputed"] * (missing > 0)
+    sentences += [f"{_count(missing, 'missing value')} imputed and marked"] * (missing > 0)
     sentences += [_describe_dropped(dropped)] * bool(dropped)
     return "; ".join(sentences)
 
