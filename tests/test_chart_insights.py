@@ -42,14 +42,14 @@ def test_describe_learning_report_overfitting_and_improvement():
     assert chart_insights.describe_learning(frame, ["a", "b", "c"], own_labels("a", "b", "c")) == [
         "Averaged over the runs, validation loss rises while training loss falls for a after epoch 2 "
         "(+50.0 %).",
-        "Still improving in the last epoch: b. More epochs may change the ranking.",
+        "Validation accuracy still improves in the last epoch for b. More epochs may change the ranking.",
     ]
 
 
 def test_learning_insights_of_a_regression_use_the_loss():
     assert chart_insights.describe_learning(history("a", [3, 2], [3.0, 1.0]), ["a"], own_labels("a")) == [
         "Averaged over the runs, no activation overfits.",
-        "Still improving in the last epoch: a. More epochs may change the ranking.",
+        "Validation loss still improves in the last epoch for a. More epochs may change the ranking.",
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import re
@@ -119,7 +120,9 @@ def check_figures(arguments: argparse.Namespace) -> None:
 def write_pages(
     arguments: argparse.Namespace, comparison: Comparison, rows: list[dict[str, Any]], out: Path
 ) -> list[Path]:
-    """Write the pages and figures, and return the files; print a note for each missing library.
+    """Write the report, the HiPlot page if HiPlot is installed, and figures; return the files.
+
+    Print a note if a library of the report is missing.
 
     Args:
         arguments: The parsed arguments; ``--figures`` asks for figures.
@@ -130,10 +133,9 @@ def write_pages(
     from actlab.integrations.hiplot import to_hiplot
     from actlab.report.html.page import write_report
 
-    pages: dict[str, Callable[[Path], object]] = {
-        REPORT: lambda path: write_report(comparison, path),
-        "hiplot.html": lambda path: to_hiplot(rows).to_html(path),
-    }
+    pages: dict[str, Callable[[Path], object]] = {REPORT: lambda path: write_report(comparison, path)}
+    if importlib.util.find_spec("hiplot"):
+        pages["hiplot.html"] = lambda path: to_hiplot(rows).to_html(path)
     files = []
     for name, write in pages.items():
         try:

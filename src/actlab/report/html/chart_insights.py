@@ -61,13 +61,13 @@ def describe_learning(history: pd.DataFrame, names: Sequence[str], labels: Label
         return []
     means = {name: _average_finite(history[history["activation"] == name]) for name in names}
     means = {name: mean for name, mean in means.items() if len(mean) > 1}
+    has_accuracy = all("valid_acc" in mean and mean["valid_acc"].notna().all() for mean in means.values())
     overfitting, improving = [], []
     for name, mean in means.items():
         train, valid = (mean[column].to_numpy(float) for column in ("train_loss", "valid_loss"))
         if (start := find_overfitting(train, valid)) is not None:
             rise = f" (+{100 * (valid[-1] / valid[start] - 1):.1f} %)" if valid[start] > 0 else ""
             overfitting.append(f"{labels[name]} after epoch {mean['epoch'].iloc[start]}{rise}")
-        has_accuracy = "valid_acc" in mean and mean["valid_acc"].notna().all()
         losses = -mean["valid_acc"].to_numpy(float) if has_accuracy else valid
         if find_last_improvement(losses, relative=not has_accuracy) == len(mean) - 1:
             improving.append(labels[name])
@@ -76,7 +76,8 @@ def describe_learning(history: pd.DataFrame, names: Sequence[str], labels: Label
     rises = f"validation loss rises while training loss falls for {_join(overfitting)}."
     sentences = [f"Averaged over the runs, {rises if overfitting else 'no activation overfits.'}"]
     if improving:
-        still = f"Still improving in the last epoch: {_join(improving)}."
+        metric = "accuracy" if has_accuracy else "loss"
+        still = f"Validation {metric} still improves in the last epoch for {_join(improving)}."
         sentences.append(f"{still} More epochs may change the ranking.")
     return sentences
 
