@@ -225,6 +225,31 @@ def test_compare_tasks_scales_scores_between_the_best_constant_and_a_perfect_pre
         assert means.loc[task, name] == pytest.approx(runs["score"].mean())
 
 
+def test_compare_tasks_sentences_begin_with_the_verdicts_on_single_tasks():
+    result = actlab.compare_tasks(["relu", "tanh", "sigmoid"], ["iris", "wine"], tune=None, seeds=4)
+    for task in ("iris", "wine"):
+        verdicts = result.comparisons[task].verdicts.set_index(["a", "b"])["verdict"].to_dict()
+        assert sorted(verdicts.values()) == ["better", "better", "undecided"]
+        assert verdicts["relu", "sigmoid"] == verdicts["tanh", "sigmoid"] == "better"
+    first, second = result.sentences()[:2]
+    assert first.startswith("On iris and wine: ")
+    assert set(first[18:-1].split("; ")) == {
+        "relu is better than sigmoid",
+        "tanh is better than sigmoid",
+        "1 of 3 pairs undecided",
+    }
+    assert second.startswith("Best mean rank: ")
+
+
+def test_compare_tasks_counts_the_verdicts_of_many_pairs():
+    names = ["relu", "tanh", "elu", "gelu", "sigmoid", "threshold(0.0, 9.0)", "sine"]
+    result = actlab.compare_tasks(names, ["wine"], tune=None, seeds=4)
+    kinds = result.comparisons["wine"].verdicts["verdict"].value_counts()
+    decided = kinds.get("better", 0) + kinds.get("worse", 0)
+    assert decided > 6
+    assert f"{decided} of 21 pairs better or worse" in result.sentences()[0]
+
+
 def test_compare_tasks_summary_follows_from_the_results():
     tasks = [make_task("a", 1), make_task("b", 2), make_task("c", 3)]
     result = actlab.compare_tasks(["relu", "tanh", "sigmoid"], tasks, tune=None)

@@ -21,7 +21,7 @@ import torch
 from actlab.comparison.comparison import Comparison, run_comparison
 from actlab.comparison.config import ComparisonConfig
 from actlab.comparison.plan import ComparisonPlan
-from actlab.errors import UsageError, format_error, summarize_error
+from actlab.errors import UsageError, format_error, join_names, summarize_error
 from actlab.files import LEDGER, create_output_folder
 from actlab.judging import Judgement, judge
 from actlab.report.tables import format_table, write_csv
@@ -34,6 +34,7 @@ _TEST = (
     "Scores are scaled: 0 is the best constant prediction, 1 a perfect one. Pairs: Wilcoxon's signed-rank "
     "test over {}, Holm's correction."
 )
+_LISTED_PAIRS = 6  # in a sentence
 _TABLES = ("runs", "means", "summary", "across")
 OPTIONS = frozenset(  # of ComparisonConfig and TrainSettings, which a task leaves open
     "folds split seeds until_decided budget tune jobs diagnostics seed device precision".split()
@@ -98,10 +99,15 @@ class TaskComparison:
         return format_table(self.summary.drop(columns=["iqm_low", "iqm_high"], errors="ignore"))
 
     def sentences(self) -> list[str]:
-        """Return the result in sentences."""
+        """Return the result in sentences: first on single tasks, then on all tasks."""
+        tasks: dict[str, list[str]] = {}
+        for task, each in self.comparisons.items():
+            if len(each.verdicts):
+                tasks.setdefault(_describe_verdicts(each.verdicts), []).append(task)
+        alone = [f"On {join_names(names)}: {found}." for found, names in tasks.items()]
         if self.judgement is not None:
-            return self.judgement.sentences()
-        return _describe_omitted(self.excluded, self.skipped)
+            return [*alone, *self.judgement.sentences()]
+        return alone + _describe_omitted(self.excluded, self.skipped)
 
     @property
     def means(self) -> pd.DataFrame:
@@ -131,6 +137,21 @@ class TaskComparison:
         for name, table in tables.items():
             write_csv(table, folder / f"{name}.csv")
         return [folder / f"{name}.csv" for name in tables]
+
+
+def _describe_verdicts(verdicts: pd.DataFrame) -> str:
+    """Return which pairs are decided on a task, or how many."""
+    kinds, worse = verdicts["verdict"], {"a": "b", "b": "a"}
+    decided = pd.concat([verdicts[kinds == "better"], verdicts[kinds == "worse"].rename(columns=worse)])
+    found = [
+        f"{name} is better than {join_names(list(rows['b']))}"
+        for name, rows in decided.groupby("a", sort=False)
+        if len(decided) <= _LISTED_PAIRS
+    ]
+    counts = {"better or worse": 0 if found else len(decided)}
+    counts |= {kind: int((kinds == kind).sum()) for kind in ("equivalent", "undecided")}
+    found += [f"{count} of {len(verdicts)} pairs {kind}" for kind, count in counts.items() if count]
+    return "; ".join(found) or "no pair can be tested"
 
 
 def _describe_omitted(excluded: pd.DataFrame, skipped: Mapping[str, str]) -> list[str]:
