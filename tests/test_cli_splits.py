@@ -71,3 +71,14 @@ def test_compare_refuses_folds_beside_a_test_set(capsys):
 
 def test_train_has_no_test_set(capsys):
     assert "unrecognized arguments: --test" in refused(capsys, "train", "--test", "test.csv")
+
+
+def test_compare_and_train_drop_columns_and_reproduce_the_command(capsys):
+    _, about = run_compare(capsys, "--drop", "who", "--drop", "a")
+    assert about["preprocessing"] == "3 numeric; dropped on request: who, a"
+    assert "--drop who --drop a" in about["command"]
+    expected = "train.csv: drop and target are the same column, 'label'; name different columns"
+    assert expected in refused(capsys, *TABLE, "--drop", "label")
+    train = ["train", "--data", "train.csv", "--target", "label", "--epochs", "1", "--json", "--quiet"]
+    assert main([*train, "--drop", "who", "--drop", "a"]) == 0
+    assert json.loads(capsys.readouterr().out)["fingerprint"] == about["fingerprint"]

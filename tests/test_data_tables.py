@@ -382,3 +382,66 @@ def test_load_data_refuses_integers_that_float64_cannot_hold(tmp_path):
     path = write_bytes(tmp_path, b"width,kind\n1," + b"a\n2,b\n" + b"9" * 400 + b",a\n")
     message = "feature column 'width' contains 'inf' in row 2 .counted from 0.; replace it, or leave"
     refused(message, path, target="kind")
+
+
+# ---- Dropped columns ---------------------------------------------------------------------------------------
+
+DATED = pd.DataFrame(
+    {
+        "code": [7, 3, 9, 1],
+        "day": ["2024-01-01", "2024-01-02", "2024-02-03", "2024-03-05"],
+        "size": [1.5, 2.0, 0.5, 4.0],
+        "kind": ["a", "b", "a", "b"],
+    }
+)
+
+
+def save_dated(tmp_path: Path, kind: str):
+    """Return the table as a source: a DataFrame, or a file."""
+    if kind == "DataFrame":
+        return DATED
+    path = tmp_path / f"dated.{kind}"
+    if kind == "parquet":
+        pytest.importorskip("pyarrow")
+        DATED.to_parquet(path)
+    else:
+        DATED.to_csv(path, index=False, sep="\t" if kind == "tsv" else ",")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "parquet", "DataFrame"])
+def test_load_data_with_drop_equals_a_table_without_the_columns(tmp_path, kind):
+    data = load_data(save_dated(tmp_path, kind), target="kind", drop=["day", "code"])
+    without = load_data(DATED[["size", "kind"]], target="kind")
+    np.testing.assert_array_equal(data.X, without.X)
+    assert data.fingerprint == without.fingerprint
+    assert data.preprocessing == "1 numeric; dropped on request: day, code"
+    one = load_data(save_dated(tmp_path, kind), target="kind", drop="day")
+    assert one.preprocessing == "2 numeric; dropped on request: day"
+    assert one.fingerprint == load_data(DATED.drop(columns="day"), target="kind").fingerprint
+
+
+def test_load_data_drops_columns_of_a_table_with_targets_and_of_a_test_set(tmp_path):
+    features, kinds = DATED[["code", "day", "size"]], ["a", "b", "a", "b"]
+    data = load_data((features, kinds), drop=["code", "day"])
+    assert (data.X.shape, data.preprocessing) == ((4, 1), "1 numeric; dropped on request: code, day")
+    for test in (DATED, DATED.drop(columns="day")):
+        joined = load_data(DATED, target="kind", drop=["day", "code"], test=test)
+        np.testing.assert_array_equal(joined.encoded, np.tile(DATED[["size"]], (2, 1)))
+
+
+@pytest.mark.parametrize(
+    ("message", "options"),
+    [
+        (r"columns of the table, got 'sise' \(did you mean 'size'\?\)", {"drop": "sise"}),
+        ("DataFrame: drop and target are the same column, 'kind'; name different", {"drop": ["kind"]}),
+        ("DataFrame: drop and groups are the same column, 'code'", {"drop": "code", "groups": "code"}),
+        ("DataFrame: drop and weights are the same column, 'code'", {"drop": "code", "weights": "code"}),
+    ],
+)
+def test_load_data_refuses_to_drop_unknown_and_used_columns(message, options):
+    refused(message, DATED, target="kind", **options)
+
+
+def test_load_data_refuses_drop_for_arrays():
+    refused("drop 'a, b' is not used with 'arrays', only with a table", ([[1], [2]], [0, 1]), drop=["a", "b"])

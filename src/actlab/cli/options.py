@@ -116,6 +116,8 @@ def add_data_options(parser: Parser, **source: Any) -> Callable[..., argparse.Ac
     add("--data-dir", metavar="DIR", help=folder)
     target = "column of a table to predict; repeat it for several numbers, or for several labels (0 or 1)"
     add("--target", action="append", metavar="COLUMN", help=target)
+    drop = "column of a table that is not a feature, such as an identifier; repeat it for several columns"
+    add("--drop", action="append", default=[], metavar="COLUMN", help=drop)
     add("--regression", action="store_true", help="predict a number instead of a class")
     axis = "axis of the channels in an .npz file of images: first or last "
     axis += "(default: the axis of length 1, 3 or 4)"
@@ -189,7 +191,7 @@ def load_dataset(
     source: str,
     more: Sequence[str] = (),
     *,
-    only: Sequence[str] = ("data_dir", "target", "regression", "channels", "scale"),
+    only: Sequence[str] = ("data_dir", "target", "drop", "regression", "channels", "scale"),
 ) -> Dataset:
     """Load a dataset with the data options of ``train`` and ``compare``, or with some of them ``only``.
 

@@ -245,6 +245,7 @@ def compare(
     data: Source,
     *,
     target: Any = None,
+    drop: str | Sequence[str] = (),
     regression: bool = False,
     scale: str | None = None,
     test: Any = None,
@@ -297,6 +298,7 @@ def compare(
             a name, as for :func:`~actlab.load_data`.
         target: For tables: the name of the target column, or a list of names for a regression or several
             labels.
+        drop: For tables: a column, or a list of columns, that are not features.
         regression: For data other than named datasets: whether the targets are numbers, not classes.
         scale: ``"columns"``, ``"common"`` or ``"none"``, as for :func:`~actlab.load_data`.
         test: A fixed test set instead of folds, as for :func:`~actlab.load_data`. All models are trained on
@@ -380,6 +382,7 @@ def compare(
         dataset=load_data(
             data,
             target=target,
+            drop=drop,
             regression=regression,
             scale=scale,
             test=test,

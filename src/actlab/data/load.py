@@ -36,9 +36,9 @@ _REGRESSION = "diabetes"
 TEST_IMAGES = "t10k"  # the test images of a named set
 NAMES = ("digits", *TABLES, *IMAGES)
 _ARGUMENTS = {  # of load_data, for each kind of source
-    **dict.fromkeys((*SUFFIXES, "DataFrame", OPENML), ("target", "regression", "scale")),
+    **dict.fromkeys((*SUFFIXES, "DataFrame", OPENML), ("target", "drop", "regression", "scale")),
     **dict.fromkeys((".npz", "arrays", "torch Dataset"), ("regression", "channels", "scale")),
-    "table and targets": ("regression", "scale"),
+    "table and targets": ("drop", "regression", "scale"),
     **dict.fromkeys(("folder", "digits", *TABLES), ("scale",)),
     _REGRESSION: ("regression", "scale"),
     **dict.fromkeys(IMAGES, ("data_dir", "scale")),
@@ -51,6 +51,7 @@ def load_data(
     data_dir: str | Path | None = None,
     *,
     target: Any = None,
+    drop: str | Sequence[str] = (),
     regression: bool = False,
     channels: str | None = None,
     scale: str | None = None,
@@ -102,6 +103,8 @@ def load_data(
         target: For tables: the name of the target column (for OpenML, the table's default target if omitted),
             or a list of names for a regression with several targets, or for several labels that are 0 or 1.
             All other columns are features.
+        drop: For tables, except named ones: a column, or a list of columns, that are not features, such as an
+            identifier or a date.
         regression: For tables, files and data in memory: whether the targets are numbers, not classes.
         channels: For images (n, c, h, w) or (n, h, w, c): ``"first"`` or ``"last"``. By default the channels
             are the first or the last axis of an image, whichever has length 1, 3 or 4, and the first if
@@ -144,7 +147,9 @@ def load_data(
     untyped: Any = source
     kind = _classify_source(source)
     name = str(untyped) if isinstance(untyped, str | os.PathLike) else kind
+    dropped = [drop] if isinstance(drop, str) else [str(column) for column in drop]
     values = {"data_dir": data_dir, "target": target, "regression": regression or None}
+    values["drop"] = ", ".join(dropped) or None
     _check_arguments(kind, name, {**values, "channels": channels, "scale": scale})
     if isinstance(source, Dataset):
         if any(value is not None for value in (test, groups, weights)):
@@ -157,9 +162,12 @@ def load_data(
         if isinstance(column, str) and column in targets:
             raise UsageError(f"{what} and target are the same column, {column!r}; name different columns")
     content = _read(untyped, kind, data_dir, target, regression)
+    if dropped:
+        _check_dropped(content, dropped, groups, weights)
+        content = _drop_columns(content, dropped)
     samples = _count_samples(content.features)
     if test is not None:
-        tested = _read_test(test, kind, name, data_dir, target, regression)
+        tested = _drop_columns(_read_test(test, kind, name, data_dir, target, regression), dropped)
         if (tests := _count_samples(tested.features)) < MIN_TEST_SAMPLES:
             number = f"{tests} sample{'s' * (tests != 1)}"
             raise UsageError(
@@ -189,7 +197,10 @@ def load_data(
         check_labels(dataset)
     if weights is not None and (weights == weights[0]).all():
         weights = None
-    return dataclasses.replace(dataset, channels="first", groups=codes, weights=weights)
+    done = [dataset.preprocessing] * bool(dataset.preprocessing)
+    done += [f"dropped on request: {', '.join(dict.fromkeys(dropped))}"] * bool(dropped)
+    changes: dict[str, Any] = {"groups": codes, "weights": weights, "preprocessing": "; ".join(done)}
+    return dataclasses.replace(dataset, channels="first", **changes)
 
 
 def _count_samples(features: Any) -> int:
@@ -235,6 +246,29 @@ def _read_test(
     if isinstance(test, Dataset):
         raise UsageError("test is a Dataset, which is scaled already; pass what you loaded it from")
     return _read(test, _classify_source(test), data_dir, target, regression)
+
+
+def _check_dropped(content: Content, dropped: Sequence[str], groups: Any, weights: Any) -> None:
+    """Raise UsageError if a dropped column is unknown or has another role."""
+    columns = [str(name) for name in content.features]
+    targets = content.targets if isinstance(content.targets, list | tuple) else [content.targets]
+    roles = {"target": targets if content.by_name else [], "groups": [groups], "weights": [weights]}
+    for column in dropped:
+        if column not in columns:
+            hint = did_you_mean(column, columns)
+            raise UsageError(f"{content.name}: drop must be columns of the table, got {column!r}{hint}")
+        for role, used in roles.items():
+            if any(isinstance(one, str) and one == column for one in used):
+                raise UsageError(
+                    f"{content.name}: drop and {role} are the same column, {column!r}; name different columns"
+                )
+
+
+def _drop_columns(content: Content, dropped: Sequence[str]) -> Content:
+    if not (content.is_table and dropped):
+        return content
+    kept = [str(column) not in dropped for column in content.features]
+    return dataclasses.replace(content, features=content.features.loc[:, kept])
 
 
 def _take_column(content: Content, what: str, column: Any) -> tuple[Content, Any]:
@@ -348,7 +382,8 @@ def _check_arguments(kind: str, name: str, values: Mapping[str, Any]) -> None:
         raise UsageError(f"channels must be 'first' or 'last', got {values['channels']!r}")
     if values["scale"] not in (None, *SCALES):
         raise UsageError(f"scale must be one of {', '.join(SCALES)}, got {values['scale']!r}")
-    notes = {"target": ", only with a table", "regression": ", whose targets are classes"}
+    only = ", only with a table"
+    notes = {"target": only, "drop": only, "regression": ", whose targets are classes"}
     for argument, value in values.items():
         if value is not None and argument not in _ARGUMENTS[kind]:
             text = argument if value is True else f"{argument} {str(value)!r}"
