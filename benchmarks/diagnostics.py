@@ -78,8 +78,8 @@ def main() -> None:
         "# Cost of diagnostics",
         "",
         f"Written by `python -m benchmarks.diagnostics` on {machine('cpu')}. "
-        f"Medians of {arguments.rounds} rounds, "
-        "the three settings alternate. The times are those of whole comparisons, including verdicts.",
+        f"The table shows medians of {arguments.rounds} rounds, in "
+        "which the three settings alternate. The times are those of whole comparisons, including verdicts.",
         "",
         f"Diagnostics use {ROWS} samples that the models do not train on: a forward and a backward pass of "
         "the whole fleet, shares of dead and saturated units, two histograms and the gradient of every "

@@ -404,12 +404,12 @@ More rungs chose no better settings than one. Scores by activation, digits and M
 
 {largest}
 
-Seconds of a comparison of five activations in one process (digits: two seeds, median of three; MNIST: one
-seed, once), with the ratio to the settings as given:
+The table shows how long a comparison of five activations takes in one process, with the ratio to the settings
+as given. Digits: two seeds, the median of three comparisons. MNIST: one seed, one comparison.
 
 {seconds}
 
-With less than ten epochs, tuning costs more than four times as much, because every candidate trains for
+With fewer than ten epochs, tuning costs more than four times as much, because every candidate trains for
 at least one epoch.
 """
 

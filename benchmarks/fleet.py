@@ -379,8 +379,8 @@ def measure_many_runs() -> list[str]:
     lines = [
         "## Many runs",
         "",
-        "Digits, 25 epochs, one process with one thread, a new process for each row. Imports and data cause",
-        "the peak memory before training; the runs stay below it.",
+        "Digits, 25 epochs, one process with one thread, a new process for each row. Memory",
+        "reaches its peak while the data are loaded, before training.",
         "",
         "| runs | seconds | ms per run | peak memory, GiB | before training, GiB |",
         "|--:|--:|--:|--:|--:|",

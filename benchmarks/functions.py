@@ -29,8 +29,8 @@ TRANSCENDENTAL = (
     "log_sigmoid logaddexp mish pow selu sigmoid silu sin sinh softplus tan tanh special_erfcx"
 ).split()
 WHY = """\
-Functions that are slower than their peer are more accurate. torch's `gelu` has an error of 57 % near -5.5 and
-is 0 below -6 and NaN at infinity. Its `silu` is 0 below -88.7, where -2e-37 is right, and NaN at minus
+Functions that are slower than their peer are more accurate. torch's `gelu` has an error of 57 % near -5.5,
+is 0 below -6, and is NaN at infinity. Its `silu` is 0 below -88.7, where -2e-37 is right, and NaN at minus
 infinity, like `mish` and `hardswish`; the derivative of its `silu` loses three bits between 5.5 and 17. Its
 `tanhshrink` loses all digits near 0. Its `hardsigmoid` cannot be differentiated twice. Accurate values need
 more passes in eager mode, which explains most of the ratios above: a pass costs some microseconds at 128x128,

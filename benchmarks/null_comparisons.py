@@ -337,7 +337,7 @@ python -m benchmarks.null_comparisons
 
 The table shows how many verdicts are wrong, with an exact 95 % interval. Some comparisons continue as
 sequential tests, which may take 32 seeds; the table shows their number and their mean number of seeds.
-*As given* are the same comparisons without tuning.
+The columns *as given* show the same comparisons without tuning.
 
 | pair | comparisons | 2 seeds | 4 seeds | sequential | as given, 2 seeds | as given, 4 seeds |
 |---|--:|--:|--:|--:|--:|--:|

@@ -632,8 +632,8 @@ for only a twelfth of the epochs. This took {hours} hours on two cores that also
 
 A verdict compares an activation with relu on one task: **better** or **worse** (probability of any wrong
 verdict on a task at most 5 %), **equivalent** (the difference is at most 0.01), or **undecided**. It is
-corrected for all pairs. A verdict as a *single pair* is not corrected: relu and this activation are then the
-only pair. A run is *lost* if it fails or does no better than a constant. The
+corrected for all pairs. A verdict as a *single pair* is not corrected. It holds if you chose this activation
+before you saw the results. A run is *lost* if it fails or does no better than a constant. The
 {chosen} activations with the highest means on each task were
 [trained again](#the-best-of-each-task-trained-again) with more runs. The advice uses both rounds.
 

@@ -200,8 +200,7 @@ plt.show()
 #   equivalent: the order of the two in a table is noise.
 # - **worse** or **better**: the difference is real, for this model, these data and these settings. At most
 #   5 % of such comparisons contain a wrong "better" or "worse". Sigmoid is worse than all others.
-# - **undecided**: the data support neither. This is also an answer. It is the right one for tanh with these
-#   settings.
+# - **undecided**: the data support neither. For tanh with these settings, this is the right answer.
 #
 # [The page on verdicts](../verdicts.md) explains how they are computed, and why an ordinary t-test over the
 # same runs would be wrong in half of all comparisons.

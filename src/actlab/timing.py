@@ -154,8 +154,8 @@ def measure(
     Args:
         targets: Specs, definitions, modules, their classes or functions, as for :func:`actlab.check`, in a
             list, or by name in a dictionary.
-        model: Measure training steps of this model, as given and with each target in it, see
-            :func:`actlab.swap`. The model takes one tensor, returns one, and is not changed.
+        model: Measure training steps of this model, as given and with each target swapped in
+            (:func:`actlab.swap`). The model takes one tensor, returns one, and is not changed.
         shape: The shape of the input, which is normal with a standard deviation of 2.
         dtype: The dtype of the input.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"`` (default: the CPU).

@@ -144,7 +144,7 @@ class AutogradFunctions:
         return self.evaluate(self._product, grad, saved, *values, dtype=grad.dtype)
 
     def eager_forward(self, x: Tensor, *values: Any) -> Tensor:
-        """Return the value by the kernel of torch where it is accurate, else by the formula."""
+        """Return the value from torch's kernel where it is accurate, else from the formula."""
         kernel = self.formulas.torch_value
         if kernel is not None and lies_within(x, kernel.low, kernel.high):
             return kernel.run(x, *values)

@@ -170,10 +170,11 @@ class Activation(Generic[P]):
         return kernel
 
     def torch_operation(self, operation: TorchOperation) -> TorchOperation:
-        """Set an operation of torch with exact derivatives that saves what ``saves`` declares.
+        """Set a torch operation that computes the function; its derivatives must be exact.
 
-        Outside fused mode torch then computes and differentiates it, which has less overhead per call. The
-        operation returns None for parameters that it does not support.
+        Outside fused mode, torch then computes and differentiates the function, with less overhead per call.
+        The operation must save what ``saves`` declares. It returns None for parameters that it does not
+        support.
         """
         self.formulas.torch_operation = operation
         return operation

@@ -65,7 +65,7 @@ class Subject:
         return (False, True) if self.is_module else (False,)
 
     def require(self, need: str) -> None:
-        """Raise NotApplicable unless the target is what a row needs, a key of ``_NEEDS``."""
+        """Raise NotApplicable if the target is not of the kind that a row needs, a key of ``_NEEDS``."""
         if need == "element-wise":
             is_met = self.kind == "element-wise"
         else:

@@ -134,7 +134,7 @@ def check_compile(subject: Subject) -> str:
 
 
 def check_export(subject: Subject) -> str:
-    """Verify that torch.export accepts it, and that the exported program agrees."""
+    """Verify that torch.export exports the target, and that the exported program returns the same values."""
     x = subject.sample(dtype=torch.float32)
     expected = subject.make_function(torch.float32)(x)
 

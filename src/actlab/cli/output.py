@@ -126,7 +126,7 @@ def write_pages(
 
     Args:
         arguments: The parsed arguments; ``--figures`` asks for figures.
-        comparison: The comparison, or the run as one.
+        comparison: The comparison; for a single run, a comparison that contains it.
         rows: Rows of the HiPlot page.
         out: The folder.
     """

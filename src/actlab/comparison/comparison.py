@@ -355,8 +355,8 @@ def compare(
         dropout: Probability that dropout zeroes an output of a hidden layer of the default network.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         precision: ``"float32"``, or ``"bf16"`` for matrix products of bfloat16 factors.
-        init: Initial weights: ``"torch"`` for those of the module, or ``"matched"`` to scale them for the
-            activation with :func:`actlab.init_`.
+        init: Initial weights: ``"torch"`` for the ones that the module draws, or ``"matched"`` to scale them
+            for the activation with :func:`actlab.init_`.
         ledger: A :class:`~actlab.ledger.Ledger` or its file. Runs in the ledger are not trained again, and
             finished runs are recorded in it.
         executor: Any :class:`concurrent.futures.Executor` to train in; ``jobs`` is then ignored.

@@ -33,7 +33,7 @@ class Scoring:
 
     Args:
         scoring: A name in :func:`sklearn.metrics.get_scorer_names`, or a scorer ``(net, X, y)``; None for
-            accuracy, accuracy over labels of several labels per sample, or R^2 of a regression.
+            accuracy; for several labels per sample, accuracy over labels; or R^2 for a regression.
         data: The features, and the targets as the networks take them.
 
     Raises:

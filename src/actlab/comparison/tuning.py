@@ -62,7 +62,7 @@ class _Tuner:
         self.trials: dict[_Unit, dict[int, Finished]] = {}  # by candidate
 
     def train(self, planned: Sequence[PlannedRun], part: str) -> None:
-        """Train runs, and add them to the trials; progress has the name of the part."""
+        """Train runs, and add them to the trials. The progress line shows the name of the stage."""
         start = len(self.runner.runs)
         self.runner.train(planned, self.about, ", ".join(filter(None, [self.stage, part])))
         for run in self.runner.runs[start:]:

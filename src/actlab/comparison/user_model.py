@@ -56,7 +56,7 @@ def prepare_net(
         module: The module of the copy: a module, its class, a function that builds it, or
             ``"package.module:Name"``. It gets the sizes of the data, and those of the net's arguments that it
             takes. None for the net's own module, which gets all of them.
-        dataset: Gives two samples, and the sizes.
+        dataset: The data; its first two samples and its sizes are used.
         replace: The activation to replace; None for the only kind that the module has.
 
     Raises:

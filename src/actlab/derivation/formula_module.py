@@ -39,7 +39,7 @@ def make_formula_module(activation: Activation[...], trainable: Sequence[str]) -
 
 
 def make_repr_format(activation: Activation[...], trainable: Sequence[str]) -> str:
-    """Return the format of what a module prints: the parameters that it does not train."""
+    """Return the format of ``extra_repr``, with the parameters that are not trained."""
     return ", ".join(f"{name}={{{name}!r}}" for name in activation.parameters if name not in trainable)
 
 

@@ -136,7 +136,7 @@ class Run:
         seed: The seed of the repetition.
         fold: The index of the fold.
         diagnostic_epochs: Epochs with diagnostics. They do not change the training.
-        activations: Paths of the modules whose trained parameters the result has.
+        activations: Paths of the modules whose trained parameters are part of the result.
     """
 
     net: Callable[[], nn.Module]

@@ -248,7 +248,7 @@ def _rounded(dtype: torch.dtype, *bounds: float) -> tuple[float, ...]:
 
 
 def clip(x: Tensor, lower: float, upper: float) -> Tensor | None:
-    """Clip a small tensor by an operation of torch that saves its output: in place, on a copy."""
+    """Clip a copy of a small tensor in place, with a torch operation that saves its output."""
     return F.hardtanh_(x.clone(), *_rounded(x.dtype, lower, upper)) if is_small(x) else None
 
 

@@ -48,11 +48,11 @@ def swap(
             modules and functions of torch, actlab and other packages; or a path such as ``"features.1"``,
             unless a catalogue name is the same. Paths have priority, then the first matching key. An
             activation may be anything that :class:`~actlab.models.networks.NeuralNet` takes as one.
-        only: The places to replace; by default all. A place is selected by its path or that of an enclosing
-            module, with ``*`` for any text (``"layer1.*"``); by the class of the activation or of an
-            enclosing module; by its depth, the number of parts of its path; or by a function of the path and
-            the module. For a call, this is the module that makes the call. A list selects every place that
-            one of its elements selects.
+        only: The places to replace; by default all. Select places by a path, their own or that of an
+            enclosing module, with ``*`` for any text (``"layer1.*"``); by a class, their own or that of an
+            enclosing module; by depth, the number of parts of the path; or by a function of the path and the
+            module (for a call, the module that makes it). A list selects all places that one of its elements
+            selects.
         except_: The places not to replace.
         inplace: Change the model, not a deep copy of it.
 

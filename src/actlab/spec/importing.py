@@ -70,7 +70,7 @@ def import_object(what: str, name: str) -> Any:
     """Import what ``"package.module:Name"``, ``"package.module:Class.method"`` or ``"file.py:Name"`` names.
 
     Args:
-        what: What it is for; the error begins with it.
+        what: What the spec describes, such as ``"activation"``; error messages begin with it.
         name: The name.
 
     Raises:

@@ -163,7 +163,7 @@ def resolve_all(
     """Resolve different activations, and give each a name of its own.
 
     Args:
-        activations: What :func:`resolve` takes, in a list, or by name in a dictionary.
+        activations: A list of values that :func:`resolve` takes, or a dictionary from names to such values.
 
     Raises:
         UsageError: The argument is neither a list nor a dictionary, an element is not an activation, a name

@@ -93,7 +93,7 @@ def import_spec(what: str, spec: str) -> tuple[Any, list[Any], dict[str, Any]]:
     """Return what a spec such as ``"file.py:Net(width=64)"`` imports, and its arguments.
 
     Args:
-        what: What it is for; the error begins with it.
+        what: What the spec describes, such as ``"activation"``; error messages begin with it.
         spec: The spec.
 
     Raises:

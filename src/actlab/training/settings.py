@@ -48,8 +48,8 @@ class TrainSettings:
         hidden: Widths of the hidden layers of the reference network.
         dropout: Probability that dropout zeroes an output of a hidden layer of the reference network.
         precision: ``"float32"``, or ``"bf16"`` for matrix products of bfloat16 factors.
-        init: Initial weights: ``"torch"`` for those of the module, or ``"matched"`` to scale them for the
-            activation with :func:`actlab.init_`.
+        init: Initial weights: ``"torch"`` for the ones that the module draws, or ``"matched"`` to scale them
+            for the activation with :func:`actlab.init_`.
 
     Raises:
         UsageError: Some values are wrong; the message names all of them.

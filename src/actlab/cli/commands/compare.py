@@ -82,7 +82,8 @@ def add_options(parser: Parser) -> None:
     folds = "number of cross-validation folds (default: 3); more folds decide smaller differences"
     add("--folds", type=int, metavar="N", help=folds)
     split = "folds: stratified, random, group, or time for samples in chronological order"
-    split += " (default: stratified for classes, random for numbers and several labels, group with --groups)"
+    split += " (default: stratified for classes, random for a regression and for several labels, "
+    split += "group with --groups)"
     add("--split", choices=("stratified", "random", "group", "time"), metavar="S", help=split)
     add("--seeds", type=int, metavar="N", help="number of seeds per fold (default: 1; 3 with --test)")
     add("--until-decided", action="store_true", help="add seeds, up to 32, until every pair is decided")
@@ -130,7 +131,7 @@ class _Outcome:
         return list(dict.fromkeys(names))
 
     def describe(self) -> list[str]:
-        """Return lines: the ranking with the scores of folds or seeds as far as they fit, and sentences."""
+        """Return lines: the ranking, with the scores of folds or seeds that fit, and sentences."""
         from actlab.report.tables import format_table
 
         ranking = self.comparison.ranking.copy()

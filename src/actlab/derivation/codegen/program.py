@@ -291,7 +291,7 @@ class ProgramBuilder:
         )
 
     def add_choice(self, operation: str, u: Operand, bound: Operand, yes: Operand, no: Operand) -> int:
-        """Add a choice; two choices that cut out an interval become one step."""
+        """Add a choice between two values; two choices that select an interval become one step."""
         inner = self._find_step(yes)
         if operation == "above" and _is_zero(no) and inner and inner.operation == "at_least":
             same, high, beyond, value = inner.operands
