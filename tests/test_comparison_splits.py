@@ -382,3 +382,40 @@ def test_compare_records_the_settings_that_it_uses():
     assert about["settings"]["epochs"] == 1
     assert not about["settings"].keys() & {"hidden", "dropout"}
     assert "model_settings" not in about
+
+
+def make_dated_table(path, **columns):
+    """Write 40 rows in chronological order; return the file."""
+    table = {"day": pd.date_range("2020-01-01", periods=40, freq="90D"), "size": np.arange(40) % 7 * 1.5}
+    pd.DataFrame({**table, **columns, "price": np.arange(40) % 5}).to_csv(path, index=False)
+    return path
+
+
+def plan_over(split, path, **options):
+    data = load_data(path, target="price", regression=True, **options)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        ComparisonPlan(ComparisonConfig(activations=["relu", "tanh"], dataset=data, split=split, tune=None))
+    return [str(one.message) for one in caught]
+
+
+def test_comparison_plan_over_time_warns_of_columns_outside_the_training_range(tmp_path):
+    path = make_dated_table(tmp_path / "sales.csv", count=np.arange(40) ** 2)
+    assert plan_over("time", path) == [
+        "sales.csv: in every fold, test samples have values of day, count outside the range of the training "
+        "samples; drop=['day', 'count'] (--drop day --drop count) omits them"
+    ]
+    assert plan_over("time", path, drop=["day", "count"]) == []
+    assert plan_over("random", path) == []
+
+
+@pytest.mark.parametrize(("inside", "found"), [(1, True), (2, False)])
+def test_warn_about_extrapolation_needs_nine_of_ten_test_samples(tmp_path, inside, found):
+    values = np.arange(40.0)
+    for start in (10, 20, 30):  # the three test sets
+        values[start : start + inside] = 0.5
+    path = make_dated_table(tmp_path / "sales.csv", trend=values)
+    messages = plan_over("time", path, drop="day")
+    expected = "sales.csv: in every fold, test samples have values of trend outside the range of the "
+    expected += "training samples; drop=['trend'] (--drop trend) omits them"
+    assert messages == [expected] * found

@@ -21,7 +21,7 @@ from actlab.comparison.config import ComparisonConfig, parse_budget
 from actlab.comparison.runs import PlannedRun
 from actlab.comparison.scoring import Scoring
 from actlab.comparison.search_space import Candidate, list_auto_candidates, list_grid_candidates
-from actlab.comparison.splits import TEST_SET, FoldFeatures, Folds, make_folds
+from actlab.comparison.splits import TEST_SET, FoldFeatures, Folds, make_folds, warn_about_extrapolation
 from actlab.comparison.user_model import prepare_net
 from actlab.data.dataset import Dataset
 from actlab.errors import UsageError, raise_problems
@@ -93,6 +93,8 @@ class ComparisonPlan:
         if config.split_kind == TEST_SET and is_alone and len(config.names) > 1:
             self.scoring.require_outcomes()
         self._folds: dict[int, Folds] = {}
+        if config.split_kind == "time":
+            warn_about_extrapolation(config.dataset, self.make_folds(0))
         self._located: list[Folds] = []  # by split, as indices of the features
         self._factories: list[Any] = []  # runs with one factory train together
         self._validation_splits: dict[tuple[int, int, int], tuple[Rows, Rows | None]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from typing import Any
 
@@ -11,7 +12,7 @@ from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, Str
 
 from actlab.data.dataset import Dataset
 from actlab.data.memory import check_memory
-from actlab.errors import UsageError
+from actlab.errors import UsageError, warn_about_data
 from actlab.fleet.run import Rows
 from actlab.training.settings import find_integer_problem
 from actlab.training.validation_split import HELD_OUT, find_holdout_problem
@@ -19,6 +20,7 @@ from actlab.training.validation_split import HELD_OUT, find_holdout_problem
 SPLITS = ("stratified", "random", "group", "time")
 TEST_SET = "test set"  # the kind of split of a dataset with a fixed test set
 DEFAULT_FOLDS = 3
+_EXTRAPOLATED = 0.9  # the share of test samples outside the training range that gives a warning
 DEFAULT_TEST_SEEDS = 3  # as many runs as with the default number of folds
 
 Folds = list[tuple[Rows, Rows]]
@@ -70,6 +72,32 @@ def make_folds(dataset: Dataset, kind: str, folds: int, random_state: int | None
         count, fewest = len(set(groups)), "each needs a group for testing and two for training"
         raise UsageError(f"{dataset.name}: {count} groups are too few for {folds} folds; {fewest}")
     return made
+
+
+def warn_about_extrapolation(dataset: Dataset, folds: Folds) -> None:
+    """Warn if a column has values outside the training range in at least 90 % of each fold's test samples.
+
+    Args:
+        dataset: The data. Only tables have columns.
+        folds: Indices of training samples and of test samples of each fold.
+
+    Warns:
+        DataWarning: There are such columns.
+    """
+    if dataset.encoded is None or not dataset.columns:
+        return
+    outside = np.ones(len(dataset.columns), bool)
+    for rows, test in folds:
+        train, values = dataset.encoded[rows], dataset.encoded[test]
+        low, high = np.fmin.reduce(train), np.fmax.reduce(train)  # which ignore missing values
+        outside &= ((values < low) | (values > high)).mean(axis=0) >= _EXTRAPOLATED
+    found = np.array(dataset.columns)[outside].tolist()
+    if columns := list(dict.fromkeys(found)):
+        options = shlex.join(word for column in columns for word in ("--drop", column))
+        warn_about_data(
+            f"{dataset.name}: in every fold, test samples have values of {', '.join(columns)} outside the "
+            f"range of the training samples; drop={columns!r} ({options}) omits them"
+        )
 
 
 class FoldFeatures:

@@ -54,6 +54,7 @@ class Dataset:
         test_name: The name of the test set.
         groups: The group (n,) of each sample, int64 from 0; None without groups.
         weights: The weight (n,) of each sample, float64 > 0; None if all are equal.
+        columns: The column of the table that each encoded feature comes from (d,); empty for other data.
 
     Raises:
         UsageError: X, y and ``shape`` do not fit together, or ``shape`` looks like (height, width, channels).
@@ -72,6 +73,7 @@ class Dataset:
     test_name: str = ""
     groups: npt.NDArray[np.int64] | None = None
     weights: npt.NDArray[np.float64] | None = None
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self, channels: str | None) -> None:
         indices = self.classes and np.ndim(self.y) != 2
@@ -219,7 +221,8 @@ class Dataset:
             X = standardize_columns(encoded, slice(len(encoded) - test_samples))
             if not X.any():
                 raise UsageError(f"{name}: X is constant in every column; it cannot be standardized")
-            return cls._create(X, targets, name, done, encoded, shape, test_samples)
+            made = cls._create(X, targets, name, done, encoded, shape, test_samples)
+            return dataclasses.replace(made, columns=table.columns, channels="first")
         if np.isnan(encoded).any():
             advice = "fill them in, or set scale='columns' (--scale columns)"
             raise UsageError(f"{name}: X has missing values, but scale is {scale!r}; {advice}")

@@ -31,10 +31,12 @@ class EncodedTable:
     Attributes:
         values: Float64 (n, d), C-contiguous; NaN for a missing number.
         summary: What was done, in one line.
+        columns: The column of the table that each feature comes from (d,); empty for arrays.
     """
 
     values: npt.NDArray[np.float64]
     summary: str
+    columns: tuple[str, ...] = ()
 
 
 @dataclass
@@ -91,7 +93,8 @@ def encode_table(frame: pd.DataFrame, name: str) -> EncodedTable:
     for column in encoded.values():
         column.write(values[:, start : start + column.width])
         start += column.width
-    return EncodedTable(values, _summarize(encoded, dropped))
+    columns = tuple(name for name, column in encoded.items() for _ in range(column.width))
+    return EncodedTable(values, _summarize(encoded, dropped), columns)
 
 
 def encode_numbers(X: Array, name: str) -> EncodedTable:
