@@ -40,11 +40,12 @@ def find_definition(name: str) -> Activation[Any]:
     return catalogue[name]
 
 
-def split_spec(spec: str) -> tuple[str, list[Any], dict[str, Any]]:
+def split_spec(spec: str, what: str = "activation") -> tuple[str, list[Any], dict[str, Any]]:
     """Split a spec into its name and its literal arguments.
 
     Args:
         spec: The spec.
+        what: What the spec describes; error messages begin with it.
 
     Returns:
         The name, the positional and the named arguments; a formula is a name as a whole.
@@ -74,8 +75,9 @@ def split_spec(spec: str) -> tuple[str, list[Any], dict[str, Any]]:
         if len(kwargs) != len(call.keywords):
             raise ValueError
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError) as error:
-        hint = f"arguments must be literals, as in 'leaky_relu(negative_slope=0.2)'; {_FORMULA_HINT}"
-        raise UsageError(f"activation {spec!r}: {hint}") from error
+        hint = "arguments must be literals, as in 'leaky_relu(negative_slope=0.2)'"
+        advice = f"; {_FORMULA_HINT}" if what == "activation" else ""
+        raise UsageError(f"{what} {spec!r}: {hint}{advice}") from error
     return name.strip(), args, kwargs
 
 
@@ -99,7 +101,7 @@ def import_spec(what: str, spec: str) -> tuple[Any, list[Any], dict[str, Any]]:
     Raises:
         UsageError: It names nothing to import, or cannot be imported.
     """
-    name, arguments, keywords = split_spec(spec)
+    name, arguments, keywords = split_spec(spec, what)
     if not is_import_path(name):
         raise UsageError(f"{what} is {spec!r}, not 'package.module:Net' or 'file.py:Net'")
     return import_object(what, name), arguments, keywords

@@ -41,7 +41,7 @@ def load_task(name: str) -> Task:
         if callable(task):
             try:
                 task = task(*arguments, **keywords)
-            except Exception as error:  # raised by the user's code
+            except (Exception, SystemExit) as error:  # raised by the user's code
                 raise UsageError(f"task {name!r} cannot be made: {summarize_error(error)}") from error
         if not isinstance(task, Task):
             raise UsageError(f"task {name!r} is a {type(task).__name__}; it must be an actlab.Task")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from actlab.data.dataset import Dataset, compute_fingerprint
 from actlab.data.load import is_image_set, load_data
-from actlab.errors import UsageError, raise_problems, summarize_error
-from actlab.training.settings import TrainSettings
+from actlab.errors import UsageError, did_you_mean, raise_problems, summarize_error
+from actlab.training.settings import TrainSettings, find_integer_problem
 
 if TYPE_CHECKING:
     from actlab.comparison.scoring import Scorer
@@ -56,6 +58,18 @@ class Task:
             problems.append(f"the name of a task must be printable text, got {self.name!r}")
         if not isinstance(self.settings, TrainSettings):
             problems.append(f"settings must be an actlab.training.TrainSettings, got {self.settings!r}")
+        if self.samples is not None:
+            problems.append(find_integer_problem("samples", self.samples, 1))
+        seconds = self.seconds
+        if not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+            problems.append(f"seconds must be a number > 0, got {seconds!r}")
+        options = self.data_options
+        names = list(inspect.signature(load_data).parameters)[1:]  # the first one is the source
+        if not isinstance(options, Mapping):
+            problems.append(f"data_options must be a dictionary of arguments of load_data, got {options!r}")
+        elif unknown := [name for name in options if name not in names]:
+            hint = did_you_mean(str(unknown[0]), names)
+            problems.append(f"data_options: {unknown[0]!r} is not an argument of load_data{hint}")
         raise_problems(problems)
 
     @property
@@ -83,7 +97,7 @@ class Task:
                 source = source()
             except UsageError:
                 raise
-            except Exception as error:  # raised by the user's code
+            except (Exception, SystemExit) as error:  # raised by the user's code
                 raise UsageError(f"the data cannot be made: {summarize_error(error)}") from error
         dataset = load_data(source, **options)
         parts = {name: getattr(dataset, name) for name in ("X", "y", "encoded", "groups", "weights")}
