@@ -20,6 +20,7 @@ from actlab.ledger import Ledger
 from actlab.tasks import list_tasks, load_task
 from actlab.tasks.image_fitting import load as load_image
 from actlab.tasks.poisson import PhysicsNet, compute_source, solve
+from actlab.tasks.task_comparison import choose_folders, estimate_cost, iterate_tasks, plan_tasks
 from actlab.tasks.text_transformer import load as load_text
 from actlab.training import TrainSettings
 from tests.command_line import actlab as run_actlab
@@ -57,6 +58,9 @@ def make(seed):
 
 def fail():
     raise RuntimeError("not today")
+
+
+leave = exit
 """
 
 
@@ -113,6 +117,13 @@ def test_load_of_an_image_set_needs_its_folder(tmp_path):
     [
         ({"name": " "}, "the name of a task must be printable text, got ' '"),
         ({"name": "a\x1b[2J"}, "must be printable text"),
+        ({"samples": 0}, "samples must be an integer >= 1, got 0"),
+        ({"samples": "x"}, "samples must be an integer >= 1, got 'x'"),
+        ({"seconds": 0}, "seconds must be a number > 0, got 0"),
+        ({"seconds": "x"}, "seconds must be a number > 0, got 'x'"),
+        ({"seconds": math.nan}, "seconds must be a number > 0, got nan"),
+        ({"data_options": 5}, "data_options must be a dictionary of arguments of load_data, got 5"),
+        ({"data_options": {"regresion": True}}, r"'regresion' .* load_data \(did you mean 'regression'\?\)"),
         ({"settings": {"lr": 0.1}}, r"settings must be an actlab.training.TrainSettings, got {'lr': 0.1}"),
     ],
 )
@@ -135,6 +146,8 @@ def test_load_task_finds_built_in_tasks_and_those_in_files(file):
         ("zzz", "there is no task 'zzz'; they are digits-perceptron, deep-perceptron"),
         ("mine.py:TEXT", "task 'mine.py:TEXT' is a str; it must be an actlab.Task"),
         ("mine.py:fail", "task 'mine.py:fail' cannot be made: RuntimeError: not today"),
+        ("mine.py:leave(3)", r"task 'mine.py:leave\(3\)' cannot be made: SystemExit: 3"),
+        ("mine.py:make(", r"^task 'mine.py:make\(': arguments must be literals, as in 'leaky_relu\(.*\)'$"),
         ("mine.py:NOTHING", "NOTHING"),
         ("wrong.py:X", "nowhere_at_all"),
         ("missing.py:X", "file 'missing.py' does not exist"),
@@ -294,12 +307,14 @@ def test_compare_tasks_excludes_an_activation_that_cannot_serve_a_task(file):
 
 def test_compare_tasks_skips_tasks_without_their_data_and_with_an_error(file):
     tasks = [make_task("own"), "mnist", "wrong.py:X", make_task("broken", data=lambda: 1 / 0)]
+    tasks.append(make_task("leaving", data=lambda: sys.exit(3)))
     result = actlab.compare_tasks(["relu", "tanh"], tasks, tune=None)
     assert list(result.comparisons) == ["own"]
     assert {name: reason.partition(": ")[0] for name, reason in result.skipped.items()} == {
         "mnist": "the files of mnist are missing; set data_dir (--data-dir)",
         "wrong.py:X": "task 'wrong.py:X'",
         "broken": "the data cannot be made",
+        "leaving": "the data cannot be made",
     }
     assert result.judgement is None
     assert "mnist was skipped: the files of mnist are missing; set data_dir (--data-dir)." in repr(result)
@@ -354,6 +369,22 @@ def test_compare_tasks_keeps_folders_inside_the_output_folder(tmp_path):
 def test_compare_tasks_refuses_names_that_cannot_be_folders(tmp_path, names, message):
     with pytest.raises(UsageError, match=message):
         actlab.compare_tasks(["relu", "tanh"], list(map(make_task, names)), tune=None, out=tmp_path / "run")
+
+
+def score_network(net, X, y):
+    return float(net.module_.training) + np.mean(net.predict(X) == y)
+
+
+def test_compare_tasks_judges_over_tasks_with_scaled_scores_only():
+    tasks = [make_task("own", 1), make_task("sure", 2, scoring=score_network)]
+    result = actlab.compare_tasks(["relu", "tanh"], tasks, tune=None)
+    sentence = "sure is not in the results over all: its scorer cannot score a constant prediction."
+    assert result.judgement is None
+    assert result.sentences()[1:] == [sentence]
+    assert len(result.means) == 2
+    more = actlab.compare_tasks(["relu", "tanh"], [*tasks, make_task("third", 3)], tune=None)
+    assert list(more.judgement.datasets.scores.index) == ["own", "third"]
+    assert sentence in more.sentences()
 
 
 def test_compare_tasks_of_targets_that_cannot_be_learned():
@@ -470,6 +501,24 @@ def test_compare_with_tasks_again_trains_only_the_missing_runs(tmp_path, file, c
     assert second.err.count("actlab: 6 of 6 runs are from the ledger\n") == 2
     actlab.compare_tasks(["relu", "tanh", "elu"], ["mine.py:make(1)"], tune=None, out="run", verbose=1)
     assert "actlab: 6 of 9 runs are from the ledger\n" in capsys.readouterr().err
+
+
+def test_iterate_tasks_and_estimate_cost_count_the_missing_runs_only(tmp_path, capsys):
+    tasks = [make_task(f"t{seed}", seed) for seed in range(4)]
+    plans, _ = plan_tasks(["relu", "tanh"], tasks, tune=None)
+    folders = choose_folders(plans, tmp_path)
+    actlab.compare_tasks(["relu", "tanh"], tasks[:1], tune=None, out=tmp_path)  # finished
+    actlab.compare_tasks(["relu"], tasks[2:3], tune=None, out=tmp_path)  # half finished
+    capsys.readouterr()
+    costs = [estimate_cost(*each) for each in zip(plans, folders, strict=True)]
+    assert costs == pytest.approx([0.0, 1.2, 0.6, 1.2])  # 6 runs of 0.2 s
+    assert list(iterate_tasks(plans, folders, 1)) == list(zip(plans, folders, strict=True))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["actlab: task 1 of 4: t0", "actlab: task 2 of 4: t1"]
+    assert [line.partition(" left")[0].rpartition("; about ")[0] for line in lines[2:]] == [
+        "actlab: task 3 of 4: t2",
+        "actlab: task 4 of 4: t3",
+    ]
 
 
 @pytest.mark.slow

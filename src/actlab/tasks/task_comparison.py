@@ -9,11 +9,11 @@ import math
 import re
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import torch
@@ -24,6 +24,7 @@ from actlab.comparison.plan import ComparisonPlan
 from actlab.errors import UsageError, format_error, join_names, summarize_error
 from actlab.files import LEDGER, create_output_folder
 from actlab.judging import Judgement, judge
+from actlab.ledger.session import open_session
 from actlab.report.tables import format_table, write_csv
 from actlab.spec import ActivationLike, ResolvedActivation, resolve_all
 from actlab.tasks.registry import list_tasks, load_task
@@ -40,6 +41,7 @@ OPTIONS = frozenset(  # of ComparisonConfig and TrainSettings, which a task leav
     "folds split seeds until_decided budget tune jobs diagnostics seed device precision".split()
 )
 _COLUMNS = ["task", "activation", "split", "fold", "seed", "score", "normalized", "as_given", "failure"]
+_Folder = TypeVar("_Folder", Path, Path | None)
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class TaskComparison:
         alone = [f"On {join_names(names)}: {found}." for found, names in tasks.items()]
         if self.judgement is not None:
             return [*alone, *self.judgement.sentences()]
-        return alone + _describe_omitted(self.excluded, self.skipped)
+        return alone + _describe_omitted(self.excluded, self.skipped, self.results)
 
     @property
     def means(self) -> pd.DataFrame:
@@ -154,14 +156,19 @@ def _describe_verdicts(verdicts: pd.DataFrame) -> str:
     return "; ".join(found) or "no pair can be tested"
 
 
-def _describe_omitted(excluded: pd.DataFrame, skipped: Mapping[str, str]) -> list[str]:
+def _describe_omitted(excluded: pd.DataFrame, skipped: Mapping[str, str], results: pd.DataFrame) -> list[str]:
     """Return sentences on the activations and tasks that were not compared."""
+    scaled = results.groupby("task", sort=False)["normalized"].count() > 0
     return [
         *(
             f"{name} was not compared on {', '.join(rows['task'])}: {reason}."
             for (name, reason), rows in excluded.groupby(["activation", "reason"], sort=False)
         ),
         *(f"{name} was skipped: {reason}." for name, reason in skipped.items()),
+        *(
+            f"{name} is not in the results over all: its scorer cannot score a constant prediction."
+            for name in scaled.index[~scaled]
+        ),
     ]
 
 
@@ -302,7 +309,7 @@ def _find_training_problem(plan: ComparisonPlan, name: str) -> str:
     try:
         with torch.random.fork_rng(devices=[]):
             run.build()(torch.from_numpy(plan.dataset.X[:2])).sum().backward()
-    except Exception as error:  # raised by the user's code
+    except (Exception, SystemExit) as error:  # raised by the user's code
         return f"a training step raised {summarize_error(error)}"
     return ""
 
@@ -342,9 +349,11 @@ def compare_tasks(
         {'iris': 6, 'wine': 6}
     """
     plans, skipped = plan_tasks(activations, tasks, data_dir=data_dir, **options)
-    folders = [] if out is None else list(map(create_output_folder, choose_folders(plans, out)))
+    folders = [None for _ in plans] if out is None else choose_folders(plans, out)
+    for made in filter(None, folders):
+        create_output_folder(made)
     comparisons = []
-    for plan, folder in itertools.zip_longest(iterate_tasks(plans, verbose), folders):
+    for plan, folder in iterate_tasks(plans, folders, verbose):
         ledger = folder and folder / LEDGER
         comparisons.append(run_comparison(plan.plan, ledger=ledger, executor=executor, verbose=verbose))
         if folder:
@@ -357,17 +366,34 @@ def compare_tasks(
     return result
 
 
-def iterate_tasks(plans: Sequence[TaskPlan], verbose: int) -> Iterable[TaskPlan]:
-    """Yield the plans; before each, print its number and the estimated time left on standard error."""
-    costs = [plan.task.seconds * plan.plan.count_runs(len(plan.plan.config.names), 1) for plan in plans]
-    start = time.monotonic()
-    for index, plan in enumerate(plans):
+def iterate_tasks(
+    plans: Sequence[TaskPlan], folders: Sequence[_Folder], verbose: int
+) -> Iterator[tuple[TaskPlan, _Folder]]:
+    """Yield the plans and their folders; before each, print its number and the estimated time left."""
+    costs = [estimate_cost(*each) for each in zip(plans, folders, strict=True)] if verbose else []
+    spent = done = 0.0  # by the tasks that were not in the ledger
+    for index, (plan, folder) in enumerate(zip(plans, folders, strict=True)):
         if verbose:
-            done = sum(costs[:index])
-            seconds = (time.monotonic() - start) * (sum(costs) - done) / done if done else 0.0
+            seconds = spent * sum(costs[index:]) / done if done else 0.0
             left = f"; about {_format_duration(seconds)} left" if seconds else ""
             print(f"actlab: task {index + 1} of {len(plans)}: {plan.task.name}{left}", file=sys.stderr)
-        yield plan
+        start = time.monotonic()
+        yield plan, folder
+        if verbose and costs[index]:
+            spent, done = spent + time.monotonic() - start, done + costs[index]
+
+
+def estimate_cost(task: TaskPlan, folder: Path | None) -> float:
+    """Return the estimated work of a task, in seconds on one core; 0 if the ledger has its runs."""
+    plan, missing = task.plan, 1.0
+    names, seeds = plan.config.names, plan.config.num_seeds
+    if folder is not None and (folder / LEDGER).exists():
+        each = itertools.product(names, range(seeds), range(plan.config.num_folds))
+        runs = [run for labels in each if (run := plan.run(*labels, 0).run) is not None]
+        with open_session(folder / LEDGER, runs, plan.dataset.fingerprint) as session:
+            if session and runs:
+                missing -= session.count_finished() / len(runs)
+    return missing * task.task.seconds * plan.count_runs(len(names), seeds)
 
 
 def _format_duration(seconds: float) -> str:
@@ -399,15 +425,14 @@ def summarize_tasks(
     omitted = [(plan.task.name, name, reason) for plan in plans for name, reason in plan.excluded.items()]
     excluded = pd.DataFrame(omitted, columns=["task", "activation", "reason"])
     judgement = None
-    if len(plans) > 1 and results["activation"].nunique() > 1 and results["normalized"].notna().any():
-        known = results.dropna(subset="normalized")[
-            ["task", "activation", "split", "fold", "seed", "normalized"]
-        ]
+    columns = ["task", "activation", "split", "fold", "seed", "normalized"]
+    known = results.dropna(subset="normalized")[columns]
+    if known["task"].nunique() > 1 and results["activation"].nunique() > 1:
         for task, name in [(task, name) for task, name, _ in omitted if name in set(known["activation"])]:
             runs = known[known["task"] == task].drop_duplicates(["split", "fold", "seed"])
             known = pd.concat([known, runs.assign(activation=name, normalized=0.0)], ignore_index=True)
         judgement = judge(known, dataset="task", method="activation", score="normalized")
-        sentences = (_TEST.format(over), *_describe_omitted(excluded, skipped))
+        sentences = (_TEST.format(over), *_describe_omitted(excluded, skipped, results))
         judgement = dataclasses.replace(
             judgement,
             design=dataclasses.replace(judgement.design, sentences=sentences),

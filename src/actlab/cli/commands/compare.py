@@ -153,7 +153,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name, reason in skipped.items():
         print(f"actlab: note: task {escape_unprintable(name)} is skipped: {reason}", file=sys.stderr)
     several = len(plans) > 1
-    folders = choose_folders(plans, arguments.out) if several else [arguments.out]
+    folders = choose_folders(plans, arguments.out) if several else [Path(arguments.out)]
     for folder in folders:
         create_output_folder(folder)
     check_figures(arguments)
@@ -165,7 +165,7 @@ def run(arguments: argparse.Namespace) -> int:
         shown = several and not arguments.quiet
         outcomes = [
             _compare(arguments, plan, folder, executor)
-            for plan, folder in zip(iterate_tasks(plans, shown), folders, strict=True)
+            for plan, folder in iterate_tasks(plans, folders, shown)
         ]
     if several:
         _print_several(arguments, plans, outcomes, skipped)
