@@ -16,6 +16,7 @@ import actlab
 from actlab.judging.power import compute_power, count_runs, describe_power
 from actlab.stats.anytime import AnytimeSummary
 from actlab.stats.fixed_test_set import summarize_fixed_test
+from actlab.stats.verdict import holm
 
 NAN = math.nan
 
@@ -613,3 +614,73 @@ def test_judgement_writes_tables_of_verdicts_over_datasets():
 def test_judgement_shows_control_characters_of_names_as_escapes():
     judgement = actlab.judge(make_runs({"a\x1b[31m": 0.8, "b\nc": 0.7}, seeds(5)))
     assert judgement.ranking["method"].to_list() == [r"a\x1b[31m", "b c"]
+
+
+# -- verdicts on each dataset ---------------------------------------------------------------------
+
+
+def make_datasets(means, names="wxyz", n=8):
+    parts = [make_runs(means, seeds(n), seed=i, dataset=name) for i, name in enumerate(names)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_judge_over_datasets_judges_each_with_one_correction_for_all_pairs():
+    frame = make_datasets({"a": 0.80, "b": 0.83, "c": 0.80})
+    each = actlab.judge(frame).on_each
+    alone = pd.concat([actlab.judge(frame[frame["dataset"] == name]).verdicts for name in "wxyz"])
+    assert each["dataset"].to_list() == [name for name in "wxyz" for _ in range(3)]
+    assert each[["a", "b"]].to_numpy().tolist() == alone[["a", "b"]].to_numpy().tolist()
+    assert each["p"].to_list() == alone["p"].to_list()
+    assert each["p_holm"].to_list() == pytest.approx(holm(alone["p"].to_numpy()).tolist())
+
+
+def test_judge_over_datasets_describes_the_verdicts_on_each():
+    frame = make_datasets({"a": 0.70, "b": 0.90, "c": 0.70})
+    rising = np.linspace(0.5, 0.6, 8)
+    frame.loc[frame["dataset"] == "z", "score"] = [*rising + 0.001, *rising[::-1], *np.full(8, 0.549)]
+    sentences = actlab.judge(frame).sentences()
+    start = sentences.index("Verdicts on each dataset alone, corrected for 12 pairs on 4 datasets (Holm):")
+    assert sentences[start + 1 : start + 5] == [
+        "On w: b leads; b is better than a and c; 1 pair undecided.",
+        "On x: b leads; b is better than a and c; 1 pair undecided.",
+        "On y: b leads; b is better than a and c; 1 pair undecided.",
+        "On z: a leads; 3 pairs undecided.",
+    ]
+
+
+def test_judge_over_datasets_names_the_lower_loss_as_the_leader_on_each():
+    judgement = actlab.judge(make_datasets({"a": 0.5, "b": 0.3}), lower_is_better=True)
+    assert "On w: b leads; b is better than a." in judgement.sentences()
+    assert [row["verdict"] for row in judgement.to_json()["on_each"]] == ["worse"] * 4
+
+
+def test_judge_over_datasets_uses_the_share_of_test_samples_on_each():
+    parts = [make_runs({"a": 0.8, "b": 0.9}, folds(5), seed=i, dataset=name) for i, name in enumerate("wx")]
+    frame = pd.concat(parts).drop(columns="fold").assign(split=[*range(5)] * 4).drop(columns="repeat")
+    assert actlab.judge(frame).on_each.empty
+    each = actlab.judge(frame, test_share=0.2).on_each
+    alone = actlab.judge(frame[frame["dataset"] == "w"], test_share=0.2).verdicts
+    assert each["p"][0] == alone["p"][0]
+
+
+@pytest.mark.parametrize(("options", "n"), [({"analysis": "demsar"}, 8), ({}, 1)])
+def test_judge_over_datasets_omits_verdicts_on_each(options, n):
+    judgement = actlab.judge(make_datasets({"a": 0.8, "b": 0.9}, n=n), **options)
+    assert judgement.on_each.empty
+    assert "on_each" not in judgement.to_json()
+    assert not any(sentence.startswith("On w") for sentence in judgement.sentences())
+
+
+def test_judge_with_an_empty_dataset_has_one_dataset():
+    frame = make_datasets({"a": 0.8, "b": 0.9}, names="wx")
+    message = r"a has several runs with seed=0 \(32 such rows in the table\); add the column .* dataset= "
+    with pytest.raises(actlab.UsageError, match=message):
+        actlab.judge(frame, dataset="")
+    assert actlab.judge(frame, dataset=" ", pair="").design.kind == "unpaired"
+
+
+@pytest.mark.parametrize("role", ["method", "score"])
+def test_judge_refuses_an_empty_name_of_a_column(role):
+    message = rf"{role} \(--{role}\) is empty; it must be one of the columns 'method', 'seed', 'score'"
+    with pytest.raises(actlab.UsageError, match=message):
+        actlab.judge(make_runs({"a": 0.8, "b": 0.9}, seeds(3)), **{role: ""})

@@ -64,7 +64,7 @@ def find_design(table: RunTable, analysis: str | None, test_share: float | None)
     chosen = analysis or _CHOICES[kind]
     if problem := _find_problem(kind, chosen):
         raise UsageError(f"analysis {chosen!r} does not fit this table: {problem}")
-    if test_share is not None and not kind.startswith("folds"):
+    if test_share is not None and not (table.folds or table.repeats):
         raise UsageError("test_share (--test-share) is for splits, but this table has no folds or splits")
     sentence = f"Analysis: {ANALYSES[chosen]}"
     because = f"because {_REASONS[kind].format(keys=join_names(table.keys))}"

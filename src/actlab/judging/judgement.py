@@ -17,10 +17,11 @@ import pandas as pd
 from actlab._version import __version__
 from actlab.errors import UsageError, did_you_mean
 from actlab.judging.design import ANALYSES, Design, find_design
-from actlab.judging.pairs import judge_pairs, list_pairs
+from actlab.judging.pairs import judge_pairs, list_pairs, summarize_pairs
 from actlab.judging.sources import RunSource, read_runs
 from actlab.judging.table import RunTable, make_run_table
 from actlab.judging.verdict_tables import (
+    describe_each,
     describe_failures,
     make_verdict_table,
     rank_methods,
@@ -32,6 +33,7 @@ from actlab.report.tables import format_table, to_json_rows
 from actlab.stats.posterior import LEVEL, Floats
 from actlab.stats.robust import compute_profile, estimate_improvement, summarize_over_datasets
 from actlab.stats.several_datasets import MultiDatasetResult, compare_over_datasets
+from actlab.stats.verdict import judge_summaries
 
 _RESAMPLED = 2000  # pairs times datasets, up to which probabilities of improvement have intervals
 _THRESHOLDS = 101  # of a performance profile
@@ -56,6 +58,9 @@ class Judgement:
         about: The name of the ``metric``, the ``region`` of practical equivalence (half its width), the
             ``level``, the ``data``, and whether the verdicts are ``sequential``.
         datasets: With several datasets: the test over datasets.
+        on_each: With several datasets: the verdicts on each of them, with the columns of
+            :attr:`actlab.Comparison.verdicts` after ``dataset``; ``p_holm`` is corrected for all pairs on all
+            datasets. Empty if no pair has enough runs, and with the analysis ``"demsar"``.
     """
 
     runs: pd.DataFrame
@@ -64,6 +69,7 @@ class Judgement:
     design: Design
     about: Mapping[str, Any] = field(default_factory=dict)
     datasets: MultiDatasetResult | None = None
+    on_each: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def __repr__(self) -> str:
         return "\n".join([format_table(self.ranking), "", *self.sentences()])
@@ -82,6 +88,7 @@ class Judgement:
             "design": {"kind": self.design.kind, "analysis": self.design.analysis},
             "ranking": to_json_rows(self.ranking),
             "verdicts": to_json_rows(self.verdicts),
+            **({} if self.on_each.empty else {"on_each": to_json_rows(self.on_each)}),
             "sentences": self.sentences(),
             "about": {key: None if value != value else value for key, value in self.about.items()},
         }
@@ -171,7 +178,8 @@ def judge(
         pair: The columns whose values two paired runs share, such as ``["seed", "fold"]`` or
             ``"seed,fold"`` (default: columns called ``seed``, ``fold``, ``repeat``, ...). If empty, runs are
             not paired.
-        dataset: The column of datasets (default: ``dataset``, ``task``, ... if it has two values).
+        dataset: The column of datasets (default: ``dataset``, ``task``, ... if it has two values). If empty,
+            the table has one dataset.
         lower_is_better: Whether a smaller score is better, as for a loss. Studies of Optuna record this.
         rope: Half the width of the region of practical equivalence, in units of the score (default: 0.001
             for scores from 0 to 1; other scores have no default, because their unit is unknown).
@@ -181,7 +189,8 @@ def judge(
         sequential: Whether the verdicts stay valid if the table is judged again after every new run, for runs
             that are paired by seed only and for unpaired runs.
         analysis: ``"corrected-t"``, ``"mixed"``, ``"crossed"``, ``"paired-t"``, ``"welch"``,
-            ``"permutation"`` or ``"demsar"`` (default: the one that fits the design).
+            ``"permutation"`` or ``"demsar"`` (default: the one that fits the design). ``"demsar"`` omits the
+            verdicts on each dataset.
 
     Returns:
         Verdicts, ranking and design.
@@ -239,6 +248,8 @@ def judge(
             if given[name] is not None:
                 raise UsageError(f"{name} is not available over several datasets; judge the rows of one")
         judgement = _judge_datasets(table, design, about)
+        if analysis is None:
+            judgement = _judge_each(judgement, table, test_share)
     elif sequential and design.analysis not in ("paired-t", "welch"):
         raise UsageError(
             f"sequential (--sequential, --watch) needs independent runs, got the design {design.kind!r} with "
@@ -331,6 +342,40 @@ def _judge_datasets(table: RunTable, design: Design, about: dict[str, Any]) -> J
     about["points"] = _choose_region(frame["score"].to_numpy(np.float64), None, about["lower_is_better"])[2]
     about["profiles"] = _make_profiles(runs, sign)
     return Judgement(frame, _add_wins(result.verdicts, runs), ranking, design, about, result)
+
+
+def _judge_each(judgement: Judgement, table: RunTable, test_share: float | None) -> Judgement:
+    """Add the verdicts on each dataset, corrected for all pairs on all datasets."""
+    scores = table.frame["score"].to_numpy(np.float64)
+    region, *_ = _choose_region(scores, None, judgement.about["lower_is_better"])
+    parts = {
+        name: dataclasses.replace(table, frame=table.frame[table.frame["dataset"] == name])
+        for name in table.datasets
+    }
+    pairs = {name: list_pairs(part.methods, None) for name, part in parts.items()}
+    try:
+        found = {
+            name: summarize_pairs(part, find_design(part, None, test_share), pairs[name])
+            for name, part in parts.items()
+        }
+    except UsageError:  # outcomes on samples in several folds
+        return judgement
+    judged = iter(judge_summaries([one for own, *_ in found.values() for one in own.values()], region))
+    leaders, tables = {}, {}
+    for name, (own, reasons, _) in found.items():
+        verdicts = {**dict.fromkeys(pairs[name]), **{pair: next(judged) for pair in own}}
+        tables[name] = make_verdict_table(verdicts, LEVEL, reasons, {})
+        leaders[name] = sort_ranking(_rank(parts[name], tables[name]))["method"][0]
+    count = sum(len(own) for own, *_ in found.values())
+    if not count:  # one run of each method on each dataset
+        return judgement
+    lead = f"Verdicts on each dataset alone, corrected for {count} pairs on {len(tables)} datasets (Holm):"
+    sentences = (lead, *describe_each(leaders, tables), *judgement.design.sentences)
+    return dataclasses.replace(
+        judgement,
+        design=dataclasses.replace(judgement.design, sentences=sentences),
+        on_each=pd.concat(tables, names=["dataset"]).reset_index("dataset").reset_index(drop=True),
+    )
 
 
 def _add_wins(verdicts: pd.DataFrame, runs: Mapping[str, Mapping[str, Floats]]) -> pd.DataFrame:

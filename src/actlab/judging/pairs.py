@@ -70,6 +70,18 @@ def judge_pairs(
     Returns:
         The verdicts.
     """
+    summaries, reasons, unmatched = summarize_pairs(table, design, pairs)
+    if sequential:
+        summaries = {pair: AnytimeSummary(summary) for pair, summary in summaries.items()}
+    verdicts: dict[Pair, Verdict | None] = dict.fromkeys(pairs)
+    verdicts.update(zip(summaries, judge_summaries(list(summaries.values()), region, level), strict=True))
+    return JudgedPairs(verdicts, reasons, unmatched)
+
+
+def summarize_pairs(
+    table: RunTable, design: Design, pairs: Sequence[Pair]
+) -> tuple[dict[Pair, Any], dict[Pair, str], int]:
+    """Return the summaries of pairs, why others have none, and the number of runs without a partner."""
     summaries: dict[Pair, Any] = {}
     reasons: dict[Pair, str] = {}
     unmatched = 0
@@ -88,10 +100,8 @@ def judge_pairs(
         if isinstance(summary, str):
             reasons[a, b] = summary
         else:
-            summaries[a, b] = AnytimeSummary(summary) if sequential else summary
-    verdicts: dict[Pair, Verdict | None] = dict.fromkeys(pairs)
-    verdicts.update(zip(summaries, judge_summaries(list(summaries.values()), region, level), strict=True))
-    return JudgedPairs(verdicts, reasons, unmatched)
+            summaries[a, b] = summary
+    return summaries, reasons, unmatched
 
 
 def _describe_failed(name: str, rows: pd.DataFrame) -> str:

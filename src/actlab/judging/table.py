@@ -89,7 +89,7 @@ def make_run_table(
             runs are not paired; None for the columns called ``fold``, ``seed``, ... in which two methods
             share a value.
         dataset: The column of datasets; None for a column called ``dataset``, ``task``, ... with at least
-            two values.
+            two values; empty for one dataset.
         lower_is_better: Whether a smaller score is better, as for a loss.
 
     Returns:
@@ -109,7 +109,7 @@ def make_run_table(
     if dataset is None:
         dataset = next((name for name in _find(table, DATASETS) if table[name].nunique() > 1), None)
         dataset = None if dataset in (method, *keys) else dataset
-    else:
+    elif dataset := dataset.strip() or None:
         _require_column(table, dataset, "dataset")
     others = {method, dataset, *keys}
     score = _choose_score(table, score, others)
@@ -172,6 +172,8 @@ def _simplify(column: str) -> str:
 def _require_column(table: pd.DataFrame, name: str, what: str) -> None:
     if name not in table:
         columns = ", ".join(map(repr, table.columns[:12]))
+        if not name.strip():
+            raise UsageError(f"{what} (--{what}) is empty; it must be one of the columns {columns}")
         hint = did_you_mean(name, table.columns)
         raise UsageError(f"the table has no column {name!r} for {what}{hint}; it has {columns}")
 
@@ -345,7 +347,8 @@ def _require_unique(frame: pd.DataFrame, keys: Sequence[str], steps: pd.DataFram
             )
         raise UsageError(
             f"{row['method']}{where} has several runs with {shown} ({count} such rows in the table); add the "
-            f"column that distinguishes them to pair= (--pair), or pass no columns if runs are not paired"
+            "column that distinguishes them to pair= (--pair) or dataset= (--dataset), or pass no columns if "
+            "runs are not paired"
         )
 
 

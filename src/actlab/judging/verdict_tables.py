@@ -8,12 +8,14 @@ from typing import Any
 
 import pandas as pd
 
+from actlab.errors import join_names
 from actlab.stats.fixed_test_set import FixedTestSummary
 from actlab.stats.posterior import MAX_SEEDS
 from actlab.stats.sequential import Pair
 from actlab.stats.unpaired import UnpairedSummary
 from actlab.stats.verdict import Verdict
 
+_MAX_DECIDED = 5  # pairs of a dataset that are named in a sentence
 VERDICTS = [
     *("a", "b", "verdict", "difference", "low", "high", "level", "p", "p_holm", "p_better", "p_equivalent"),
     *("p_worse", "wins", "wins_low", "wins_high", "runs", "seeds", "more_seeds", "reason"),
@@ -139,6 +141,30 @@ def rank_methods(
 def sort_ranking(table: pd.DataFrame) -> pd.DataFrame:
     """Return a ranking with the best first."""
     return table.sort_values(["rank", "mean"], ascending=[True, False], kind="stable", ignore_index=True)
+
+
+def describe_each(leaders: Mapping[str, str], verdicts: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Return a sentence for each dataset or task: the leader, the decided pairs and the number of others.
+
+    Args:
+        leaders: The method or activation with the best rank and mean, by dataset.
+        verdicts: Of every pair, by dataset.
+    """
+    sentences = []
+    for name, leader in leaders.items():
+        pairs = verdicts[name]
+        decided = pairs[~pairs["verdict"].isin(["undecided", "none"])]
+        is_above = decided["verdict"] != "worse"
+        parts = [f"{len(decided)} pairs decided"] if len(decided) > _MAX_DECIDED else []
+        if not parts:
+            first, second = (decided[one].where(is_above, decided[other]) for one, other in ("ab", "ba"))
+            relation = decided["verdict"].map({"equivalent": "equivalent to"}).fillna("better than")
+            for key, others in second.groupby([first, relation], sort=False):
+                parts.append(f"{' is '.join(map(str, key))} {join_names(others.to_list())}")
+        if rest := len(pairs) - len(decided):
+            parts.append(f"{_count(rest, 'pair')} undecided")
+        sentences.append(f"On {name}: {leader} leads; {'; '.join(parts)}.")
+    return sentences
 
 
 def average(scores: pd.Series[Any]) -> float:

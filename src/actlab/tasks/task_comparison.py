@@ -431,7 +431,7 @@ def summarize_tasks(
         for task, name in [(task, name) for task, name, _ in omitted if name in set(known["activation"])]:
             runs = known[known["task"] == task].drop_duplicates(["split", "fold", "seed"])
             known = pd.concat([known, runs.assign(activation=name, normalized=0.0)], ignore_index=True)
-        judgement = judge(known, dataset="task", method="activation", score="normalized")
+        judgement = judge(known, dataset="task", method="activation", score="normalized", analysis="demsar")
         sentences = (_TEST.format(over), *_describe_omitted(excluded, skipped, results))
         judgement = dataclasses.replace(
             judgement,

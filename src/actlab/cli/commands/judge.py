@@ -38,7 +38,11 @@ def add_options(parser: Parser) -> None:
     add("--method", metavar="COLUMN", help="column of methods (default: method, model, activation, ...)")
     pair = "columns with equal values in paired runs (default: seed, fold, ...); '' if runs are not paired"
     add("--pair", metavar="COLUMN,...", help=pair)
-    add("--dataset", metavar="COLUMN", help="column of datasets (default: dataset, task, ...)")
+    add(
+        "--dataset",
+        metavar="COLUMN",
+        help="column of datasets (default: dataset, task, ...); '' if there is one",
+    )
     add("--lower-is-better", action="store_true", help="a smaller score is better")
     add = parser.add_argument_group("verdicts").add_argument
     add(
