@@ -139,6 +139,9 @@ Accuracies are means over three folds; chance is 0.1 ({machine}).
 - For these, only the variance slope exceeds its limit: {unstable}. Normalization or residual connections
   keep the variance of each sample.
 
+The [survey](survey.md) has another network of 30 layers, in which every run chooses its learning rate and
+initialization. Its ranking therefore differs.
+
 `actlab compare` tries both initializations by default. Compare deep networks in your own setting, for
 example with `actlab compare sigmoid relu elu --data digits --hidden 64,64,64,64,64,64,64,64`.
 """

@@ -138,7 +138,10 @@ def test_show_evaluates_at_the_given_parameters(spec, values, facts, row, user_f
 @pytest.mark.parametrize("spec", ["torch.nn:GELU", "my_steep.py:plain"])
 def test_show_rejects_targets_that_are_not_definitions(spec, user_folder, capsys):
     assert main(["show", spec]) == 2
-    problem = "is not a definition; show and explore need one, but check and time accept any module"
+    problem = (
+        "is not a definition; show and explore need one, such as 'formula:x*tanh(x)', but check and time "
+        "accept any module"
+    )
     assert capsys.readouterr().err == f"actlab: error: activation {spec!r} {problem}\n"
 
 

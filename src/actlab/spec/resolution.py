@@ -275,8 +275,8 @@ def resolve_definition(value: ActivationLike) -> Activation[Any]:
         defined is not target and defined.module_class not in (target, type(target))
     ):
         raise UsageError(
-            f"activation {activation.name!r} is not a definition; show and explore need one, but check and "
-            "time accept any module"
+            f"activation {activation.name!r} is not a definition; show and explore need one, such as "
+            "'formula:x*tanh(x)', but check and time accept any module"
         )
     if activation.args or activation.kwargs:
         return defined.at(read_parameters(activation.build().eval()))
