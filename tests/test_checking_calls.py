@@ -172,6 +172,14 @@ def test_check_compiles_after_this_process_has_compiled(monkeypatch, tmp_path):
     assert check_row(lambda x: torch.sinh(x) - 0.125, "compile").status == "pass"
 
 
+@pytest.mark.slow  # a busy machine may compile for longer than the limit of the check
+def test_check_calls_a_module_that_this_process_has_compiled(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    compiled = torch.compile(torch.nn.ReLU())
+    compiled(torch.ones(8))
+    assert check_row(compiled, "shape").status == "pass"
+
+
 @pytest.mark.parametrize(
     "function", [torch.log, torch.sqrt, torch.acosh, torch.asin, lambda x: x.log().relu()]
 )

@@ -114,6 +114,10 @@ def _run_as_child(subject: Subject, checks: Sequence[Check], sender: Connection)
     for descriptor in (0, 1, 2):  # the target may print
         os.dup2(null, descriptor)
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - it ends with the process
+    # A fork inherits Inductor's thread pool without its threads, and would wait for them forever.
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+    if config := sys.modules.get("torch._inductor.config"):  # it has read the variable
+        config.compile_threads = 1  # type: ignore[attr-defined]
     try:
         torch.set_num_threads(1)  # a fork does not have the threads of the pool
         for row in _run(subject, checks):

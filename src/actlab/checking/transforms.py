@@ -119,9 +119,7 @@ def check_compile(subject: Subject) -> str:
     function = subject.as_module() if subject.works_in_place else subject.copy_target(torch.float32)
     x, plain = subject.sample(dtype=torch.float32), subject.make_function(torch.float32)
     torch.compiler.reset()
-    # A fork inherits Inductor's thread pool without its threads, and would wait for them forever.
-    options: dict[str, Any] | None = {"compile_threads": 1} if backend == "inductor" else None
-    fast = torch.compile(function, fullgraph=True, backend=backend, options=options)
+    fast = torch.compile(function, fullgraph=True, backend=backend)
     leaf = x.clone().requires_grad_()
     y = convert_errors(lambda: fast(leaf))
     assert isinstance(y, Tensor)
