@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import actlab
 from actlab.judging.power import compute_power, count_runs, describe_power
+from actlab.judging.verdict_tables import describe_each
 from actlab.stats.anytime import AnytimeSummary
 from actlab.stats.fixed_test_set import summarize_fixed_test
 from actlab.stats.verdict import holm
@@ -640,17 +642,34 @@ def test_judge_over_datasets_describes_the_verdicts_on_each():
     frame.loc[frame["dataset"] == "z", "score"] = [*rising + 0.001, *rising[::-1], *np.full(8, 0.549)]
     sentences = actlab.judge(frame).sentences()
     start = sentences.index("Verdicts on each dataset alone, corrected for 12 pairs on 4 datasets (Holm):")
-    assert sentences[start + 1 : start + 5] == [
-        "On w: b leads; b is better than a and c; 1 pair undecided.",
-        "On x: b leads; b is better than a and c; 1 pair undecided.",
-        "On y: b leads; b is better than a and c; 1 pair undecided.",
-        "On z: a leads; 3 pairs undecided.",
+    assert sentences[start + 1 : start + 3] == [
+        "On w, x and y: b is better than a and c; 1 of 3 pairs undecided.",
+        "On z: 3 of 3 pairs undecided.",
     ]
 
 
-def test_judge_over_datasets_names_the_lower_loss_as_the_leader_on_each():
+def test_describe_each_groups_equal_verdicts_and_counts_the_others():
+    def make(names, kinds):
+        pairs = pd.DataFrame(itertools.combinations(names, 2), columns=["a", "b"])
+        return pairs.assign(verdict=kinds)
+
+    assert describe_each(
+        {
+            "few": make("abc", ["worse", "equivalent", "better"]),
+            "same": make("abc", ["worse", "equivalent", "better"]),
+            "many": make("abcd", [*["better", "worse", "better", "worse", "equivalent"], "equivalent"]),
+            "none": make("abc", ["none", "none", "undecided"]),
+        }
+    ) == [
+        "On few and same: b is better than a and c; a is equivalent to c.",
+        "On many: 4 of 6 pairs better or worse; 2 of 6 pairs equivalent.",
+        "On none: 1 of 3 pairs undecided; 2 of 3 pairs not tested.",
+    ]
+
+
+def test_judge_over_datasets_names_the_lower_loss_as_better_on_each():
     judgement = actlab.judge(make_datasets({"a": 0.5, "b": 0.3}), lower_is_better=True)
-    assert "On w: b leads; b is better than a." in judgement.sentences()
+    assert "On w, x, y and z: b is better than a." in judgement.sentences()
     assert [row["verdict"] for row in judgement.to_json()["on_each"]] == ["worse"] * 4
 
 

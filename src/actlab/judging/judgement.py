@@ -354,23 +354,20 @@ def _judge_each(judgement: Judgement, table: RunTable, test_share: float | None)
     }
     pairs = {name: list_pairs(part.methods, None) for name, part in parts.items()}
     try:
-        found = {
-            name: summarize_pairs(part, find_design(part, None, test_share), pairs[name])
-            for name, part in parts.items()
-        }
+        designs = {name: find_design(part, None, test_share) for name, part in parts.items()}
     except UsageError:  # outcomes on samples in several folds
         return judgement
+    found = {name: summarize_pairs(part, designs[name], pairs[name]) for name, part in parts.items()}
     judged = iter(judge_summaries([one for own, *_ in found.values() for one in own.values()], region))
-    leaders, tables = {}, {}
+    tables = {}
     for name, (own, reasons, _) in found.items():
         verdicts = {**dict.fromkeys(pairs[name]), **{pair: next(judged) for pair in own}}
         tables[name] = make_verdict_table(verdicts, LEVEL, reasons, {})
-        leaders[name] = sort_ranking(_rank(parts[name], tables[name]))["method"][0]
     count = sum(len(own) for own, *_ in found.values())
     if not count:  # one run of each method on each dataset
         return judgement
     lead = f"Verdicts on each dataset alone, corrected for {count} pairs on {len(tables)} datasets (Holm):"
-    sentences = (lead, *describe_each(leaders, tables), *judgement.design.sentences)
+    sentences = (lead, *describe_each(tables), *judgement.design.sentences)
     return dataclasses.replace(
         judgement,
         design=dataclasses.replace(judgement.design, sentences=sentences),

@@ -143,28 +143,32 @@ def sort_ranking(table: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(["rank", "mean"], ascending=[True, False], kind="stable", ignore_index=True)
 
 
-def describe_each(leaders: Mapping[str, str], verdicts: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Return a sentence for each dataset or task: the leader, the decided pairs and the number of others.
+def describe_each(verdicts: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Return sentences on the verdicts on single datasets or tasks; those with equal verdicts share one.
 
     Args:
-        leaders: The method or activation with the best rank and mean, by dataset.
-        verdicts: Of every pair, by dataset.
+        verdicts: Of every pair, by dataset or task. A few decided pairs are named, others counted.
     """
-    sentences = []
-    for name, leader in leaders.items():
-        pairs = verdicts[name]
-        decided = pairs[~pairs["verdict"].isin(["undecided", "none"])]
-        is_above = decided["verdict"] != "worse"
-        parts = [f"{len(decided)} pairs decided"] if len(decided) > _MAX_DECIDED else []
-        if not parts:
-            first, second = (decided[one].where(is_above, decided[other]) for one, other in ("ab", "ba"))
-            relation = decided["verdict"].map({"equivalent": "equivalent to"}).fillna("better than")
-            for key, others in second.groupby([first, relation], sort=False):
-                parts.append(f"{' is '.join(map(str, key))} {join_names(others.to_list())}")
-        if rest := len(pairs) - len(decided):
-            parts.append(f"{_count(rest, 'pair')} undecided")
-        sentences.append(f"On {name}: {leader} leads; {'; '.join(parts)}.")
-    return sentences
+    groups: dict[str, list[str]] = {}
+    for name, pairs in verdicts.items():
+        groups.setdefault(_describe_pairs(pairs), []).append(name)
+    return [f"On {join_names(names)}: {found}." for found, names in groups.items()]
+
+
+def _describe_pairs(pairs: pd.DataFrame) -> str:
+    kinds, parts = pairs["verdict"], []
+    counts = {"better or worse": int(kinds.isin(["better", "worse"]).sum())}
+    counts |= {kind: int((kinds == kind).sum()) for kind in ("equivalent", "undecided")}
+    counts["not tested"] = int((kinds == "none").sum())
+    decided = pairs[kinds.isin(["better", "worse", "equivalent"])]
+    if len(decided) <= _MAX_DECIDED:
+        first, second = (decided[a].where(decided["verdict"] != "worse", decided[b]) for a, b in ("ab", "ba"))
+        relation = decided["verdict"].map({"equivalent": "equivalent to"}).fillna("better than")
+        for key, others in second.groupby([first, relation], sort=False):
+            parts.append(f"{' is '.join(map(str, key))} {join_names(others.to_list())}")
+        del counts["better or worse"], counts["equivalent"]
+    total = f"of {_count(len(pairs), 'pair')}"
+    return "; ".join([*parts, *(f"{count} {total} {kind}" for kind, count in counts.items() if count)])
 
 
 def average(scores: pd.Series[Any]) -> float:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
 import torch
@@ -21,9 +21,10 @@ import torch
 from actlab.comparison.comparison import Comparison, run_comparison
 from actlab.comparison.config import ComparisonConfig
 from actlab.comparison.plan import ComparisonPlan
-from actlab.errors import UsageError, format_error, join_names, summarize_error
+from actlab.errors import UsageError, format_error, summarize_error
 from actlab.files import LEDGER, create_output_folder
 from actlab.judging import Judgement, judge
+from actlab.judging.verdict_tables import describe_each
 from actlab.ledger.session import open_session
 from actlab.report.tables import format_table, write_csv
 from actlab.spec import ActivationLike, ResolvedActivation, resolve_all
@@ -35,13 +36,11 @@ _TEST = (
     "Scores are scaled: 0 is the best constant prediction, 1 a perfect one. Pairs: Wilcoxon's signed-rank "
     "test over {}, Holm's correction."
 )
-_LISTED_PAIRS = 6  # in a sentence
 _TABLES = ("runs", "means", "summary", "across")
 OPTIONS = frozenset(  # of ComparisonConfig and TrainSettings, which a task leaves open
     "folds split seeds until_decided budget tune jobs diagnostics seed device precision".split()
 )
 _COLUMNS = ["task", "activation", "split", "fold", "seed", "score", "normalized", "as_given", "failure"]
-_Folder = TypeVar("_Folder", Path, Path | None)
 
 
 @dataclass(frozen=True)
@@ -102,11 +101,8 @@ class TaskComparison:
 
     def sentences(self) -> list[str]:
         """Return the result in sentences: first on single tasks, then on all tasks."""
-        tasks: dict[str, list[str]] = {}
-        for task, each in self.comparisons.items():
-            if len(each.verdicts):
-                tasks.setdefault(_describe_verdicts(each.verdicts), []).append(task)
-        alone = [f"On {join_names(names)}: {found}." for found, names in tasks.items()]
+        verdicts = {task: each.verdicts for task, each in self.comparisons.items()}
+        alone = describe_each({task: pairs for task, pairs in verdicts.items() if len(pairs)})
         if self.judgement is not None:
             return [*alone, *self.judgement.sentences()]
         return alone + _describe_omitted(self.excluded, self.skipped, self.results)
@@ -139,21 +135,6 @@ class TaskComparison:
         for name, table in tables.items():
             write_csv(table, folder / f"{name}.csv")
         return [folder / f"{name}.csv" for name in tables]
-
-
-def _describe_verdicts(verdicts: pd.DataFrame) -> str:
-    """Return which pairs are decided on a task, or how many."""
-    kinds, worse = verdicts["verdict"], {"a": "b", "b": "a"}
-    decided = pd.concat([verdicts[kinds == "better"], verdicts[kinds == "worse"].rename(columns=worse)])
-    found = [
-        f"{name} is better than {join_names(list(rows['b']))}"
-        for name, rows in decided.groupby("a", sort=False)
-        if len(decided) <= _LISTED_PAIRS
-    ]
-    counts = {"better or worse": 0 if found else len(decided)}
-    counts |= {kind: int((kinds == kind).sum()) for kind in ("equivalent", "undecided")}
-    found += [f"{count} of {len(verdicts)} pairs {kind}" for kind, count in counts.items() if count]
-    return "; ".join(found) or "no pair can be tested"
 
 
 def _describe_omitted(excluded: pd.DataFrame, skipped: Mapping[str, str], results: pd.DataFrame) -> list[str]:
@@ -349,11 +330,11 @@ def compare_tasks(
         {'iris': 6, 'wine': 6}
     """
     plans, skipped = plan_tasks(activations, tasks, data_dir=data_dir, **options)
-    folders = [None for _ in plans] if out is None else choose_folders(plans, out)
+    folders: list[Path | None] = [None] * len(plans) if out is None else [*choose_folders(plans, out)]
     for made in filter(None, folders):
         create_output_folder(made)
     comparisons = []
-    for plan, folder in iterate_tasks(plans, folders, verbose):
+    for plan, folder in zip(iterate_tasks(plans, folders, verbose), folders, strict=True):
         ledger = folder and folder / LEDGER
         comparisons.append(run_comparison(plan.plan, ledger=ledger, executor=executor, verbose=verbose))
         if folder:
@@ -367,18 +348,18 @@ def compare_tasks(
 
 
 def iterate_tasks(
-    plans: Sequence[TaskPlan], folders: Sequence[_Folder], verbose: int
-) -> Iterator[tuple[TaskPlan, _Folder]]:
-    """Yield the plans and their folders; before each, print its number and the estimated time left."""
+    plans: Sequence[TaskPlan], folders: Sequence[Path | None], verbose: int
+) -> Iterator[TaskPlan]:
+    """Yield the plans; before each, print its number and the estimated time left."""
     costs = [estimate_cost(*each) for each in zip(plans, folders, strict=True)] if verbose else []
     spent = done = 0.0  # by the tasks that were not in the ledger
-    for index, (plan, folder) in enumerate(zip(plans, folders, strict=True)):
+    for index, plan in enumerate(plans):
         if verbose:
             seconds = spent * sum(costs[index:]) / done if done else 0.0
             left = f"; about {_format_duration(seconds)} left" if seconds else ""
             print(f"actlab: task {index + 1} of {len(plans)}: {plan.task.name}{left}", file=sys.stderr)
         start = time.monotonic()
-        yield plan, folder
+        yield plan
         if verbose and costs[index]:
             spent, done = spent + time.monotonic() - start, done + costs[index]
 

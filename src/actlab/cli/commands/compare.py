@@ -165,7 +165,7 @@ def run(arguments: argparse.Namespace) -> int:
         shown = several and not arguments.quiet
         outcomes = [
             _compare(arguments, plan, folder, executor)
-            for plan, folder in iterate_tasks(plans, folders, shown)
+            for plan, folder in zip(iterate_tasks(plans, folders, shown), folders, strict=True)
         ]
     if several:
         _print_several(arguments, plans, outcomes, skipped)

@@ -14,7 +14,7 @@ export class DepthView {
     Object.assign(this, { state, onchange, network: new RandomNetwork(0), timer: 0 });
     const charts = find("depth-charts");
     this.signal = new Chart(charts, { title: "Signal: variance by layer", xLabel: "layer", log: true });
-    this.gradient = new Chart(charts, { title: "Gradient, relative to the last layer", xLabel: "layer", log: true });
+    this.gradient = new Chart(charts, { title: "Gradient: mean square, relative to the last layer", xLabel: "layer", log: true });
     this.shares = new Chart(charts, { title: "Saturated values; circles: dead units", xLabel: "layer" });
     this.map = new Chart(charts, { title: "Weight scale and bias scale", xLabel: "weight scale σ_w (vertical: bias scale σ_b)", drags: true, onpoint: (x, y) => { this.release(); this.set(round(x), round(y)); onchange(); } });
     const { depth } = state, change = (part) => (value) => { depth[part] = value; onchange(); }, scale = (part) => (value) => { this.release(); change(part)(value); };
@@ -125,7 +125,6 @@ export class DepthView {
     const size = (value) => perLayer(value) > 1.02 ? "grows" : perLayer(value) < 0.98 ? "shrinks" : "keeps its size";
     const sentences = [`From layer 1 to layer ${layers} the signal ${size(q)}: its variance goes from 1 to ${show(q, 3)}.`,
       `Back from layer ${layers} to layer 1 the gradient ${size(gradient)}: its mean square changes by the factor ${show(gradient, 3)}${Number.isFinite(gradient) ? `, ${show(perLayer(gradient), 3)} per layer` : ""}.`];
-    sentences.push(...this.describeRest(theory));
     sentences.push(critical ? `The critical point of ${activation.label} is σ_w = ${show(critical[0])}, σ_b = ${show(critical[1])}: there, inputs of variance 1 and gradients keep their size.`
       : `${activation.label} has no critical point: with inputs of variance 1, no weight scale and bias scale keep both signals and gradients at their size.`);
     if (Number.isFinite(gain)) sentences.push(`Matched initialization has σ_w = ${show(gain)}, the gain, and no biases.`);
@@ -133,14 +132,6 @@ export class DepthView {
     const change = varianceSlope > 1.005 ? "grow" : varianceSlope < 0.995 ? "shrink" : "stay";
     find("slope-text").textContent = Number.isFinite(varianceSlope)
       ? `With matched initialization, deviations of a sample from variance 1 ${change}: their factor per layer, the variance slope, is ${show(varianceSlope, 3)}.` : "";
-  }
-
-  /** Return a sentence about a variance that only biases and the mean of f keep up, if there is one: samples become alike. */
-  describeRest(theory) {
-    const { q, factor } = theory.at(-1), isNear = (one) => Math.abs(one.q - q) <= 0.02 * q, first = theory.findLastIndex((one) => !isNear(one)) + 2;
-    const isKept = this.state.depth.sigmaB > 0 || Math.abs(this.moments.mean) > 1e-6;
-    if (!isKept || !(q > 1e-12) || !(factor < 1.001) || theory.length < 5 || first > 0.8 * theory.length) return [];
-    return [`From layer ${first} on the variance stays near ${show(q, 3)}. This variance comes from the biases and the mean of f, which are the same for every sample. The part that depends on the input keeps shrinking.`];
   }
 
   fillTable(theory, sampled) {

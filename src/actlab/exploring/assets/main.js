@@ -61,12 +61,14 @@ function readLink(link) {
 
 /** Return what an experiment sets, which does not include the window of the curves. */
 const listSettings = (one) => one.write().replace(/&view=[^&]*/, "");
-const watch = el("p", { id: "watch" }), status = el("span");
+const watch = el("div", { id: "watch" }), status = el("span");
 
-/** Show in its section what to watch in an experiment. */
+/** Show the task of an experiment in its section, and the answer on request. */
 function showExperiment(link) {
   wanted = listSettings(readLink(link));
-  watch.replaceChildren(el("strong", {}, link.textContent, status), " ", link.nextElementSibling.textContent);
+  const [task, answer] = [...link.parentElement.children].slice(1);
+  watch.replaceChildren(el("strong", {}, link.textContent, status), " ", task.textContent, answer.cloneNode(true));
+  watch.querySelector("details").open = false;
   find(link.dataset.experiment).querySelector("h2").after(watch);
   markChanges();
 }

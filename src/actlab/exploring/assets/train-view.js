@@ -176,6 +176,7 @@ export class TrainView {
   show() {
     const { steps, losses } = this.training, { isRegression } = this.data;
     const fresh = this.networks.map((network) => network.score(this.fresh)), results = this.networks.map((network) => network.score(this.data)), slopes = this.networks.map((network) => network.listSlopes());
+    find("steps").textContent = `${steps} ${steps === 1 ? "step" : "steps"}`;
     this.networks.forEach((network, i) => drawSurface(this.surfaces[i], network, this.data));
     const write = ({ score }) => isRegression ? show(score, 3) : percent(score), measure = isRegression ? "R²" : "accuracy";
     const rows = results.map(({ loss, score }, i) => [`Network ${"AB"[i]}`, String(steps), Number.isFinite(loss) ? show(loss, 3) : "diverged", write({ score }), write(fresh[i]),
