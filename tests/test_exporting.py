@@ -28,6 +28,7 @@ from tests.exports import (
     several_of_torch,
     to_onnx,
 )
+from tests.processors import PAGES_SHOW, is_processor_of_pages
 
 # torch calls functions of its own that it deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
@@ -273,10 +274,7 @@ def test_benchmark_page_states_the_nodes_of_every_torch_equivalent():
     assert [f"| {' | '.join(row[:4])} |" for row in table_rows("benchmarks/exporting.md")] == rows
 
 
-@pytest.mark.skipif(
-    not torch.backends.cpu.get_cpu_capability().startswith("AVX512"),
-    reason="the page states the values of a processor with AVX-512",
-)
+@pytest.mark.skipif(not is_processor_of_pages(), reason=PAGES_SHOW)
 def test_how_to_page_states_the_values_in_runtimes():
     rows = table_rows("how-to/export.md")
     names, points = [row[0] for row in rows], [float(row[1]) for row in rows]
