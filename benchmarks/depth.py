@@ -104,10 +104,10 @@ _PAGE = """# Thirty layers
 
 A deep network of sigmoids does not train, because each layer shrinks the gradient (X. Glorot, Y. Bengio,
 "Understanding the difficulty of training deep feedforward neural networks", 2010). The theory of signal
-propagation (S. Schoenholz et al., "Deep information propagation", 2017) predicts which activations have
-this problem. [Matched initialization](guide/compare.md) gives the outputs of every layer the mean square 1.
-Whether a deep network then trains depends on two numbers, which `actlab.models.gaussian_moments` computes
-for `z ~ N(0, 1)`:
+propagation (S. Schoenholz et al., "Deep information propagation", 2017) predicts which activations have this
+problem. [Matched initialization](guide/compare.md) gives the outputs of every layer a mean square of 1.
+Whether a deep network then trains depends on two numbers, which `actlab.models.gaussian_moments` computes for
+`z ~ N(0, 1)`:
 
 - The **variance slope** is the factor by which a layer changes a small deviation of a sample's mean square.
   Above 1, the deviation grows from layer to layer: the outputs explode for some samples and vanish for
@@ -123,8 +123,8 @@ python -m benchmarks.depth
 ```
 
 This command trains a perceptron with {layers} layers of {units} units on scikit-learn's digits. It uses every
-smooth elementwise activation in the catalogue and three with a kink. Each run has matched initialization,
-{epochs} epochs, and the best of the learning rates {rates} on validation samples. In the column *theory*,
+smooth elementwise activation in the catalogue and three with a kink. Each run uses matched initialization,
+{epochs} epochs, and the learning rate that is best on validation samples ({rates}). In the column *theory*,
 "yes" means that the variance slope is at most 1 and {layers} layers are at most {reach} correlation lengths.
 Accuracies are means over three folds; chance is 0.1 ({machine}).
 
@@ -134,12 +134,12 @@ Accuracies are means over three folds; chance is 0.1 ({machine}).
 
 - Theory says that {able} of these activations can train {layers} layers. Of these, {able_trained} reach an
   accuracy above {trained}.
-- Theory says that {unable} cannot. These exceed {trained} nevertheless: {exceptions}. So the limits are
-  approximate.
-- For these, only the variance slope exceeds its limit: {unstable}. Normalization or residual connections
-  keep the variance of each sample.
+- Theory says that {unable} cannot. Of these, some exceed {trained} nevertheless: {exceptions}. The limits are
+  therefore approximate.
+- For {unstable}, only the variance slope exceeds its limit. Normalization or residual connections keep the
+  variance of each sample.
 
-The [survey](survey.md) has another network of 30 layers, in which every run chooses its learning rate and
+The [survey](survey.md) trains another network of 30 layers, and every run chooses its learning rate and
 initialization. Its ranking therefore differs.
 
 `actlab compare` tries both initializations by default. Compare deep networks in your own setting, for

@@ -357,8 +357,8 @@ This command measured everything on this page ({machine}; comparisons in two pro
 
 ## How many verdicts depend on the settings
 
-Each of {count} activations was compared with ReLU: the reference perceptron on scikit-learn's digits, 25
-epochs, three folds, four seeds, and Holm's correction for the {pairs} pairs with ReLU. Gated units are
+Each of {count} activations was compared with ReLU in the reference perceptron on scikit-learn's digits, with
+25 epochs, three folds, four seeds, and Holm's correction for the {pairs} pairs with ReLU. Gated units are
 omitted because they need another network, and `threshold` and `dynamic_tanh` because they need arguments.
 There are four regimes:
 
@@ -369,24 +369,25 @@ There are four regimes:
 
 {outcomes}
 
-A pair has no verdict ("none") if a run has diverged. Mean accuracy of each activation, and its verdict
-against ReLU unless it is undecided:
+A pair has no verdict ("none") if a run has diverged. The table shows the mean accuracy of each activation,
+and its verdict against ReLU unless the pair is undecided:
 
 {regimes}
 
 {differences}
 
-Limits: one dataset and one small network. On digits, nearly all tuned activations score between 0.95 and
-0.97, and these comparisons cannot distinguish them. Sine stays at chance level with every setting that
-was tried.
+These results hold for one dataset and one small network. On digits, nearly all tuned activations score
+between 0.95 and 0.97, and these comparisons cannot distinguish them. Sine stays at chance level with every
+setting that was tried.
 
 ## What tuning costs, and how good its choices are
 
 The full grid trains all ten candidates to the end. *Automatic* is the default of `actlab compare`: it trains
-all candidates for two epochs (one rung), and the two best to the end. It tries rates beyond the grid if the
-best rate is at its edge. The other rows are computed from the histories of the full grid: they choose by
-successive halving, with one or more rungs after which only the best candidates are kept. *Epochs* is the
-number of epochs trained, relative to the settings as given. The intervals are computed as for a verdict.
+all candidates for two epochs (one rung), and the two best to the end. If the best rate is at the edge of the
+grid, it tries rates beyond the grid. The other rows are computed from the histories of the full grid: they
+choose by successive halving, with one or more rungs after which only the best candidates are kept. *Epochs*
+is the number of epochs trained, relative to the settings as given. The intervals are computed as for a
+verdict.
 
 Digits, ten activations, 12 runs each:
 
@@ -396,7 +397,8 @@ Digits, ten activations, 12 runs each:
 
 {mnist}
 
-More rungs chose no better settings than one. Scores by activation, digits and MNIST:
+More rungs did not choose better settings than one rung. These tables show the scores by activation, for
+digits and MNIST:
 
 {digits_by_activation}
 
@@ -404,8 +406,9 @@ More rungs chose no better settings than one. Scores by activation, digits and M
 
 {largest}
 
-The table shows how long a comparison of five activations takes in one process, with the ratio to the settings
-as given. Digits: two seeds, the median of three comparisons. MNIST: one seed, one comparison.
+The next table shows how long a comparison of five activations takes in one process, with the ratio to the
+settings as given. For digits, it is the median of three comparisons with two seeds; for MNIST, one comparison
+with one seed.
 
 {seconds}
 

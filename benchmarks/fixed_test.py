@@ -189,11 +189,11 @@ _SECTION = """{heading}
 
 With a [fixed test set](verdicts.md#a-fixed-test-set), the claim is about new seeds and new test samples. The
 table shows how many 95 % intervals contain the true difference of two activations, in {count} simulated test
-sets per row. Each outcome is right or wrong. Whether it is right depends on the difficulty of the sample
-(standard deviation 1), the ability of the seed (standard deviation in the table) and chance. *Only seeds* are
-intervals from a t-test over the seeds; *only samples* are intervals from a paired t-test over the samples
-with one seed. Percentages
-near 95 % are accurate to within {error:.1f} percentage points. Simulated on {date}:
+sets per row. Each simulated prediction is right or wrong, depending on the difficulty of the sample (standard
+deviation 1), the ability of the model with this seed (standard deviation in the table) and chance. *Only
+seeds* are intervals from a t-test over the seeds; *only samples* are intervals from a paired t-test over the
+samples with one seed. Percentages near 95 % are accurate to within {error:.1f} percentage points. Simulated
+on {date}:
 
 <!-- not run: ten minutes -->
 ```sh

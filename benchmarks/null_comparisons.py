@@ -336,18 +336,18 @@ python -m benchmarks.null_comparisons
 ```
 
 The table shows how many verdicts are wrong, with an exact 95 % interval. Some comparisons continue as
-sequential tests, which may take 32 seeds; the table shows their number and their mean number of seeds.
-The columns *as given* show the same comparisons without tuning.
+sequential tests of up to 32 seeds; the table shows how many, and their mean number of seeds. The columns *as
+given* show the same comparisons without tuning.
 
 | pair | comparisons | 2 seeds | 4 seeds | sequential | as given, 2 seeds | as given, 4 seeds |
 |---|--:|--:|--:|--:|--:|--:|
 {rows}
 
-- *Initial weights*: ReLU under several names. Each name has its own initial weights. Five comparisons share
-  new samples: a random part of digits (300 samples), wine (120) or breast cancer (240), or {samples}
+- *Initial weights*: ReLU under several names. Each name has its own initial weights. Every five comparisons
+  use new samples: a random part of digits (300 samples), wine (120) or breast cancer (240), or {samples}
   artificial samples.
 - *Sign of hidden units*: relu(x) and relu(-x) in hidden layers. The distribution of initial weights is
-  symmetric, so neither is better on any data. Every comparison has new samples, labeled by a random network.
+  symmetric, so neither is better on any data. Every comparison uses new samples, labeled by a random network.
 - *Sign of inputs*: relu(x) and relu(-x) of the inputs. The inputs are normal, and the labels depend on their
   absolute values only, so neither is better on new data. Each may suit the {samples} samples by chance.
 

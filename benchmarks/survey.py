@@ -567,7 +567,7 @@ def describe_predictions(table: pd.DataFrame) -> list[str]:
             for way, tasks in signs.items()
             if len(tasks)
         ]
-        sentences.append(f"*{name}*: {' and '.join(found) if found else 'predicts no result'}.")
+        sentences.append(f"*{name}*: {' and '.join(found) if found else 'no significant correlation'}.")
     return sentences
 
 
@@ -577,9 +577,9 @@ def _describe_null(table: pd.DataFrame) -> str:
     ]
     most = wrong.mean().max()
     return (
-        f"{len(table)} comparisons of relu with its mirror image −relu(−x), which is equally good, on "
-        f"{table['task'].nunique()} tasks: {int(wrong.sum().sum())} verdicts are wrong "
-        f"({100 * wrong.sum().sum() / len(table):.1f} %); on a single task, at most {100 * most:.0f} %."
+        f"In {len(table)} comparisons of relu with its mirror image −relu(−x), which is equally good, on "
+        f"{table['task'].nunique()} tasks, {int(wrong.sum().sum())} verdicts are wrong "
+        f"({100 * wrong.sum().sum() / len(table):.1f} %). On a single task, at most {100 * most:.0f} % are."
     )
 
 
@@ -590,9 +590,9 @@ def _describe_repeated(table: pd.DataFrame) -> str:
     new = table[~table["first"].isin(["better", "worse"]) & table["again"].isin(["better", "worse"])]
     return (
         f"{len(table)} combinations of task and activation were trained again from other seeds and on other "
-        f"folds. Reversed verdicts: {len(opposite)}. Of {len(decided)} that were better or worse, {kept} "
-        f"had the same verdict again; {len(decided) - kept} became undecided or equivalent. Better or worse "
-        f"only the second time: {len(new)}."
+        f"folds. Number of reversed verdicts: {len(opposite)}. Of {len(decided)} pairs that were better or worse, "
+        f"{kept} had the same verdict again; {len(decided) - kept} became undecided or equivalent. Number of "
+        f"pairs that were better or worse only the second time: {len(new)}."
     )
 
 
@@ -625,17 +625,17 @@ def draw_differences(verdicts: pd.DataFrame, summary: pd.DataFrame, path: Path) 
 _PAGE = """# Which activation should I use?
 
 The survey trained {activations} activations of the catalogue on {tasks} [tasks](guide/tasks.md) each, with
-{pairs} paired runs ({seeds} seeds, 3 folds). Every run chose its learning rate and its initialization by
-validation, with the same budget for every activation. It trained {trained:,} networks in total, most of them
-for only a twelfth of the epochs. This took {hours} hours on two cores that also did other work, or
-{core_hours} core hours: {per_hour:,.0f} networks per core hour ({machine}).
+{pairs} paired runs ({seeds} seeds, 3 folds). Every run chose its learning rate and its initialization on
+validation samples, with the same budget for every activation. The survey trained {trained:,} networks in
+total, most of them for only a twelfth of the epochs. This took {hours} hours on two cores that also did other
+work, or {core_hours} core hours: {per_hour:,.0f} networks per core hour ({machine}).
 
 A verdict compares an activation with relu on one task: **better** or **worse** (probability of any wrong
-verdict on a task at most 5 %), **equivalent** (the difference is at most 0.01), or **undecided**. It is
-corrected for all pairs. A verdict as a *single pair* is not corrected. It holds if you chose this activation
-before you saw the results. A run is *lost* if it fails or does no better than a constant. The
-{chosen} activations with the highest means on each task were
-[trained again](#the-best-of-each-task-trained-again) with more runs. The advice uses both rounds.
+verdict on a task at most 5 %), **equivalent** (the difference is at most 0.01), or **undecided**. These
+verdicts are corrected for all pairs. A verdict as a *single pair* is not corrected: use it only for an
+activation that you chose before you saw the results. A run is *lost* if it fails or does no better than a
+constant. The {chosen} activations with the highest means on each task were [trained
+again](#the-best-of-each-task-trained-again) with more runs. The advice uses both rounds.
 
 ## Advice
 
@@ -646,8 +646,8 @@ before you saw the results. A run is *lost* if it fails or does no better than a
 Click a heading to sort. *Scaled* is the mean score over tasks, where 0 is the best constant prediction and 1
 a perfect one. *Ahead* and *behind* count the tasks on which the activation is better or worse as a single
 pair (p ≤ 0.05 without correction): use them if you had this activation in mind before you read the table.
-*Lost on* lists tasks on which most runs are lost. *ns* is the time per element of forward and backward in
-eager mode.
+*Lost on* lists tasks on which most runs are lost. *ns* is the time of forward and backward in eager mode, in
+nanoseconds per element.
 
 :::{{table}}
 :class: sortable
@@ -667,10 +667,11 @@ be ahead on 0.4 of the 16 tasks on average.
 
 ## The best of each task, trained again
 
-12 runs and 43 pairs on each task decide only large differences. Therefore relu and the {chosen} activations
-with the highest means on a task were trained again with 10 folds and 2 other seeds (`text-transformer`: 8
-folds). These are 20 runs and only {chosen} pairs. Only the new runs decide the verdicts, so these activations
-have no advantage from having been chosen. The table shows the new means, grouped by the verdict against relu.
+With 12 runs and 43 pairs on each task, only large differences can be decided. Therefore relu and the {chosen}
+activations with the highest means on a task were trained again with 10 folds and 2 other seeds
+(`text-transformer`: 8 folds). This gives 20 runs and only {chosen} pairs. Only the new runs count for the
+verdicts, so the selection does not favour these activations. The table shows the new means, grouped by the
+verdict against relu.
 
 | task | relu | better | worse | equivalent | undecided |
 |---|--:|---|---|---|---|
@@ -693,10 +694,10 @@ with the task's own learning rate and torch's initialization, without tuning.
 
 ## What properties predict
 
-Spearman's correlation of a property with the scaled score over the {activations} activations. Bold:
-significant with Holm's correction for the whole table. *gain* is 1/√E[f(z)²]; *mean at N(0, 1)* is |E
-f(z)|; *gradient per layer* is |log(E f'(z)²/E f(z)²)|, 0 if gradients keep their size; *stable variance* is
-below 1 if signals return to variance 1 ([depth](depth.md)).
+The table shows Spearman's correlation of each property with the scaled score over the {activations}
+activations. Bold values are significant after Holm's correction for the whole table. *gain* is 1/√E[f(z)²];
+*mean at N(0, 1)* is |E f(z)|; *gradient per layer* is |log(E f'(z)²/E f(z)²)|, which is 0 if gradients keep
+their size; *stable variance* is below 1 if signals return to variance 1 ([depth](depth.md)).
 
 {properties}
 
@@ -719,9 +720,9 @@ python -m benchmarks.survey null --data-dir DIR
 python -m benchmarks.survey
 ```
 
-The third command trains what the verdicts of the second one choose. The runs are in `docs/survey/runs.csv`
-and `docs/survey/confirmed.csv`, the verdicts in `docs/survey/verdicts.csv`. `actlab judge` can judge the runs
-of a task together with your own runs.
+The third command retrains the activations that the results of the second one select. The runs are in
+`docs/survey/runs.csv` and `docs/survey/confirmed.csv`, the verdicts in `docs/survey/verdicts.csv`. `actlab
+judge` can judge the runs of a task together with your own runs.
 
 ## Limits
 
@@ -729,10 +730,10 @@ of a task together with your own runs.
 - On `poisson`, the validation score compares the network with the exact solution, so tuning uses the
   solution.
 - Learning rate and initialization were tuned; epochs, widths and optimizers were not.
-- 12 runs on 3 folds decide large differences only. Most pairs are undecided, which is not evidence that the
-  two are equal. Only the verdict "equivalent" is such evidence.
-- Gated units are not part of the survey, and neither are {excluded}, which need an argument. `sine(omega=3)`
-  is added, because the default frequency of `sine` is meant for the first layer."""
+- With 12 runs on 3 folds, only large differences can be decided. Most pairs are undecided, which is not
+  evidence that the two are equal. Only the verdict "equivalent" is such evidence.
+- Gated units are not part of the survey, nor are {excluded}, which need an argument. `sine(omega=3)` is
+  added, because the default frequency of `sine` is meant for the first layer."""
 
 
 def main() -> None:

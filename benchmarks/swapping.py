@@ -86,16 +86,16 @@ float64, or in float32 if its code mixes the two:
 
 - *Places* are the rows of `find_activations(model)`. A call in a branch that this configuration does not
   execute counts as a place.
-- *Replaced* places, including gates, got `sin` instead. *Reported* places cannot be replaced; the table of
-  `find_activations` gives the reason.
+- *Replaced* places, including gates, received `sin` instead. *Reported* places cannot be replaced; the table
+  of `find_activations` gives the reason.
 - *Missed* counts the operations of torch that compute an activation after this swap, outside reported places.
   They were recorded while the model ran.
-- *Changed* is whether the outputs differ after this swap.
+- *Changed* states whether the outputs differ after this swap.
 - *Difference* is the largest difference of the outputs, relative to the largest output, after every
   activation was swapped for actlab's version of the same function, with the same parameters. *Exact* means
   that all bits are equal. Not all activations have such a function in the catalogue; *same* is the number
   that do.
-- *Weights* is whether the swapped model has the same `state_dict`.
+- *Weights* states whether the swapped model has the same `state_dict`.
 
 {tables}
 
@@ -342,11 +342,12 @@ def format_page(rows: Mapping[str, list[Row]], failed: list[str]) -> str:
     summary = (
         f"They have {sum(row.places for row in every):,} places with an activation: "
         f"{sum(row.replaced for row in every):,} were replaced, and {sum(reasons.values()):,} were reported "
-        f"as not replaceable. {', '.join(missed) or 'No model'} computed any other activation. The largest "
-        f"relative difference is {worst.difference:.1e} ({worst.name})."
+        f"as not replaceable. {', '.join(missed) or 'No model'} computed an activation outside these places. "
+        f"The largest relative difference of outputs is {worst.difference:.1e}, in {worst.name}."
+
     )
     if unchanged := [row.name for row in every if not row.changed]:
-        summary += f" The outputs of {', '.join(unchanged)} did not change, because all activations that "
+        summary += f" The outputs of {' and '.join(unchanged)} did not change, because all activations that "
         summary += "they compute are reported."
     if failed:
         summary += f" {len(failed)} models could not be run: {'; '.join(failed)}."

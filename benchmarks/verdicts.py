@@ -292,14 +292,13 @@ random scores to the functions of actlab that compute verdicts, `actlab.stats.ju
 
 ## Without a difference
 
-Each simulated comparison has three activations with equal means, and therefore three pairs, with
-Holm's correction. A comparison is wrong if one of its
-verdicts is "better" or "worse". The region of practical equivalence is empty, so no sequential
-comparison ends early. A sequential comparison has interim analyses after {analyses} seeds, each at a level of
-{share:.3g} % for three pairs. *Share of the split* is the share of the variance of a difference that comes
-from the split of the samples; the rest comes from the seed. *t-test* is the ordinary paired t-test over all
-runs with the same correction. In a sequential comparison, the t-test is wrong if any interim analysis is
-significant at 5 %.
+Each simulated comparison has three activations with equal means, and therefore three pairs, with Holm's
+correction. A comparison is wrong if one of its verdicts is "better" or "worse". The region of practical
+equivalence is empty, so no pair is judged equivalent. A sequential comparison has interim analyses after
+{analyses} seeds, each at a significance level of {share:.3g} % for three pairs. *Share of the split* is the
+share of the variance of a difference that comes from the split of the samples; the rest comes from the seed.
+*t-test* is the ordinary paired t-test over all runs with the same correction. In a sequential comparison, the
+t-test is wrong if any interim analysis is significant at 5 %.
 
 | folds | share of the split | seeds | wrong verdicts | 95 % interval covers the truth | t-test wrong |
 |--:|--:|--:|--:|--:|--:|
@@ -323,17 +322,17 @@ may suit the samples by chance.
 
 ## With a difference
 
-Two activations differ by the given number of standard deviations of the difference between two runs. The
-table shows how often the difference is found. The mean number of seeds of sequential comparisons is in
-parentheses.
+*Difference* is the true difference of two activations, in standard deviations of the difference between two
+runs. The table shows how often the difference is found. The mean number of seeds of sequential comparisons is
+in parentheses.
 
 | folds | share of the split | difference | 1 seed | 2 seeds | 4 seeds | 10 seeds | sequential |
 |--:|--:|--:|--:|--:|--:|--:|--:|
 {power}
 
-More seeds reduce only the variance of the seed. They cannot average out variance that comes from the
-dataset itself. If the split has a large share, more folds or more data help, and the verdict recommends
-them.
+More seeds reduce only the variance that comes from the seed. They cannot average out variance that comes from
+the dataset itself. If the share of the split is large, more folds or more data help, and the verdict
+recommends them.
 """
 
 
