@@ -81,13 +81,14 @@ def main() -> None:
         f"The table shows medians of {arguments.rounds} rounds, in "
         "which the three settings alternate. The times are those of whole comparisons, including verdicts.",
         "",
-        f"Diagnostics use {ROWS} samples that the models do not train on: a forward and a backward pass of "
-        "the whole fleet, shares of dead and saturated units, two histograms and the gradient of every "
-        "layer. "
-        f"By default they are collected only after some epochs, and cost at most as much as {SHARE:.0%} of "
+        f"Diagnostics use {ROWS} samples that the models do not train on. They consist of a forward and a "
+        "backward pass of the whole fleet, the shares of dead and saturated units, two histograms and the "
+        "gradient of every layer. "
+        f"By default they are collected only after some epochs, and take at most {SHARE:.0%} of the time of "
         "the training steps. The number of these epochs is the same on every machine.",
         "",
-        "| | never, s | default, s | of never | epochs | every epoch, s | of never | epochs |",
+        "| | never, s | default, s | default / never | epochs "
+        "| every epoch, s | every epoch / never | epochs |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, call in comparisons(mnist).items():

@@ -91,10 +91,10 @@ def main() -> None:
         "everything drawn": f"{ready:.2f} s",
         "steps per second of two networks (relu and gelu), with everything drawn": f"{live:.0f}",
         "the same with 10 hidden layers": f"{deep:.0f}",
-        **{f"answer to a slider: {name}": f"{milliseconds:.0f} ms" for name, milliseconds in drags.items()},
+        **{f"response to a slider: {name}": f"{milliseconds:.0f} ms" for name, milliseconds in drags.items()},
     }
     lines = [
-        "# The page of explore",
+        "# The explore page",
         "",
         f"Written by `python -m benchmarks.explore` on {machine('cpu')}; chromium without a graphics card, "
         f"the page from disk, medians of {ROUNDS} rounds.",
@@ -103,8 +103,8 @@ def main() -> None:
         "|---|--:|",
         *(f"| {name} | {value} |" for name, value in values.items()),
         "",
-        "A step is one step of gradient descent of a network 2-16-16-1 with a batch of 128 samples in double "
-        "precision. One network without drawing:",
+        "A step is one gradient descent step of a 2-16-16-1 network with a batch of 128 samples in double "
+        "precision. The second table is for one network without drawing:",
         "",
         "| activation | steps per second |",
         "|---|--:|",

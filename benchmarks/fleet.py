@@ -104,8 +104,8 @@ def measure_comparison(data: actlab.Dataset, epochs: int, rounds: int) -> list[s
     lines = [
         f"## The notebook's comparison: 3 activations, 3 folds, {epochs} epochs, MNIST",
         "",
-        f"Medians of {rounds} rounds in one process, in which the programs alternate; worker processes are",
-        "already running.",
+        f"The table shows medians of {rounds} rounds in one process, in which the programs alternate. The",
+        "worker processes are already running.",
         "",
         "The last two columns are the speedups over the two skorch rows. Accuracies are in the order relu,",
         "tanh, leaky_relu.",
@@ -238,9 +238,9 @@ def measure_networks(mnist: actlab.Dataset | None, rounds: int) -> list[str]:
     lines = [
         "## Convolutional networks and transformers",
         "",
-        f"4 activations, 3 folds, two processes with one thread each; medians of {rounds} rounds, in which",
-        "the programs alternate. The overhead is the share of skorch's time that a plain PyTorch loop does",
-        "not need.",
+        f"4 activations and 3 folds, in two processes with one thread each; medians of {rounds} rounds, in",
+        "which the programs alternate. The overhead is the share of skorch's time that a plain PyTorch loop",
+        "does not need.",
         "",
         "| network | data | batch | fleet, s | skorch, s | speedup | overhead of skorch |",
         "|---|---|--:|--:|--:|--:|--:|",
@@ -320,7 +320,7 @@ def measure_step_parts(data: actlab.Dataset) -> list[str]:
         "One thread, one run of 40,000 samples: 250 steps per epoch and 8,000 validation samples. Times are",
         "microseconds per step.",
         "",
-        "| precision | step | first layer | loss | update | validation | GFLOP/s | the machine's |",
+        "| precision | step | first layer | loss | update | validation | GFLOP/s | of the machine |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for precision, dtype in (("float32", torch.float32), ("bf16", torch.bfloat16)):

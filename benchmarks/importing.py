@@ -90,11 +90,11 @@ def main() -> None:
             times[name].append(start(program)[:2])
     lines = ["# Start-up times", "", f"{machine('cpu')}. Written by `python -m benchmarks.importing`."]
     lines += [
-        f"Medians of {ROUNDS} rounds, each with a new process per row and one thread, from start to end; for",
-        "`compare`, to the end of the first epoch. Processor time is that of the process without its",
-        "workers. Other work on the machine affects it less than the seconds. *Minus torch* is the",
-        "difference from `import torch` in the same round. The goals are at most 0.3 s for the",
-        "activations and 1.5 s for a comparison.",
+        f"The table shows medians of {ROUNDS} rounds. In each round, every row is a new process with one",
+        "thread, timed from start to end, or to the end of the first epoch for `compare`. Processor time is",
+        "that of the process without its workers. Other work on the machine affects it less than the",
+        "seconds. *Minus torch* is the difference from `import torch` in the same round. The goals are at",
+        "most 0.3 s for the activations and 1.5 s for a comparison.",
         "",
         "| | seconds | minus torch | processor time minus torch |",
         "|---|--:|--:|--:|",
@@ -109,7 +109,8 @@ def main() -> None:
     large = [name for name, _ in total.most_common() if max(t[name] for t in tables.values()) >= _SMALL]
     lines += ["", "## Imports by package", ""]
     lines += [
-        "Seconds in the modules of each package, in one run of `python -X importtime`, which is slower.",
+        "The table shows the seconds spent in the modules of each package in one run of",
+        "`python -X importtime`, which slows down imports.",
         "",
     ]
     lines += [f"| | {' | '.join(f'`{command}`' for command in TABULATED)} |", "|---|--:|--:|--:|"]

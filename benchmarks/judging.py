@@ -28,12 +28,11 @@ Simulation = Callable[[Generator], Summary]
 TEXT = """\
 # Verdicts of judge, simulated
 
-{machine}.
-Written by `python -m benchmarks.judging`. Each row is {repeats:,} simulated tables of two methods
-without a true difference. *Wrong* is the share of tables with a verdict *better* or *worse* at 5 %;
-*coverage* is the share of 95 % intervals that contain 0. Shares near 5 % are accurate to within
-{error:.1f} percentage points. The [calibration of compare](../calibration.md) has more cases for
-folds and fixed test sets.
+{machine}. Written by `python -m benchmarks.judging`. Each row summarizes {repeats:,} simulated tables of two
+methods without a true difference. *Wrong* is the share of tables with a verdict *better* or *worse* at 5 %;
+*coverage* is the share of 95 % intervals that contain 0. Shares near 5 % are accurate to within {error:.1f}
+percentage points. The [calibration of compare](../calibration.md) has more cases for folds and fixed test
+sets.
 
 ## One analysis
 
@@ -52,9 +51,9 @@ wrong verdict in one analysis or more.
 
 ## Several datasets
 
-Three methods without a difference; *wrong* is the share of tables with a verdict on any pair, after Holm's
-correction. Wilcoxon's test is exact: with few datasets, its possible p-values are far apart, and its error
-rate is below 5 %.
+Each table has three methods without a true difference; *wrong* is the share of tables with a verdict on any
+pair, after Holm's correction. Wilcoxon's test is exact: with few datasets, its possible p-values are far
+apart, and its error rate is below 5 %.
 
 {datasets}
 

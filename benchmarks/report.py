@@ -82,9 +82,9 @@ def main() -> None:
         f"Written by `python -m benchmarks.report` on {machine('cpu')}; chromium without a graphics card, "
         f"pages from disk, medians of {ROUNDS} rounds. All runs have histories and diagnostics.",
         "",
-        "Open: from navigation until the first charts and all lines of the parallel coordinates are drawn; "
-        "for HiPlot, until its canvas exists. Brush: from a key press to the frame with the selected lines "
-        "and rows.",
+        "*Open* is the time from navigation until the first charts and all lines of the parallel coordinates "
+        "are drawn; for HiPlot, until its canvas exists. *Brush* is the time from a key press to the frame "
+        "that shows the selected lines and rows.",
         "",
         "| runs | activations | size, MB | open, s | HiPlot, s | brush, ms | slowest brush, ms |",
         "|--:|--:|--:|--:|--:|--:|--:|",

@@ -590,9 +590,9 @@ def _describe_repeated(table: pd.DataFrame) -> str:
     new = table[~table["first"].isin(["better", "worse"]) & table["again"].isin(["better", "worse"])]
     return (
         f"{len(table)} combinations of task and activation were trained again from other seeds and on other "
-        f"folds. Number of reversed verdicts: {len(opposite)}. Of {len(decided)} pairs that were better or worse, "
-        f"{kept} had the same verdict again; {len(decided) - kept} became undecided or equivalent. Number of "
-        f"pairs that were better or worse only the second time: {len(new)}."
+        f"folds. Number of reversed verdicts: {len(opposite)}. Of {len(decided)} pairs that were better or "
+        f"worse, {kept} had the same verdict again; {len(decided) - kept} became undecided or equivalent. "
+        f"Number of pairs that were better or worse only the second time: {len(new)}."
     )
 
 

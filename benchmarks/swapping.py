@@ -344,7 +344,6 @@ def format_page(rows: Mapping[str, list[Row]], failed: list[str]) -> str:
         f"{sum(row.replaced for row in every):,} were replaced, and {sum(reasons.values()):,} were reported "
         f"as not replaceable. {', '.join(missed) or 'No model'} computed an activation outside these places. "
         f"The largest relative difference of outputs is {worst.difference:.1e}, in {worst.name}."
-
     )
     if unchanged := [row.name for row in every if not row.changed]:
         summary += f" The outputs of {' and '.join(unchanged)} did not change, because all activations that "
