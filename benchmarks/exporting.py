@@ -32,8 +32,8 @@ REPEATS, CALLS = 11, 5  # rounds, and calls in each
 ABOUT = f"""\
 Written by `python -m benchmarks.exporting`. The first columns count the nodes of each activation in ONNX
 (opset 20): by default, from torch.nn, and with `actlab.exporting(exact=True)`. Before opset 20, which added
-`Gelu`, gelu and torch.nn.GELU have five nodes. The last columns are nanoseconds per element in two runtimes,
-by default and with `exact=True`: float32, {SIZE:,} elements, processor time of one thread, medians of
+`Gelu`, gelu and torch.nn.GELU have five nodes. The last columns give nanoseconds per element in two runtimes,
+by default and with `exact=True`, for float32, {SIZE:,} elements, processor time of one thread, medians of
 {REPEATS} rounds.
 """.splitlines()
 NOTES = """\

@@ -408,7 +408,7 @@ def test_tasks_lists_the_built_in_tasks(capsys):
     assert main(["tasks", "--json"]) == 0
     found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert list(found) == NAMES
-    assert found["iris"] == {"description": "perceptron on the table iris", "seconds": 0.01}
+    assert found["iris"] == {"description": "perceptron on the iris table", "seconds": 0.01}
 
 
 def test_compare_with_tasks_of_files_writes_folders_and_tables(tmp_path, file, capsys):

@@ -5,7 +5,7 @@ from actlab.training.settings import TrainSettings
 
 TASK = Task(
     name="breast-cancer",
-    description="perceptron on the table breast_cancer",
+    description="perceptron on the breast_cancer table",
     data="breast_cancer",
     settings=TrainSettings(hidden=(32, 16), epochs=40, batch_size=32),
     seconds=0.05,

@@ -5,7 +5,7 @@ from actlab.training.settings import TrainSettings
 
 TASK = Task(
     name="iris",
-    description="perceptron on the table iris",
+    description="perceptron on the iris table",
     data="iris",
     settings=TrainSettings(hidden=(32, 16), epochs=40, batch_size=32),
     seconds=0.01,
