@@ -333,12 +333,12 @@ def test_experiment_gradients_through_thirty_layers(opened):
     page = opened("mish")
     choose_experiment(page, "Gradients through thirty layers")
     text = page.locator("#depth-text")
-    expect(text).to_contain_text("the gradient shrinks: its mean square changes by the factor 2.71e−23")
+    expect(text).to_contain_text("the gradient shrinks: its mean square changes by a factor of 2.71e−23")
     expect(page.get_by_role("button", name="PyTorch default")).to_have_attribute("aria-pressed", "true")
     page.get_by_role("button", name="Matched initialization").click()
-    expect(text).to_contain_text("the gradient keeps its size: its mean square changes by the factor 1,")
+    expect(text).to_contain_text("the gradient keeps its size: its mean square changes by a factor of 1,")
     page.get_by_label("Function", exact=True).select_option("tanh")
-    expect(text).to_contain_text("the gradient grows: its mean square changes by the factor 115")
+    expect(text).to_contain_text("the gradient grows: its mean square changes by a factor of 115")
 
 
 @pytest.mark.parametrize("seeds", [[0], pytest.param([1, 2], marks=pytest.mark.slow)])

@@ -169,7 +169,7 @@ plt.show()
 # ReLU, where they are the input of the last layer. The last layer is linear: it can only separate its input
 # by a straight line. The layer before it has *folded* the plane. Negative values are set to 0, so two
 # opposite corners lie at the same place, and one line is enough. In the input space, this line corresponds
-# to the two borders in the plot to the left.
+# to the two boundaries in the plot to the left.
 #
 # ReLU itself learns nothing. It is a fixed function, the same before and after training. The network learns
 # its linear weights, and with them a representation of the data that is easy to separate after ReLU.

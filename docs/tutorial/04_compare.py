@@ -208,8 +208,8 @@ plt.show()
 # ## A verdict depends on the settings
 #
 # With 25 epochs on MNIST instead of five, the answer for tanh changes. It learns fast at first, and then the
-# other two overtake it: **tanh is worse than ReLU** by a quarter of a percentage point. 72 runs decide this.
-# ReLU and leaky ReLU stay equivalent. [The same page](../verdicts.md) shows that comparison.
+# other two overtake it: **tanh is worse than ReLU** by a quarter of a percentage point. It takes 72 runs to
+# decide this. ReLU and leaky ReLU stay equivalent. [The same page](../verdicts.md) shows that comparison.
 # [The reproduction](../reproduction.md) shows that with three folds and one seed, the order of the two
 # depends on the seed.
 #
@@ -288,7 +288,7 @@ real = actlab.compare_tasks(
 print("\n".join(real.sentences()[:3]))
 
 # %% [markdown]
-# Both chose their settings, and ReLU stays worse: **tuning does not remove this difference.** Perhaps it helps
+# Both were tuned, and ReLU is still worse: **tuning does not remove this difference.** Perhaps it helps
 # that a sine oscillates, while a unit of ReLU has one kink. The verdict is about this image, this network and
 # 60 epochs, after which ReLU had not converged. On digits, sine with its default $\omega = 30$
 # [stays at chance level](../fair.md) with every setting that was tried.

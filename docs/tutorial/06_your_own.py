@@ -11,8 +11,9 @@
 # %% [markdown]
 # # 6. Your own activation, data and network
 #
-# This lesson uses nothing that comes with actlab: an activation class defined in a cell, a table from a CSV
-# file and a custom network. Replace each of them with your own.
+# This lesson uses none of the activations, datasets and networks that come with actlab. It defines an
+# activation class in a cell, reads a table from a CSV file and uses a custom network. Replace each of them
+# with your own.
 
 # %%
 import numpy as np

@@ -33,7 +33,7 @@ class DataWarning(UserWarning):
 
 
 def warn_about_data(message: str) -> None:
-    """Give a :class:`DataWarning` at the line of the caller outside this package."""
+    """Issue a :class:`DataWarning` at the line of the caller outside this package."""
     level, frame = 3, sys._getframe(1)
     while frame.f_back is not None and str(frame.f_back.f_globals.get("__name__")).startswith("actlab."):
         level, frame = level + 1, frame.f_back
@@ -41,7 +41,7 @@ def warn_about_data(message: str) -> None:
 
 
 def raise_problems(problems: Iterable[str]) -> None:
-    """Raise one UsageError that names every problem; empty strings are no problems."""
+    """Raise one UsageError that names every problem; empty strings are ignored."""
     if real := [problem for problem in problems if problem]:
         # A text with carets below it needs lines of its own.
         raise UsageError(("\n" if any("\n" in problem for problem in real) else "; ").join(real))
@@ -96,7 +96,7 @@ def summarize_error(error: BaseException) -> str:
 
 
 def join_names(names: Sequence[str], most: int | None = None) -> str:
-    """Return names as a list, and the number of those beyond the first ``most``.
+    """Join names into a text; beyond the first ``most``, state only how many more there are.
 
     Examples:
         >>> join_names(["a", "b", "c"]), join_names(["a", "b", "c", "d"], 2)

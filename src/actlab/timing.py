@@ -114,7 +114,7 @@ def interleaved(
 ) -> dict[Name, float]:
     """Time calls in turn, several times, and return the median seconds of each.
 
-    A slow phase of the machine then affects all of them. Each call first runs once without measurement.
+    A slow phase of the machine then affects all calls. Each call first runs once without being measured.
 
     Args:
         work: The calls.

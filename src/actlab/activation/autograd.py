@@ -1,6 +1,6 @@
 """The autograd functions of a definition: forward mode, vmap and double backward from one set of formulas.
 
-Dynamo does not support an ``autograd.Function`` with a ``jvp``. Compiled code uses one without it.
+Dynamo does not support an ``autograd.Function`` with a ``jvp``. Compiled code uses one without ``jvp``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _match_input(name: str, input: Tensor, result: Tensor) -> Tensor:
 
 
 def evaluate(formula: Formula, first: Tensor, *rest: Any, dtype: torch.dtype) -> Tensor:
-    """Evaluate a formula (half precision in float32) and round once to ``dtype``."""
+    """Evaluate a formula, half precision in float32, and round the result once to ``dtype``."""
     if dtype in _HALF:
         return formula(_widen(first), *map(_widen, rest)).to(dtype)
     result = formula(first, *rest)
@@ -84,7 +84,7 @@ class AutogradFunctions:
         return self.formulas.forward
 
     def apply(self, x: Tensor, values: tuple[Any, ...], inplace: bool) -> Tensor:
-        """Apply the function through the autograd function that fits the mode."""
+        """Apply the function, through the autograd function for eager, compiled or in-place calls."""
         result: Tensor
         torch_operation = self.formulas.torch_operation
         if torch_operation is not None and not (inplace or torch.compiler.is_compiling() or is_fusing(x)):
@@ -129,7 +129,7 @@ class AutogradFunctions:
         return self.formulas.mask(x, *values)
 
     def evaluate(self, formula: Formula, first: Tensor, *rest: Any, dtype: torch.dtype) -> Tensor:
-        """Evaluate a formula (half precision in float32 unless ``widen`` is off) and round once."""
+        """Evaluate a formula (half precision in float32 unless ``widen`` is off); round the result once."""
         if self.widen:
             return evaluate(formula, first, *rest, dtype=dtype)
         result = formula(first, *rest)
@@ -140,7 +140,7 @@ class AutogradFunctions:
         return self.evaluate(self.formula, x, *values, dtype=x.dtype)
 
     def gradient(self, grad: Tensor, saved: Tensor, *values: Any) -> Tensor:
-        """Return gradient times derivative, rounded once."""
+        """Return the incoming gradient times the derivative, rounded once."""
         return self.evaluate(self._product, grad, saved, *values, dtype=grad.dtype)
 
     def eager_forward(self, x: Tensor, *values: Any) -> Tensor:
@@ -151,7 +151,7 @@ class AutogradFunctions:
         return self.run(self.forward if x.dtype in _HALF else self.formula, x, *values)
 
     def eager_backward(self, grad: Tensor, saved: Tensor, *values: Any) -> Tensor:
-        """Return the gradient by the kernel of torch where it is accurate, else by the formula."""
+        """Return the gradient from torch's kernel where it is accurate, else from the formula."""
         kernel = self.formulas.torch_gradient
         if kernel is not None and lies_within(saved, kernel.low, kernel.high):
             return kernel.run(grad, saved, *values)
@@ -167,7 +167,7 @@ class AutogradFunctions:
         return value, self.formulas.derivative(saved, *values)
 
     def value_and_slope_in_graph(self, x: Tensor, *values: Any) -> tuple[Tensor, Tensor]:
-        """Return both as values that can themselves be differentiated."""
+        """Return the value and the derivative as tensors that can themselves be differentiated."""
         value = self.apply(x, values, False)
         return value, self.graph_derivative(self.saved_tensor(x, value, values), values, x.dtype)
 

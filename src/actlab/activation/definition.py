@@ -38,7 +38,7 @@ class Requirement:
 
 @dataclass
 class Formulas:
-    """The formulas of a definition, and everything else that it computes with."""
+    """The formulas of a definition, and its optional kernels and argument checks."""
 
     forward: Formula
     derivative: Formula = None  # type: ignore[assignment]  # set later by Activation.derivative
@@ -58,27 +58,29 @@ class Formulas:
 class Facts:
     """The facts that a definition declares.
 
-    Facts that depend on the parameters are functions of them.
+    A fact that depends on the parameters is a function of the parameters.
 
     Attributes:
         formula: The textbook formula as text, in ``x`` and the parameters.
         limits: The values at minus and plus infinity.
         slopes: The derivatives at minus and plus infinity; NaN if there is no limit.
-        range: The infimum and supremum of the values; by default the limits, in order.
+        range: The infimum and supremum of the values; by default the limits, in ascending order.
         monotonic: Whether the function is monotonic, at its default parameters or those of ``example``; None
             if that is not known.
         paper: Where the function was published.
         saves: What is saved for backward: ``"input"``, ``"output"`` or ``"mask"``.
-        kinks: Where the derivative jumps, and the derivative chosen there.
+        kinks: The points where the derivative jumps, and the derivative chosen at each.
         torch_equivalent: The name of the same function in ``torch.nn``. If ``torch.nn.functional`` has a
-            function named like the definition, exported programs call it.
-        inplace: Whether it takes ``inplace=True``, as its torch equivalent does.
+            function with the name of the definition, exported programs call that function.
+        inplace: Whether the function takes ``inplace=True``, as its torch equivalent does.
         widen: Whether float16 and bfloat16 are computed in float32 and rounded once. False for formulas that
-            round once by themselves, such as a selection.
-        error_scale: ``"pointwise"`` measures the error of the derivative relative to its value, ``"line"``
-            relative to its largest value anywhere, because the saved output does not allow a higher accuracy.
+            round at most once anyway, such as ``max(x, 0)``.
+        error_scale: What the error of the derivative is measured against: ``"pointwise"`` for the derivative
+            at the same point, or ``"line"`` for the largest derivative at any point, if a saved output does
+            not determine small derivatives more accurately.
         example: Values for parameters without a default, for plots and tests.
-        gated: Whether one half of the input gates the other; the formula is then in ``a`` and ``b``.
+        gated: Whether one half of the input gates the other; the formula is then in the halves ``a`` and
+            ``b``.
     """
 
     formula: str | Callable[..., str]
@@ -109,9 +111,9 @@ class Activation(Generic[P]):
     Attributes:
         name: The name in the catalogue, as in ``torch.nn.functional``.
         parameters: The arguments after the input, with their defaults.
-        defaults: Only the defaults.
+        defaults: The arguments that have a default, with their defaults.
         facts: The facts passed to :func:`elementwise`.
-        formulas: The formulas it computes with.
+        formulas: The formulas that compute the value and the derivatives.
         module_class: Its ``torch.nn.Module``, made by :meth:`module`.
 
     Examples:
@@ -170,7 +172,7 @@ class Activation(Generic[P]):
         return kernel
 
     def torch_operation(self, operation: TorchOperation) -> TorchOperation:
-        """Set a torch operation that computes the function; its derivatives must be exact.
+        """Set a torch operation that computes the function; its derivatives must be accurate.
 
         Outside fused mode, torch then computes and differentiates the function, with less overhead per call.
         The operation must save what ``saves`` declares. It returns None for parameters that it does not
@@ -183,7 +185,7 @@ class Activation(Generic[P]):
         """Set operations of torch that exported programs contain instead of the formula.
 
         Runtimes have kernels for them. The default, if ``torch_equivalent`` is set, is the function in
-        ``torch.nn.functional`` that is named like the definition. The operation returns None for parameters
+        ``torch.nn.functional`` with the name of the definition. The operation returns None for parameters
         that it does not support.
         """
         self.formulas.exported = operation
@@ -192,10 +194,10 @@ class Activation(Generic[P]):
     def torch_kernels(
         self, value: tuple[Formula, float, float], gradient: tuple[Formula, float, float]
     ) -> None:
-        """Set kernels of torch for inputs for which they are accurate.
+        """Set torch kernels, for the inputs for which they are accurate.
 
-        In eager mode on a CPU the smallest and the largest element choose between the kernel and the formula.
-        The definition must save its input.
+        In eager mode on a CPU, the kernel is used if the smallest and the largest element are within its
+        bounds, otherwise the formula. The definition must save its input.
 
         Args:
             value: A function of the input and the parameters, and the two bounds between which all elements
@@ -327,7 +329,7 @@ class Activation(Generic[P]):
         return self._autograd_functions.apply(input, values, inplace)
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], bool]:
-        """Return the value of every parameter, in order, and whether to work in place."""
+        """Return the values of all parameters in order, and whether to overwrite the input."""
         takes = [*self.parameters, "inplace"] if self.facts.inplace else list(self.parameters)
         if len(args) > len(takes):
             raise TypeError(f"{self.name} takes at most {len(takes)} arguments {takes}, got {len(args)}")
@@ -356,7 +358,7 @@ class Activation(Generic[P]):
 
     @property
     def made_of(self) -> tuple[Any, ...] | None:
-        """Text and numbers that determine the values; None if the code determines them."""
+        """The text and numbers that determine the values; None if only the code determines them."""
         return None
 
     @property

@@ -43,7 +43,7 @@ def exporting(*, exact: bool) -> Iterator[None]:
 
 
 def exports_torch_operations() -> bool:
-    """Return whether this call is exported, and the program is to contain torch's operations."""
+    """Return whether this call is being exported to a program with torch's operations."""
     if is_exporting():
         return not _exact
     if is_dynamo_compiling():
@@ -53,5 +53,5 @@ def exports_torch_operations() -> bool:
 
 
 def exports_exact_onnx() -> bool:
-    """Return whether an exported program is to contain the formulas, in the operators of ONNX."""
+    """Return whether this call is being exported to ONNX with the formulas, in ONNX operators."""
     return _exact and torch.onnx.is_in_onnx_export()

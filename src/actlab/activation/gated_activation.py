@@ -1,7 +1,7 @@
 """Gated functions: one half of the input times an activation of the other.
 
-Everything follows from the definition of the gate. Only the input is saved for backward, where the plain
-product of torch would save both halves and the output of the gate.
+Everything follows from the definition of the gate. Only the input is saved for backward, whereas a plain
+product in torch would save both halves and the output of the gate.
 """
 
 from __future__ import annotations

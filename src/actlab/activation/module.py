@@ -89,7 +89,7 @@ def choose_public_module(activation: Activation[...]) -> str:
 
 
 def read_parameters(module: Any) -> dict[str, Any]:
-    """Return a module's parameters as plain values; of one value per feature, only the first."""
+    """Return a module's parameters as plain values. If a parameter has several values, return the first."""
     values = {name: getattr(module, name) for name in module.activation.parameters}
     return {n: v.detach().flatten()[0].item() if isinstance(v, Tensor) else v for n, v in values.items()}
 
@@ -98,8 +98,8 @@ class PartlyTrainedModule(TrainedModule):
     """A module that trains the parameters named in ``trainable``.
 
     Args:
-        *args: The parameters in order; the values of trained ones are their start values.
-        device: Where the trained parameters live.
+        *args: The parameters in order; the values of trained parameters are initial values.
+        device: The device of the trained parameters.
         dtype: Their dtype.
         **kwargs: The parameters by name.
     """

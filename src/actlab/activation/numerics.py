@@ -27,7 +27,7 @@ _compiled_forms_forced = False
 
 
 def uses_compiled_forms() -> bool:
-    """Return whether Inductor compiles this, or exact ONNX is written, which has neither erfc nor expm1.
+    """Return whether Inductor compiles this call, or it is exported as exact ONNX, without erfc and expm1.
 
     Other exported programs use torch's operations.
     """
@@ -75,9 +75,9 @@ def lies_within(x: Tensor, low: float, high: float = math.inf) -> bool:
 
 
 def is_small(x: Tensor) -> bool:
-    """Return whether x is so small that a Python autograd function costs more than a copy of x.
+    """Return whether x has so few elements that a Python autograd function costs more than a copy of x.
 
-    For such a small input, torch may save the input instead of the output.
+    For such an input, torch may save the input instead of the output.
     """
     return x.numel() < 2**17
 
@@ -98,7 +98,7 @@ def finite_gate(x: Tensor, z: Tensor, sign: int = 1) -> Tensor:
 def gate_slope(rise: Tensor, z: Tensor) -> Tensor:
     """Return ``sigmoid(z) (1 + rise sigmoid(-z))``, the derivative of x sigmoid(z), for rise = x dz/dx.
 
-    Both must be finite.
+    ``rise`` and z must be finite.
     """
     if not uses_compiled_forms():
         return finite_gate(finite_gate(rise, z, -1).add_(1), z)
@@ -109,7 +109,7 @@ def gate_slope(rise: Tensor, z: Tensor) -> Tensor:
 
 
 def both_gates(x: Tensor, z: Tensor) -> Tensor:
-    """Return ``x * sigmoid(z) * sigmoid(-z)``, x times the derivative of the sigmoid, exact in both tails."""
+    """Return ``x * sigmoid(z) * sigmoid(-z)``, x times the sigmoid's derivative, accurate in both tails."""
     below = z.abs().neg_()
     root = exp(below, 0.5)  # it underflows later than its square
     root = root / (root * root + 1)
@@ -117,12 +117,12 @@ def both_gates(x: Tensor, z: Tensor) -> Tensor:
 
 
 def sigmoid_to_the_last(x: Tensor) -> Tensor:
-    """Return the sigmoid, subnormal numbers included: torch's own is 0 below -88.7 in float32."""
+    """Return the sigmoid, accurate down to subnormal results: torch's is 0 below -88.7 in float32."""
     return finite_gate(x.new_ones(()).expand_as(x), x)
 
 
 def polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
-    """Evaluate a polynomial, the highest power first, in one buffer and two passes per term."""
+    """Evaluate a polynomial, highest power first, in one buffer with two passes per term."""
     first, second, *rest = coefficients
     value = x + second if first == 1 else (x * first).add_(second)
     for coefficient in rest:
@@ -136,7 +136,7 @@ _LOG2_E = 1 / math.log(2)
 def exp(x: Tensor, factor: float = 1.0) -> Tensor:
     """Return ``exp(factor * x)``, with an error below ``eps * (1 + |factor * x|)``.
 
-    On a CPU, torch's power of 2 takes a quarter of the time of its exponential.
+    On a CPU, ``torch.exp2`` takes a quarter of the time of ``torch.exp``.
     """
     if is_eager_on_cpu(x):
         return torch.exp2(x * (factor * _LOG2_E))
@@ -144,7 +144,7 @@ def exp(x: Tensor, factor: float = 1.0) -> Tensor:
 
 
 def expm1(x: Tensor) -> Tensor:
-    """Return ``exp(x) - 1``, near 0 too; finite where x is at most 0."""
+    """Return ``exp(x) - 1``, accurate near 0 too; finite where x is at most 0."""
     if not uses_compiled_forms():
         return torch.expm1(x)
     # Lambert's fraction near 0: exp(x) - 1 = 2 x / (2 - x + z / (6 + z / (10 + z / (14 + ...)))), z = x^2.
@@ -169,7 +169,7 @@ def elu(x: Tensor, alpha: float, scale: float = 1.0, input_scale: float = 1.0) -
 
 
 def tanh(u: Tensor) -> Tensor:
-    """Return the hyperbolic tangent from expm1, which takes half of the time of torch's tanh on a CPU."""
+    """Return the hyperbolic tangent, computed from expm1 in half the time of torch's tanh on a CPU."""
     if not (uses_compiled_forms() or is_eager_on_cpu(u)):
         return torch.tanh(u)
     # tanh(-20) is -1, in float64 too. Subnormal exponentials, beyond 40, are slow.
@@ -178,7 +178,7 @@ def tanh(u: Tensor) -> Tensor:
 
 
 def tanh_and_slope(u: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``tanh(u)`` and its derivative, which near 1 keeps more digits than ``1 - tanh(u)^2``."""
+    """Return ``tanh(u)`` and its derivative, more accurate than ``1 - tanh(u)^2`` where tanh(u) is near 1."""
     q = expm1(-u.clamp_min(-20))
     m = q * (q + 2)
     sinh = m / (2 * q + 2)
@@ -215,7 +215,7 @@ _MILLS = (
 
 
 def normal_cdf(x: Tensor) -> Tensor:
-    """Return the normal distribution function for x from -40 to 40, exact in the left tail.
+    """Return the normal distribution function for x from -40 to 40, accurate in the left tail.
 
     Compiled float32 code uses a quotient of polynomials, which takes a tenth of the time of erfc. In eager
     mode, erfc takes one pass over memory and the polynomials take twenty.

@@ -38,7 +38,8 @@ def check(
             :class:`~actlab.Activation`, a module or its class, an ``autograd.Function``, or a function of
             one tensor.
         reference: What the values in float64 are compared with: a function, a catalogue name, or a formula in
-            ``x`` as text or in SymPy, evaluated with fifty digits (default: the formula of a definition).
+            ``x``, as text or as a SymPy expression, evaluated with fifty digits (default: the formula of a
+            definition).
         dtypes: The dtypes to compare with float64 (default: float32, float16 and bfloat16).
         device: The device of the tensors (default: the CPU).
         only: The names of the rows to run (default: all).

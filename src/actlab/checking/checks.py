@@ -100,7 +100,7 @@ _CHECKS = (
 
 
 def list_checks(dtypes: Sequence[torch.dtype]) -> list[Check]:
-    """Return the checks of all rows in their order, those of values once for each dtype."""
+    """Return the checks of all rows in order; those that compare values occur once for each dtype."""
     return [
         replace(check, name=f"{check.name} {format_dtype(dtype)}", verify=partial(check.verify, dtype=dtype))
         if dtype

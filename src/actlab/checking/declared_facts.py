@@ -37,8 +37,8 @@ class DeclaredFacts:
         """Return the formula as a reference.
 
         Raises:
-            NotApplicable: It is not a function of one number, or it is too complicated.
-            Failure: It cannot be parsed.
+            NotApplicable: The formula is not a function of one number, or is too complicated.
+            Failure: The formula cannot be parsed.
         """
         if self.definition.facts.gated:
             raise NotApplicable(f"{_NONE}, and the declared formula has two inputs")

@@ -20,7 +20,7 @@ _CLOSE = 1e-6  # agreement with a finite difference, relative to the largest in 
 
 
 def sample_points(device: torch.device) -> Tensor:
-    """Return points (n,) in float64: close together around 0, then further and further out."""
+    """Return points (n,) in float64: dense around 0, and sparser further out."""
     near = torch.linspace(-8, 8, 257, dtype=torch.float64) + 0.0123
     far = torch.logspace(-6, 4, 81, dtype=torch.float64) * 1.0123
     return torch.cat([near, far, -far]).sort().values.to(device)
@@ -138,7 +138,7 @@ def find_jumps(
 ) -> list[tuple[float, float, float]]:
     """Return the jumps of a function between -10 and 10: the points and the values on either side.
 
-    Bisect every interval of a grid whose ends differ, until the ends are neighbouring numbers.
+    Bisect every grid interval in which the function changes much, until the ends are neighbouring numbers.
     """
     x = (torch.arange(-1280, 1281, dtype=torch.float64) / 128).to(device)
     y = function(x)

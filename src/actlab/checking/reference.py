@@ -103,8 +103,8 @@ def resolve_reference(reference: Any) -> Reference | None:
     """Resolve a reference.
 
     Args:
-        reference: A function of a tensor, a SymPy expression in ``x``, or in text a catalogue name,
-            ``"pkg.mod:name"``, or a formula such as ``"x * tanh(log(1 + exp(x)))"``; or none.
+        reference: A function of a tensor, a SymPy expression in ``x``, or text: a catalogue name,
+            ``"pkg.mod:name"``, or a formula such as ``"x * tanh(log(1 + exp(x)))"``; or None.
 
     Returns:
         The reference.

@@ -94,7 +94,7 @@ def _are_same(one: object, two: object) -> bool:
 
 
 def check_pickle(subject: Subject) -> str:
-    """Verify that it can be pickled, as for saving a whole model or sending it to another process."""
+    """Verify that the module can be pickled, for example to save a model or send it to another process."""
     module, x = subject.copy_target(), subject.sample()
     try:
         data = pickle.dumps(module)

@@ -65,7 +65,7 @@ class Subject:
         return (False, True) if self.is_module else (False,)
 
     def require(self, need: str) -> None:
-        """Raise NotApplicable if the target is not of the kind that a row needs, a key of ``_NEEDS``."""
+        """Raise NotApplicable unless the target is of the kind that a row needs (a key of ``_NEEDS``)."""
         if need == "element-wise":
             is_met = self.kind == "element-wise"
         else:
@@ -102,14 +102,14 @@ class Subject:
 
     @cached_property
     def width(self) -> int:
-        """The size of the last dimension: the number of features of a parameter, 8 if there is none."""
+        """The size of the last input dimension: the number of values of a parameter, 8 if there is none."""
         for parameter in self.per_feature:
             return parameter.shape[-1] if parameter.shape[-1] > 1 else parameter.numel()
         return 8
 
     @property
     def per_feature(self) -> list[nn.Parameter]:
-        """The parameters of more than one element, which need an input of their width."""
+        """The parameters with more than one element; the width of the input must match them."""
         parameters = self.target.parameters() if isinstance(self.target, nn.Module) else []
         return [p for p in parameters if p.numel() > 1]
 
@@ -144,7 +144,7 @@ class Subject:
     def arrange(self, points: Tensor) -> Tensor:
         """Return points (n,) as rows of the width that the target needs, the last row padded.
 
-        With a parameter for each feature, every point has its own row, and the first parameter applies.
+        If a parameter has one value per feature, every point has its own row, and the first value applies.
         """
         if self.per_feature:
             return points[:, None].repeat(1, self.width)

@@ -24,7 +24,7 @@ Target = nn.Module | Callable[[Tensor], Tensor]
 
 
 def resolve_target(target: Any) -> tuple[str, Target]:
-    """Return the name of a target and what is called with a tensor.
+    """Return the name of a target, and the callable that takes a tensor.
 
     Args:
         target: A spec in text (``"mish"``, ``"pkg.mod:Name(arg=1)"``, ``"formula:x*tanh(x)"``), an

@@ -44,7 +44,7 @@ def are_equal(one: Tensor, two: Tensor) -> bool:
 
 
 def is_different(one: Tensor, two: Tensor) -> Tensor:
-    """Return where two tensors of one shape differ; NaN equals NaN."""
+    """Return where two tensors of the same shape differ; NaN equals NaN."""
     return (one != two) & ~(one.isnan() & two.isnan())
 
 
@@ -80,7 +80,7 @@ def find_witness(x: Tensor, wrong: Tensor, error: Tensor) -> int:
 
 
 def format_pair(got: float | Tensor, expected: float | Tensor, digits: int = 9) -> tuple[str, str]:
-    """Return two numbers as text, with as many digits as it takes to distinguish them.
+    """Return two numbers as text, with as many digits as are needed to distinguish them.
 
     Examples:
         >>> format_pair(1.0, 2.0)

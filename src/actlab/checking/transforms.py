@@ -77,7 +77,7 @@ def check_forward_mode(subject: Subject) -> str:
 
 
 def check_batched_gradients(subject: Subject) -> str:
-    """Verify that several gradients at once, as for a Jacobian, agree with one at a time."""
+    """Verify that gradients computed in one batch, as for a Jacobian, agree with single ones."""
     x = subject.sample(2).requires_grad_()
     y = subject.make_function()(x)
     if not y.requires_grad:
@@ -113,7 +113,7 @@ def check_func_grad(subject: Subject) -> str:
 
 
 def check_compile(subject: Subject) -> str:
-    """Verify that torch.compile accepts it without a graph break, and that the result agrees."""
+    """Verify that torch.compile accepts the target without a graph break, and that the results agree."""
     compiler = any(map(shutil.which, ("c++", "g++", "clang++")))
     backend = "inductor" if compiler or subject.device.type != "cpu" else "aot_eager"
     function = subject.as_module() if subject.works_in_place else subject.copy_target(torch.float32)
@@ -149,7 +149,7 @@ def check_export(subject: Subject) -> str:
 
 
 def check_saved_bytes(subject: Subject) -> str:
-    """Report the bytes saved for backward per element of a float32 input; verify a definition's."""
+    """Report the bytes saved for backward per element of a float32 input; for a definition, verify them."""
     x = subject.sample(512, torch.float32).requires_grad_()
     function = subject.make_function(torch.float32)
     saved = sum(find_saved_storages(lambda: function(x)).values()) / x.numel()

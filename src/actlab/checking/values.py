@@ -19,7 +19,7 @@ _EXACT = 1e-9  # float64 against a reference, relative
 
 
 def make_grid(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return points (n,) of a dtype: magnitudes from 1e-30 to 1e30, both signs, and the bend around 0."""
+    """Return points (n,) of a dtype: magnitudes from 1e-30 to 1e30, both signs, and dense around 0."""
     wide = torch.logspace(-30, 30, 601, dtype=torch.float64)
     near = torch.cat([torch.logspace(-3, 2, 800, dtype=torch.float64), torch.arange(1, 1025) / 64])
     positive = torch.cat([wide, near]).to(torch.float32).to(dtype)
@@ -112,7 +112,7 @@ def _require_float64_result(what: str, x: Tensor, got: Tensor, true: Tensor, sca
 
 
 def check_finite(subject: Subject, dtype: torch.dtype) -> str:
-    """Verify that values and gradients are finite where those in float64 are finite in this dtype."""
+    """Verify that values and gradients are finite where the float64 results fit into this dtype."""
     x, most = make_grid(dtype, subject.device), torch.finfo(dtype).max
     for what, function in (("f", subject.evaluate), ("f'", subject.differentiate)):
         true, got = function(x.double()), function(x)
@@ -148,7 +148,7 @@ def check_infinities(subject: Subject, dtype: torch.dtype) -> str:
 
 
 def check_reference(subject: Subject) -> str:
-    """Verify that in float64 values, and gradients if it has them, agree with the reference.
+    """Verify that values, and gradients if the reference has them, agree with the reference in float64.
 
     The default reference of a definition is the formula that it declares.
     """

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 success; 1 a check failed, or every run did; 2 wrong usage or bad input; 3 a
-        requirement of ``judge`` is undecided; 130 interrupted; 141 the reader of standard output has gone.
+        requirement of ``judge`` is undecided; 130 interrupted; 141 the reader closed standard output.
     """
     if sys.stderr is None:  # print(file=None) would print to standard output
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - open until the process ends

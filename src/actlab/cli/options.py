@@ -76,7 +76,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def print_help(arguments: argparse.Namespace) -> int:
-    """Print the help of a command that has commands below it."""
+    """Print the help of a command that has subcommands."""
     arguments.parser.print_help()
     return SUCCESS
 
@@ -193,9 +193,10 @@ def load_dataset(
     *,
     only: Sequence[str] = ("data_dir", "target", "drop", "regression", "channels", "scale"),
 ) -> Dataset:
-    """Load a dataset with the data options of ``train`` and ``compare``, or with some of them ``only``.
+    """Load a dataset with the data options in ``only`` and ``more``.
 
-    ``more`` are the data options that only ``compare`` has.
+    By default, ``only`` names the options that ``train`` and ``compare`` share, and ``more`` adds options of
+    ``compare``.
     """
     from actlab.data.load import load_data
 

@@ -125,7 +125,7 @@ def write_pages(
     Print a note if a library of the report is missing.
 
     Args:
-        arguments: The parsed arguments; ``--figures`` asks for figures.
+        arguments: The parsed arguments; figures are written only with ``--figures``.
         comparison: The comparison; for a single run, a comparison that contains it.
         rows: Rows of the HiPlot page.
         out: The folder.

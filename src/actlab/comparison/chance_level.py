@@ -52,15 +52,16 @@ class ChanceTest:
     def is_chance(self, runs: Sequence[FinishedRun[PlannedRun]]) -> bool:
         """Whether models score no better than predictors that ignore the features.
 
-        An accuracy without weights of samples is tested against the most frequent class by a binomial test,
-        an R^2 of a mean squared error against the mean, and any other score against those of
-        :func:`score_chance`.
+        An accuracy without sample weights is compared with that of the most frequent class by a binomial
+        test. An R^2 that follows from a mean squared error is compared with that of predicting the mean. Any
+        other score is compared with the scores of :func:`score_chance`.
 
         Args:
-            runs: Runs with different test samples. They are tested together since a fold may have few.
+            runs: Runs with different test samples. They are tested together because a fold may have few
+                samples.
 
         Returns:
-            Whether they do; False if the scorer cannot score such predictors.
+            Whether the models are at chance level; False if the scorer cannot score such predictors.
         """
         scoring, planned = self.scoring, [run.labels for run in runs]
         if scoring.standard == "accuracy" and scoring.data.dataset.weights is None:
@@ -127,7 +128,7 @@ def score_chance(scorer: Scorer, X: Any, y: Any, regression: bool, seed: int) ->
 def find_score_range(scorer: Scorer, X: Any, y: Any) -> tuple[float, float]:
     """Return the score of the best constant predictor, and the score of a perfect one.
 
-    Constant predictors with the perfect score do not count: one class always has the recall 1.
+    Constant predictors with a perfect score do not count: always predicting one class gives recall 1.
 
     Args:
         scorer: A scorer ``(estimator, X, y)``.
@@ -147,9 +148,9 @@ def find_score_range(scorer: Scorer, X: Any, y: Any) -> tuple[float, float]:
 def is_among_chance_scores(score: float, folds: Sequence[ChanceScores]) -> bool:
     """Whether a predictor without features reaches a mean score over folds.
 
-    It does if a constant predictor scores as high, or more than 5 % of the random predictors do (a one-sided
-    rank test). Constant predictors with a perfect score do not count: where predicting one class always is
-    perfect, as for recall, they provide no information about a model.
+    It does if a constant predictor scores at least as high, or if more than 5 % of the random predictors do
+    (a one-sided rank test). Constant predictors with a perfect score do not count: if always predicting one
+    class gives a perfect score, as for recall, that score says nothing about a model.
 
     Args:
         score: The mean score of a model over the folds.

@@ -111,15 +111,16 @@ class Comparison:
             per element, forward and backward, in eager mode; ``saved_bytes`` per element for backward; and
             ``torch_nanoseconds`` and ``torch_saved_bytes`` of its torch equivalent, NaN if it has none.
         about: Settings and environment: ``data``, ``fingerprint``, ``preprocessing`` (how a table was
-            encoded), ``metric``, ``region`` (half its width), ``region_is`` (how the region was chosen),
-            ``folds``, ``split`` (the kind of folds, or ``test set``), ``weighted`` (whether samples have
-            weights), ``test`` (of a fixed test set: its ``name``, the numbers of ``samples``,
-            ``training_samples`` and, among these, ``validation_samples``, its ``missing_labels``, and whether
-            the score ``has_outcomes``, so that intervals include the variance of test samples), ``seeds``,
-            ``level``, ``trained`` (the number of runs), ``sequential_test`` (number of ``interim_analyses``,
-            its ``stop_reason``, and the activations that were ``dropped``), ``settings``, ``model_settings``
-            (of your own skorch model), ``net``, versions, ``processor``, ``date``, ``command``, and ``specs``
-            (by name, the spec of each activation whose name is not its spec; None for a Python object).
+            encoded), ``metric``, ``region`` (half the width of the region of practical equivalence),
+            ``region_is`` (how it was chosen), ``folds``, ``split`` (the kind of folds, or ``test set``),
+            ``weighted`` (whether samples have weights), ``test`` (of a fixed test set: its ``name``, the
+            numbers of ``samples``, ``training_samples`` and, among these, ``validation_samples``, its
+            ``missing_labels``, and whether the score ``has_outcomes``, so that intervals include the variance
+            of test samples), ``seeds``, ``level``, ``trained`` (the number of runs), ``sequential_test``
+            (number of ``interim_analyses``, its ``stop_reason``, and the activations that were ``dropped``),
+            ``settings``, ``model_settings`` (of your own skorch model), ``net``, versions, ``processor``,
+            ``date``, ``command``, and ``specs`` (by name, the spec of each activation whose name is not its
+            spec; None for a Python object).
         as_given: With tuned values, the comparison with the settings as given, without diagnostics,
             parameters, curves and costs; else None.
     """
@@ -306,7 +307,7 @@ def compare(
         groups: The group of each sample, or its column, as for :func:`~actlab.load_data`.
         weights: The weight of each sample, or its column, as for :func:`~actlab.load_data`. Training and
             validation losses, accuracies and the test score are weighted.
-        folds: Number of folds (default: 3). More folds decide smaller differences.
+        folds: Number of folds (default: 3). More folds can detect smaller differences.
         split: How samples are split into folds: ``"stratified"`` by class (default for classes), ``"random"``
             (default for a regression or several labels), ``"group"`` so that all samples of a group are in
             one fold (default for data with groups), or ``"time"`` to test on samples that come after the
@@ -316,13 +317,13 @@ def compare(
             :class:`actlab.stats.SequentialTest`.
         budget: Limit of ``until_decided``: a number of runs, or minutes such as ``"20m"``.
         tune: ``"auto"`` gives every activation its own learning rate and initialization: each run tries five
-            rates around the usual one of the optimizer, ``"torch"`` and ``"matched"`` initial weights, and
-            the settings as given, for a twelfth of the epochs; the two best are trained to the end. This
-            takes about four times as long. A dictionary such as ``{"lr": [0.003, 0.01, 0.03]}`` trains each
-            run with every combination of any parameters of the skorch model, such as ``module__width`` for an
-            argument of the module, and ``init``. In both cases, the settings as given are trained too, the
-            settings with the best validation score are scored on the test samples, and validation samples are
-            part of the training samples. None trains the settings as given only.
+            rates around the optimizer's usual one, each with ``"torch"`` and ``"matched"`` initial weights,
+            for a twelfth of the epochs; the two best candidates are trained to the end. This takes about four
+            times as long. A dictionary such as ``{"lr": [0.003, 0.01, 0.03]}`` trains each run with every
+            combination of any parameters of the skorch model, such as ``module__width`` for an argument of
+            the module, and ``init``. In both cases, the settings as given are trained too, the settings with
+            the best validation score are scored on the test samples, and validation samples are part of the
+            training samples. None trains only the settings as given.
         module: The network: a module, its class, a function that returns it, ``"package.module:Net"``, or a
             skorch model, whose own epochs, batch size, learning rate and other settings apply. A scikit-learn
             ``Pipeline`` that ends in a skorch model fits its transformers on the training samples of each
@@ -354,7 +355,7 @@ def compare(
         hidden: Widths of the hidden layers of the default network.
         dropout: Probability that dropout zeroes an output of a hidden layer of the default network.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
-        precision: ``"float32"``, or ``"bf16"`` for matrix products of bfloat16 factors.
+        precision: ``"float32"``, or ``"bf16"`` for matrix products with bfloat16 operands.
         init: Initial weights: ``"torch"`` for the ones that the module draws, or ``"matched"`` to scale them
             for the activation with :func:`actlab.init_`.
         ledger: A :class:`~actlab.ledger.Ledger` or its file. Runs in the ledger are not trained again, and

@@ -45,7 +45,7 @@ class Budget:
     seconds: float = math.inf
 
     def explain_refusal(self, runs: int, more: int, seconds: float) -> str:
-        """Return why the budget does not allow the next round; an empty text if it does.
+        """Return why the budget does not allow the next round; an empty string if it does.
 
         Args:
             runs: Runs trained so far.

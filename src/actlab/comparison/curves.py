@@ -17,7 +17,7 @@ _REACH, _POINTS = 6.0, 241
 def sample_curves(activations: Iterable[ResolvedActivation]) -> pd.DataFrame:
     """Return f, f' and f'' of the user's own activations in their initial state.
 
-    A report draws them from this table, so that it imports nothing that a folder names.
+    A report draws the curves from this table, so that it does not import the user's code.
 
     Args:
         activations: The activations; those of the catalogue and from formulas are omitted.

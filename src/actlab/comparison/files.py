@@ -101,7 +101,7 @@ def read_table(folder: Path, name: str) -> pd.DataFrame:
         name: ``"results"``, ``"history"``, ...
 
     Raises:
-        UsageError: It is missing or damaged, or does not belong to a comparison.
+        UsageError: The table is missing or damaged, or does not belong to a comparison.
     """
     path = folder / f"{name}.csv"
     if name in _OPTIONAL and not path.is_file():

@@ -47,7 +47,7 @@ def load_folder(folder: Path) -> Comparison:
 
     Returns:
         A comparison. An unfinished one has the runs in the ledger, no verdicts, and ``unfinished`` in its
-        ``about``; a training has one run.
+        ``about``; a folder of ``actlab train`` gives a comparison with one run.
 
     Raises:
         UsageError: The folder contains neither, or its files are damaged.
@@ -134,8 +134,8 @@ def make_training_comparison(
     """Return a run of ``actlab train`` as a comparison.
 
     Args:
-        training: The training.
-        dataset: Its data.
+        training: The result of the run.
+        dataset: The data of the run.
         activation: The activation.
         settings: The hyperparameters.
         **more: Further entries of ``about``.

@@ -1,4 +1,4 @@
-"""What builds a user's module, and the arguments that it takes: sizes of the data, and the activation."""
+"""Find what builds a user's module, and the arguments that it takes for data sizes and the activation."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ _PASSED = (
 
 
 def find_factory(module: Any) -> tuple[Any, list[Any], dict[str, Any]]:
-    """Return what builds the module, and its arguments.
+    """Return the callable that builds the module, and its arguments.
 
     Raises:
-        UsageError: It is not a module, a callable or the name of one.
+        UsageError: The value is not a module, a callable or the name of one.
     """
     arguments: list[Any] = []
     keywords: dict[str, Any] = {}
@@ -97,9 +97,9 @@ def list_activation_arguments(module: Any) -> dict[str, Any]:
 def list_size_arguments(module: Any, dataset: Dataset) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the sizes of the data as arguments of a module.
 
-    A size has one argument: that with the name in :class:`~actlab.models.networks.NeuralNet`; otherwise the
-    only one with such a name and without a default; otherwise the only one with such a name, but a default
-    with which the module works stays.
+    At most one argument receives each size: the one with the name used by
+    :class:`~actlab.models.networks.NeuralNet`; else the only one with a similar name and no default; else the
+    only one with a similar name. In the last case, a default with which the module works is kept.
 
     Returns:
         The arguments in the module's signature; and all sets of arguments to try, in this order: those
@@ -153,7 +153,7 @@ def _list_passed_on(module: Any) -> Parameters:
 
 
 def require_arguments(module: Any, given: Iterable[str], *, is_skorch: bool) -> None:
-    """Raise a UsageError if a module needs arguments that nothing gives.
+    """Raise a UsageError if a module needs arguments that are not given.
 
     Args:
         module: The module.
@@ -208,7 +208,7 @@ def _copy_untrained(module: nn.Module) -> nn.Module:
 
 
 def name_module(module: Any) -> str:
-    """Return the name of a user's module in messages."""
+    """Return the name of a user's module for messages."""
     while isinstance(module, functools.partial):
         module = module.func
     return repr(module) if isinstance(module, str) else getattr(module, "__name__", type(module).__name__)

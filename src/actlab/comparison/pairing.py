@@ -27,7 +27,7 @@ def judge_pairs(
         runs: The runs with the best tuned values.
         plan: The plan.
         region: Half the width of the region of practical equivalence.
-        level: The probability of an error that is allowed.
+        level: The allowed probability of an error.
 
     Returns:
         The verdicts; None if a run of one of the two has failed.

@@ -31,7 +31,7 @@ class TransformedDataset(Dataset):
         """Return the features (n, ...) of all samples, from transformers fitted on the samples ``rows``.
 
         Raises:
-            UsageError: A transformer fails, or its output has another number of features than :attr:`X`.
+            UsageError: A transformer fails, or its output has a different number of features from :attr:`X`.
         """
         assert self.encoded is not None
         X = transform(self.transformers, self.encoded, self.y, rows)

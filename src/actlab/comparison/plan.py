@@ -59,14 +59,14 @@ class ComparisonPlan:
         dataset: The data, as images if the user's module takes images only.
         candidates: The combinations of tuned values, the settings as given first; one empty combination if
             nothing is tuned.
-        screening_epochs: With automatic tuning, the epochs after which a run chooses its best candidate; 0
-            without.
+        screening_epochs: With automatic tuning, the number of epochs after which the candidates of a run are
+            compared; 0 without automatic tuning.
         grid_size: The number of candidates that every run tries.
         features: The features and targets that the runs refer to.
         scoring: How trained networks are scored.
 
     Raises:
-        UsageError: The network cannot be built or run with an activation, cannot be tuned like that, or
+        UsageError: The network cannot be built or run with an activation, cannot be tuned as requested, or
             cannot be scored.
     """
 
@@ -107,7 +107,7 @@ class ComparisonPlan:
             self.scoring.check(net, self._locate_fold(int(config.shuffled), 0)[1])
 
     def make_folds(self, split: int) -> Folds:
-        """Return the indices of training samples (n,) and of test samples (m,) of each fold."""
+        """Return the indices of the training samples (n,) and test samples (m,) of each fold."""
         if split not in self._folds:
             config = self.config
             state = derive_seed(config.settings.seed + 2 * (split - 1), 0, SPLIT) % 2**32 if split else None
@@ -144,7 +144,7 @@ class ComparisonPlan:
         return activations * seeds * self.config.num_folds * cost
 
     def add_candidate(self, values: Candidate) -> int:
-        """Add a combination of values unless it is known; return its index."""
+        """Add a combination of values if it is new; return its index."""
         if values not in self.candidates:
             self.candidates.append(values)
         return self.candidates.index(values)
@@ -182,7 +182,7 @@ class ComparisonPlan:
             seed: The seed, counted from the first seed of the comparison.
             fold: The index of the test fold, from 0.
             candidate: The index of its tuned values.
-            epochs: To end a screening run after so many epochs; 0 for a complete run.
+            epochs: The number of epochs of a screening run; 0 for a complete run.
         """
         planned = self._run_without_diagnostics(name, seed, fold, candidate)
         if epochs:
@@ -195,7 +195,7 @@ class ComparisonPlan:
         return dataclasses.replace(planned, run=run)
 
     def find_diagnostic_epochs(self) -> tuple[int, ...]:
-        """Return the epochs with diagnostics, those of the candidate that has most."""
+        """Return the epochs with diagnostics, those of the candidate with the most."""
         every = range(1 if self.screening_epochs else len(self.candidates))
         return max(map(self._choose_diagnostic_epochs, every), key=len)
 
@@ -328,7 +328,7 @@ def _make_net(config: ComparisonConfig, dataset: Dataset) -> skorch.NeuralNet:
 
 
 def _find_net_problem(net: skorch.NeuralNet, tuned: Mapping[str, Any]) -> str:
-    """Return the problem with the epochs, the batch size or the device; an empty text if there is none."""
+    """Return the problem with the epochs, the batch size or the device; an empty string if there is none."""
     names = ("max_epochs", "batch_size", "device")
     epochs, batch_size, device = (tuned.get(name, getattr(net, name)) for name in names)
     return (

@@ -59,7 +59,7 @@ class Runner:
 
     @property
     def died(self) -> set[str]:
-        """Return the activations that ended their worker processes. This process must not call them."""
+        """Return the activations that crashed their worker processes. This process must not call them."""
         return {run.labels.activation for run in self.runs if run.result.died}
 
     def train(self, planned: Sequence[PlannedRun], about: Mapping[str, Any], stage: str = "") -> None:

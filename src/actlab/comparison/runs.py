@@ -74,8 +74,8 @@ class FinishedRun(Generic[Labels]):
         result: The result of its training.
         score: The score on the test samples; NaN if the run has failed.
         key: Its key in the ledger; empty without a ledger.
-        outcomes: What each test sample (m,) of a fixed test set contributes to the score, which is the mean;
-            None if the score is no mean over samples.
+        outcomes: What each test sample (m,) of a fixed test set contributes to the score, which is the mean
+            of these values; None if the score is not a mean over samples.
     """
 
     labels: Labels
@@ -85,7 +85,7 @@ class FinishedRun(Generic[Labels]):
     outcomes: Outcomes | None = None
 
     def validate(self, epochs: int = 0) -> tuple[float, float]:
-        """Return the score on the validation samples after so many epochs (0: all); greater is better."""
+        """Return the score on the validation samples after a number of epochs (0: all); greater is better."""
         history = self.result.history[: epochs or None]
         is_valid = len(history) == epochs or not self.result.failure
         best = f"{self.labels.restored_by}_best"
@@ -103,7 +103,8 @@ def select_best(
     Args:
         runs: The finished runs; those for screening are not selected.
         names: The names of the activations.
-        candidates: The combinations of tuned values; of equal runs the first combination is selected.
+        candidates: The combinations of tuned values; among runs with equal scores, the first combination is
+            selected.
     """
     best: dict[Any, FinishedRun[Labels]] = {}
     complete = [run for run in runs if not run.labels.screening]
@@ -123,7 +124,7 @@ def select_given(
 
 
 def count_failures(runs: Sequence[FinishedRun[Labels]]) -> dict[str, str]:
-    """Return for each activation with runs without a score how many these are, and why."""
+    """Return, for each activation with failed runs, how many runs failed and why."""
     reasons: dict[str, list[str | None]] = {}
     for run in runs:
         reason = run.result.failure if math.isnan(run.score) else None

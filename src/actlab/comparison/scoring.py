@@ -33,8 +33,8 @@ class Scoring:
 
     Args:
         scoring: A name in :func:`sklearn.metrics.get_scorer_names`, or a scorer ``(net, X, y)``; None for
-            accuracy; for several labels per sample, accuracy over labels; or R^2 for a regression.
-        data: The features, and the targets as the networks take them.
+            accuracy (over all labels if samples have several) or, for a regression, R^2.
+        data: The features, and the targets in the form that the networks take.
 
     Raises:
         UsageError: There is no such scorer.
@@ -96,7 +96,7 @@ class Scoring:
         return self.standard in ("accuracy", "r2", LABELS)
 
     def require_outcomes(self) -> None:
-        """Raise UsageError unless one seed on a fixed test set has a variance, that of the samples."""
+        """Raise UsageError if the scores of one seed on a fixed test set have no variance over samples."""
         if not self.has_outcomes:
             problem = f"seeds must be >= 2 for {self.name} on a fixed test set, got 1"
             raise UsageError(f"{problem}: a score that is not a mean over samples varies with the seed only")
@@ -167,11 +167,11 @@ class Scoring:
         return float(np.average(squares, weights=weights)) or math.nan
 
     def get_score_step(self, samples: int) -> float:
-        """Return the smallest change of a score on so many samples; 0 if it is unknown."""
+        """Return the smallest change of a score on this number of samples; 0 if it is unknown."""
         return 1 / samples / (self.labels or 1) if self.standard in ("accuracy", LABELS) else 0.0
 
     def are_shares(self, scores: Sequence[float]) -> bool:
-        """Whether scores are shares, whose differences are percentage points."""
+        """Whether scores are shares, so that their differences are in percentage points."""
         finite = _select_finite(scores)
         return not self.regression and bool(finite.size and finite.min() >= 0 and finite.max() <= 1)
 
@@ -179,7 +179,7 @@ class Scoring:
         """Return half the width of the region of practical equivalence, and a description of it.
 
         Args:
-            scores: All scores; NaN does not count.
+            scores: All scores; NaN is ignored.
             samples: The number of test samples of a seed, in all folds.
         """
         finite = _select_finite(scores)
@@ -194,7 +194,8 @@ class Scoring:
 class LabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A net as a classifier with several labels (n, k), each 0 or 1; it has all attributes of the net.
 
-    A label is 1 if its probability exceeds 0.5, or its output 0 if the net does not predict probabilities.
+    A label is 1 if its probability is above 0.5. If the net predicts no probabilities, a label is 1 if its
+    output is above 0.
 
     Args:
         net: The fitted net.

@@ -91,12 +91,12 @@ def find_usual_rate(net: skorch.NeuralNet) -> float:
 
 
 def find_next_rate(rate: float, tried: Sequence[float], usual: float) -> float | None:
-    """Return the rate beyond the smallest or largest one, or None for a rate between others.
+    """Return the next rate to try if the best one is the smallest or largest; None otherwise.
 
     Args:
         rate: The best rate.
-        tried: All rates.
-        usual: The usual rate, from which the rates are about a factor 3 apart.
+        tried: All rates that were tried.
+        usual: The usual rate. The rates around it are spaced by factors of about 3.
 
     Examples:
         >>> find_next_rate(0.1, [0.001, 0.01, 0.1], 0.01)
@@ -113,7 +113,7 @@ def find_next_rate(rate: float, tried: Sequence[float], usual: float) -> float |
 
 
 def round_rate(rate: float) -> float:
-    """Return a rate without the rounding errors of its computation."""
+    """Return a rate rounded to three significant digits."""
     return float(f"{rate:.3g}")
 
 

@@ -101,10 +101,10 @@ def warn_about_extrapolation(dataset: Dataset, folds: Folds) -> None:
 
 
 class FoldFeatures:
-    """Features of all samples, scaled by the training samples of each fold.
+    """Features of all samples, on scales computed from the training samples of each fold.
 
-    Data with a scale for each column have one block of all n samples per fold, so that folds train together
-    on one array. Data with a common scale have a single block.
+    Data with a scale for each column have one block of all n samples per fold, so that folds can train
+    together on one array. Data with a common scale have a single block.
 
     Args:
         dataset: The data.

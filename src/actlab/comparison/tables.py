@@ -128,8 +128,9 @@ def make_ranking_table(frame: pd.DataFrame, verdicts: pd.DataFrame, seeds: int) 
 
     Args:
         frame: The results.
-        verdicts: Of every pair.
-        seeds: Seeds of those that have most; with one, the columns at the end are the folds.
+        verdicts: The verdict on every pair.
+        seeds: The largest number of seeds of an activation. If it is 1, the last columns are the folds,
+            otherwise the seeds.
     """
     scores = {str(name): rows["score"] for name, rows in frame.groupby("activation", sort=False)}
     by, prefix = ("fold", "fold_") if seeds == 1 else ("seed", "seed_")
@@ -196,7 +197,7 @@ def _describe_settings(plan: ComparisonPlan) -> dict[str, Any]:
 
 
 def describe_test_set(plan: ComparisonPlan) -> dict[str, Any]:
-    """Describe the fixed test set: its number of samples, and what the verdicts can say about others."""
+    """Describe the fixed test set: its samples, and whether intervals include their variance."""
     dataset = plan.config.dataset
     (training, test) = plan.make_folds(0)[0]
     run = plan.run(plan.config.names[0], 0, 0, 0).run
@@ -227,9 +228,9 @@ def make_cv_results(frame: pd.DataFrame) -> pd.DataFrame:
         frame: As in :attr:`actlab.Comparison.results`.
 
     Returns:
-        Times in seconds, ``param_module__activation``, the score on each fold of each seed, one seed after
-        the other, ``split{i}_test_score``, ``mean_test_score``, ``std_test_score`` and ``rank_test_score``,
-        which is by the mean alone.
+        Times in seconds, ``param_module__activation``, ``split{i}_test_score`` (the score on each fold of
+        each seed, one seed after the other), ``mean_test_score``, ``std_test_score`` and ``rank_test_score``
+        (by the mean alone).
     """
     rows = []
     missing = np.full(frame["activation"].value_counts().max(), math.nan)

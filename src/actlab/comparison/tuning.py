@@ -28,9 +28,9 @@ def train_planned(
 
     Without automatic tuning, every candidate is trained to its end. With it, the settings as given are
     trained to the end, and the other candidates for a twelfth of the epochs. If the best learning rate of a
-    run is the smallest or largest, the next one is tried too. Then the two best candidates are trained to the
-    end. This is successive halving with one rung. With more rungs and one candidate to complete, the chosen
-    settings were no better in our measurements.
+    run is the smallest or largest one, the next rate beyond it is tried, too. Then the two best candidates
+    are trained to the end. This is successive halving with one rung. With more rungs and a single candidate
+    trained to the end, the chosen settings were no better in our measurements.
 
     Args:
         plan: The plan.

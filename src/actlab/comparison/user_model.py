@@ -181,7 +181,7 @@ def _remove_draws_of_activation(network: nn.Module, start: Tensor, build: Callab
 
 
 class FirstOutput(nn.Module):
-    """Returns the first of the outputs of a network, which skorch takes as the prediction.
+    """Returns the first output of a network, which skorch takes as the prediction.
 
     Args:
         network: The network.
@@ -197,7 +197,7 @@ class FirstOutput(nn.Module):
 
 
 def build_first_output(module: ModuleLike, forms: Forms, kind: Replaced, /, **options: Any) -> nn.Module:
-    """Build a module as :func:`build_with_activation` does, with its first output only."""
+    """Build a module as :func:`build_with_activation` does, but return only its first output."""
     return FirstOutput(build_with_activation(module, forms, kind, **options))
 
 

@@ -53,8 +53,8 @@ def read_values(values: pd.Series[Any], what: str, name: str) -> Values:
 
     Args:
         values: The column, with at least one value.
-        what: What the column is, in errors.
-        name: The name of the data in errors.
+        what: What error messages call the column.
+        name: The name of the data in error messages.
 
     Raises:
         UsageError: A value is infinite, or neither a number nor text nor a date.

@@ -33,7 +33,8 @@ class Dataset:
     """Features with their targets; equal fingerprints mean equal data and scales.
 
     A table has one scale for each column. A comparison computes it from the training samples of each fold;
-    :attr:`X` is scaled by all samples, for your own models. Other data have one scale for all features.
+    :attr:`X`, for your own models, is scaled with the mean and the standard deviation of all samples outside
+    a fixed test set. Other data have one scale for all features.
 
     Args:
         X: Features, float32 (n, d) or, for images, (n, channels, height, width), C-contiguous, with mean 0
@@ -46,7 +47,8 @@ class Dataset:
             labels per sample, the names of the labels: sample i has ``classes[j]`` if ``y[i, j]`` is 1. Empty
             for a regression.
         shape: The shape of a sample before it was flattened: (channels, height, width) for images, else ().
-        channels: ``"first"`` to confirm a ``shape`` that looks like (height, width, channels).
+        channels: ``"first"`` to confirm that channels come first in a ``shape`` that looks like (height,
+            width, channels).
         encoded: The features before scaling, float64 (n, d), NaN for missing values, if each column has its
             own scale; None for a common scale.
         preprocessing: How a table was encoded, in one line; empty for images.
@@ -249,7 +251,7 @@ class Dataset:
         return cls(X, y, name, fingerprint, classes, shape, "first", encoded, preprocessing, rows)
 
     def scale(self, rows: Any) -> npt.NDArray[np.float32 | np.int64]:
-        """Return the features of all samples, scaled by some of them.
+        """Return the features of all samples, on scales computed from some of them.
 
         Args:
             rows: Indices of the samples that determine the scale of each column, such as the training
@@ -338,7 +340,7 @@ def _check_shapes(X: Any, y: Array, several: bool, name: str) -> None:
 
 
 def _find_labels_problem(y: Array) -> str:
-    """Return the problem with several labels (n, k) per sample; an empty text if there is none."""
+    """Return the problem with several labels (n, k) per sample; an empty string if there is none."""
     if not np.isin(y, (0, 1)).all():
         return "several labels must be 0 or 1; to predict several numbers, set regression=True (--regression)"
     return "convert one-hot labels with y.argmax(1)" if (y.sum(axis=1) == 1).all() else ""

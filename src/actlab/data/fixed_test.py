@@ -120,7 +120,7 @@ def check_labels(dataset: Dataset) -> None:
 
 
 def find_missing_labels(dataset: Dataset, rows: Any) -> list[str | int]:
-    """Return the labels that none of the samples with these indices has."""
+    """Return the labels that do not occur among the samples with these indices."""
     y = dataset.y[rows]
     present = np.flatnonzero(y.any(axis=0)) if dataset.is_multilabel else np.unique(y)
     return [label for code, label in enumerate(dataset.classes) if code not in present]
@@ -133,7 +133,7 @@ def encode_groups(groups: Any, samples: int, training: int, name: str) -> npt.ND
         groups: The group of each sample, or of each training sample.
         samples: The number of samples.
         training: The number of them that are not in a fixed test set.
-        name: The name of the data in errors.
+        name: The name of the data in error messages.
     """
     import pandas as pd
 
@@ -153,7 +153,7 @@ def read_weights(weights: Any, samples: int, name: str) -> npt.NDArray[np.float6
     """Return the weight (n,) of each sample.
 
     Raises:
-        UsageError: There is not one for each sample, or they are not finite numbers >= 0 with one above 0.
+        UsageError: The number of weights is wrong, a weight is negative or not finite, or all weights are 0.
     """
     try:
         values = np.asarray(weights, np.float64).ravel()

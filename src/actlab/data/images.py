@@ -1,4 +1,4 @@
-"""Read MNIST and similar image sets, EMNIST and CIFAR in the files of their publishers."""
+"""Read MNIST and similar image sets, EMNIST and CIFAR from their publishers' files."""
 
 from __future__ import annotations
 

@@ -95,11 +95,11 @@ def load_data(
             pixels of a square image, such as ``pixel0`` to ``pixel783`` or ``1x1`` to ``28x28``, are read as
             an image.
         data_dir: For named images: the folder of their files, or the root folder of torchvision's layout.
-            MNIST and similar sets have IDX files, under the names of their publishers or of Kaggle, plain or
-            ``.gz``, or a table ``NAME_train.csv``. EMNIST's files contain transposed images, which are
-            transposed again. CIFAR has the files of the binary version. Without ``data_dir``, ``"mnist"``,
-            ``"fashion-mnist"`` and ``"kmnist"`` are downloaded once from openml.org into scikit-learn's
-            cache.
+            MNIST and similar sets are read from IDX files, plain or ``.gz``, with the publisher's or Kaggle's
+            file names, or from a table ``NAME_train.csv``. EMNIST's files contain transposed images, which
+            are transposed back. CIFAR is read from the files of its binary version. Without ``data_dir``,
+            ``"mnist"``, ``"fashion-mnist"`` and ``"kmnist"`` are downloaded once from openml.org into
+            scikit-learn's cache.
         target: For tables: the name of the target column (for OpenML, the table's default target if omitted),
             or a list of names for a regression with several targets, or for several labels that are 0 or 1.
             All other columns are features.
@@ -107,16 +107,16 @@ def load_data(
             identifier or a date.
         regression: For tables, files and data in memory: whether the targets are numbers, not classes.
         channels: For images (n, c, h, w) or (n, h, w, c): ``"first"`` or ``"last"``. By default the channels
-            are the first or the last axis of an image, whichever has length 1, 3 or 4, and the first if
+            are the first or the last axis of an image, whichever has length 1, 3 or 4, and the first axis if
             neither has.
         scale: ``"columns"`` to standardize each column (default for tables and arrays (n, d)), ``"common"``
-            to standardize all features together (default for images and bytes), or ``"none"``. Columns are
-            scaled by the training samples of each fold; see :meth:`Dataset.scale`. Without a scale, integers
-            (n, d), such as tokens for an embedding, stay integers (int64).
+            to standardize all features together (default for images and bytes), or ``"none"``. The scales of
+            columns are computed from the training samples of each fold; see :meth:`Dataset.scale`. Without a
+            scale, integers (n, d), such as tokens for an embedding, stay integers (int64).
         test: A fixed test set: a source with the same columns or shapes, or ``"t10k"`` for the test images of
             a named set. Its samples come last in the dataset. Scales are computed from the other samples.
         groups: The group of each sample (n,), or the column of the groups, which is then not a feature.
-            Samples of one group, such as a patient, are never split.
+            Samples of one group, such as those of a patient, are never divided between training and test.
         weights: The weight of each sample (n,), >= 0, or the column of the weights, which is then not a
             feature. Losses and scores are weighted means; a weight of 0 excludes the sample.
 

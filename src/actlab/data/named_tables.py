@@ -45,7 +45,8 @@ def download_table(source: str, target: str | None) -> tuple[pd.DataFrame, str]:
         target: The target column; None for the default of the table.
 
     Raises:
-        UsageError: There is no such table, no network, or the table has no default target or several.
+        UsageError: There is no such table, the network is unavailable, or the table has no default target or
+            several.
     """
     bunch = _fetch(source)
     if target is None and len(bunch.target_names) != 1:

@@ -50,7 +50,7 @@ def read_npz(path: Path) -> tuple[Array, Array]:
 
 
 def convert_features(X: Any, name: str) -> Array:
-    """Return features (n, ...) of numbers as an array; ``name`` is the name of the data in errors."""
+    """Return features (n, ...) of numbers as an array; ``name`` is for error messages."""
     array = _convert(X, "X", name)
     if array.dtype.kind not in "biuf":
         raise UsageError(f"{name}: X has dtype {array.dtype}; it must be numeric")
@@ -58,7 +58,7 @@ def convert_features(X: Any, name: str) -> Array:
 
 
 def convert_targets(y: Any, regression: bool, name: str) -> Array:
-    """Return targets (n,), also of the shape (n, 1), or (n, k) as an array."""
+    """Return targets as an array (n,), or (n, k) if there are several; (n, 1) becomes (n,)."""
     array = _convert(y, "y", name)
     if array.dtype.kind not in ("biuf" if regression else "biufU"):
         requirement = "numeric" if regression else "integers or strings"

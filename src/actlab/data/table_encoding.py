@@ -63,15 +63,15 @@ class _Encoded:
 def encode_table(frame: pd.DataFrame, name: str) -> EncodedTable:
     """Encode the features of a table.
 
-    Numbers stay as they are. A column of numbers or dates with missing values gets another column that
-    indicates them. A category becomes one column per level, or a single column if it has two levels; a
-    missing category is a level of its own, and rare levels of a category with more than 50 share one column.
-    A date becomes year, month, day, weekday, hour and the number of days since 1970. Constant columns, empty
-    columns and identifiers are dropped.
+    Numbers stay as they are. A column of numbers or dates with missing values gets a second column that marks
+    them. A category becomes one column per level, or a single column if it has two levels; a missing category
+    is a level of its own, and rare levels of a category with more than 50 share one column. A date becomes
+    year, month, day, weekday, hour and the number of days since 1970. Constant columns, empty columns and
+    identifiers are dropped.
 
     Args:
-        frame: The features, at least one column and one row. The columns have text as their names.
-        name: The name of the data in errors.
+        frame: The features, at least one column and one row. The column names are strings.
+        name: The name of the data in error messages.
 
     Raises:
         UsageError: A column cannot be encoded, no column is left, or memory is too small.
@@ -102,7 +102,7 @@ def encode_numbers(X: Array, name: str) -> EncodedTable:
 
     Args:
         X: Features (n, d).
-        name: The name of the data in errors.
+        name: The name of the data in error messages.
 
     Raises:
         UsageError: A value is infinite, or memory is too small.
@@ -125,10 +125,10 @@ def encode_numbers(X: Array, name: str) -> EncodedTable:
 
 
 def name_columns(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return a table with text as column names, without row labels and without empty nameless columns.
+    """Return a table with strings as column names, without row labels and empty unnamed columns.
 
     Raises:
-        UsageError: Two columns have one name, or a column with values has none.
+        UsageError: Two columns have the same name, or a column with values has none.
     """
     columns = [str(column) for column in frame]
     if twice := [column for column, count in Counter(columns).items() if count > 1]:

@@ -22,10 +22,10 @@ def split_target(frame: pd.DataFrame, target: Any, regression: bool, name: str) 
     """Return the features of a table and its targets (n,), or (n, k) of k columns.
 
     Args:
-        frame: The table, whose columns have text as their names.
+        frame: The table, whose column names are strings.
         target: The name of the target column; for a regression, or several labels, also a list of names.
         regression: Whether the targets are numbers, not classes.
-        name: The name of the data in errors.
+        name: The name of the data in error messages.
     """
     if not isinstance(target, list | tuple):
         return frame.drop(columns=str(target), errors="ignore"), _take_target(frame, target, regression, name)

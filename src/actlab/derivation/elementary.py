@@ -23,7 +23,7 @@ def erf(u: Tensor) -> Tensor:
 
 
 def erfc(u: Tensor) -> Tensor:
-    """Return the complementary error function, exact in its right tail."""
+    """Return the complementary error function, accurate in its right tail."""
     if not numerics.uses_compiled_forms() or u.dtype is torch.float64:
         tail: Tensor = torch.special.erfc(u)
         return tail
@@ -32,7 +32,7 @@ def erfc(u: Tensor) -> Tensor:
 
 
 def normal_cdf(u: Tensor) -> Tensor:
-    """Return the normal distribution function, exact in its left tail."""
+    """Return the normal distribution function, accurate in its left tail."""
     return numerics.normal_cdf(u.clamp(-40, 40))
 
 
@@ -45,7 +45,7 @@ def bell(u: Tensor) -> Tensor:
 
 
 def tanh_slope(u: Tensor) -> Tensor:
-    """Return the derivative of the hyperbolic tangent, exact near 0; below 1e-160 it may be 0."""
+    """Return the derivative of the hyperbolic tangent, accurate in both tails; below 1e-160 it may be 0."""
     return numerics.tanh_and_slope(u.abs())[1]
 
 
@@ -58,7 +58,7 @@ def tanh_beside_slope(u: Tensor) -> Tensor:
 
 
 def root(u: Tensor, rest: Any) -> Tensor:
-    """Return ``sqrt(u^2 + rest)``, or the size of u where the square would overflow."""
+    """Return ``sqrt(u^2 + rest)``, or ``abs(u)`` where the square would overflow."""
     near = u.clamp(-1e15, 1e15)
     return torch.maximum((near * near + rest).sqrt(), u.abs())
 
@@ -122,7 +122,7 @@ _LARGE = 1e9  # its square absorbs 1 and is finite in float32
 
 
 def asinh(u: Tensor) -> Tensor:
-    """Return the inverse hyperbolic sine, exact near 0."""
+    """Return the inverse hyperbolic sine, accurate near 0."""
     if not numerics.uses_compiled_forms():
         return torch.asinh(u)
     a = u.abs()
@@ -133,7 +133,7 @@ def asinh(u: Tensor) -> Tensor:
 
 
 def acosh(u: Tensor) -> Tensor:
-    """Return the inverse hyperbolic cosine, exact near 1."""
+    """Return the inverse hyperbolic cosine, accurate near 1."""
     if not numerics.uses_compiled_forms():
         return torch.acosh(u)
     above = u - 1
@@ -143,7 +143,7 @@ def acosh(u: Tensor) -> Tensor:
 
 
 def atanh(u: Tensor) -> Tensor:
-    """Return the inverse hyperbolic tangent, exact near 0."""
+    """Return the inverse hyperbolic tangent, accurate near 0."""
     if not numerics.uses_compiled_forms():
         return torch.atanh(u)
     a = u.abs()

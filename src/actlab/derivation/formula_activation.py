@@ -46,7 +46,7 @@ _ASSIGNMENT = re.compile(r"\s*(?P<name>\w+)\s*=\s*(?P<value>[-+]?[\w.]+(?:[eE][-
 
 @dataclass(frozen=True)
 class Recipe:
-    """The arguments from which an activation is made, in any process.
+    """The arguments that make the same activation in any process.
 
     Attributes:
         text: The formula, in one line.
@@ -112,7 +112,7 @@ class FormulaActivation(Activation[...]):
 
     @property
     def made_of(self) -> tuple[Any, ...]:
-        """The recipe without the name: it determines the values."""
+        """The recipe without the name, which determines the values."""
         recipe = self.recipe
         return recipe.text, recipe.parameters, recipe.trainable, recipe.at
 

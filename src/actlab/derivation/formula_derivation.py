@@ -45,7 +45,8 @@ class Derivation:
         partials: Its derivatives with respect to the trained parameters.
         torch_operation: The torch operation that computes the function, or None.
         saves: The saved tensor: the output if it determines the derivative exactly.
-        error_scale: ``"line"`` where derivatives from the output are exact only relative to the largest.
+        error_scale: ``"line"`` if derivatives computed from the output are accurate only relative to the
+            largest one.
         kinks: The derivative at each point where it jumps, at the default parameters.
         limits: The values at minus and plus infinity; NaN where there is no limit.
         slopes: The derivatives there.

@@ -49,7 +49,7 @@ def describe_grammar() -> dict[str, Any]:
 
 
 def find_formula_problem(text: str, names: Collection[str]) -> str:
-    """Return why a text is not a formula in these names; an empty text if it is one."""
+    """Return why a text is not a formula in these variables; an empty string if it is one."""
     try:
         parser.parse_formula(text, names)
     except UsageError as error:

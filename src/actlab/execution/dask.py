@@ -50,7 +50,7 @@ class Cluster(WorkerExecutor):
         scheduler: Its address, such as ``"tcp://10.0.0.1:8786"``, or a :class:`distributed.Client`.
 
     Raises:
-        UsageError: No scheduler responds at the address, or the versions of a worker differ.
+        UsageError: No scheduler responds at the address, or a worker has different versions of packages.
     """
 
     def __init__(self, scheduler: str | Client) -> None:

@@ -42,7 +42,8 @@ class SchedulerState:
         runs: The indices of its runs.
         epoch: Epochs done.
         epochs: Epochs at most.
-        last_epochs: The last epoch in the histories of the runs that still train, if this process has them.
+        last_epochs: The last epoch in the histories of the runs that are still training, if this process has
+            them.
         results: The results of its runs, once it has ended.
     """
 
@@ -59,7 +60,7 @@ Watcher = Callable[[SchedulerState], None]
 
 
 class RunStore(Protocol):
-    """Access to results of earlier runs, and a record of new ones. Runs are identified by their indices."""
+    """Access to results of earlier runs, and storage for new ones. Runs are identified by their indices."""
 
     def claim_or_restore(self, indices: Sequence[int]) -> dict[int, Result] | None:
         """Claim runs to train; return recorded results, or None if another process trains some of them."""

@@ -53,7 +53,7 @@ def train_or_split(
         data: Inputs and targets.
         report: As in :meth:`Loop.train`.
         ready: A list with the loop, if it is already built; the loop is removed from the list.
-        again: Whether a single run that was out of memory is tried for the second time.
+        again: Whether a single run that ran out of memory is being tried for the second time.
 
     Returns:
         The results, and messages for the user.

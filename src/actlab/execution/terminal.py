@@ -71,7 +71,7 @@ class TerminalProgress(Progress):
         """Paint the bars and the leaderboard.
 
         Args:
-            running: The fleets that train.
+            running: The fleets that are training.
             ended: The last epoch of each run that has ended, by its index.
             seconds: Seconds since the start.
 

@@ -89,7 +89,7 @@ def is_elementwise_nonlinear(value: Any, apply: Callable[[Tensor], Tensor], x: T
 
     Args:
         value: The module or the function.
-        apply: The module or function in evaluation mode.
+        apply: The same module or function, called in evaluation mode.
         x: An input.
         y: The output for ``x``.
     """
@@ -265,7 +265,7 @@ def _to_list(values: Tensor) -> list[float]:
 
 
 def try_saved_bytes(module: nn.Module, X: Any, batch_size: int) -> int | None:
-    """Return the bytes that a training step of a network saves for backward; None if it fails.
+    """Return the bytes that a training step of a network saves for backward; None if the step fails.
 
     Args:
         module: The network; it does not change.

@@ -55,6 +55,6 @@ class EpochOutputs:
             self.batches[on_train].append((outputs.cpu(), targets.cpu()))
 
     def join(self) -> dict[bool, tuple[Tensor, Tensor]]:
-        """Return outputs and targets (R, n, ...) of all training samples (True) and validation samples."""
+        """Return outputs and targets (R, n, ...) of the training samples (True) and the others (False)."""
         joined = {kind: list(zip(*batches, strict=True)) for kind, batches in self.batches.items() if batches}
         return {kind: (torch.cat(parts[0], 1), torch.cat(parts[1], 1)) for kind, parts in joined.items()}

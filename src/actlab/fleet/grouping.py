@@ -24,7 +24,8 @@ class Fleet:
         layer_by_layer: Whether the networks are sequential and use explicit gradients.
         alone: The kind of reason why a run trains by itself; None if it may train with others.
         reason_alone: The reason as a sentence; empty if there is none.
-        channels_last: Names of the convolutions of a network that trains by itself to store channels last.
+        channels_last: If the network trains alone, names of the convolutions to store in channels-last
+            format.
         networks: Untrained networks that were built for the trial, by the index of their run.
     """
 
@@ -43,7 +44,7 @@ def group_into_fleets(runs: Sequence[Run], X: Tensor, y: Tensor, settings: Fleet
         runs: The runs. Runs with the same factory object have equal networks; one of them is tried.
         X: Inputs (n, ...). Each network is tried on two samples.
         y: Targets (n, ...).
-        settings: How many networks make a fleet.
+        settings: How many networks form a fleet.
 
     Returns:
         The fleets, in the order of their first runs.

@@ -18,11 +18,11 @@ Array = npt.NDArray[Any]
 
 
 def read_inputs(X: Any) -> dict[str, Any]:
-    """Return inputs as arrays (n, ...) by the keyword argument of the module that skorch passes them as.
+    """Return inputs as arrays (n, ...), each by the name of the module argument that skorch passes it to.
 
     Args:
-        X: An array or a tensor, which have the empty name, a DataFrame whose columns have names, or a
-            SliceDict. Any other value gives no arrays.
+        X: An array or a tensor (whose name is empty), a DataFrame with named columns, or a SliceDict. Any
+            other value gives no arrays.
     """
     if isinstance(X, pd.DataFrame):
         if not all(isinstance(name, str) for name in X):
@@ -49,7 +49,7 @@ def join_inputs(arrays: Mapping[str, Array]) -> Array:
     """Return all inputs of each sample as one array (n, ...), whose dtype holds their values exactly.
 
     Raises:
-        ValueError: No dtype does, or the numbers of samples differ.
+        ValueError: No dtype holds all values exactly, or the numbers of samples differ.
     """
     if "" in arrays:
         return arrays[""]
@@ -62,6 +62,6 @@ def join_inputs(arrays: Mapping[str, Array]) -> Array:
 
 
 def list_arguments(arrays: Mapping[str, Array]) -> Arguments:
-    """Return how :func:`split_inputs` splits what :func:`join_inputs` returns; empty if there is no need."""
+    """Return how :func:`split_inputs` splits what :func:`join_inputs` returns; empty for an unnamed array."""
     named = [] if "" in arrays else arrays.items()
     return tuple((name, array.shape[1:], array.dtype.name) for name, array in named)

@@ -1,4 +1,4 @@
-"""The layers of sequential networks. Each computes its outputs and its gradients, explicitly if it can."""
+"""The layers of sequential networks. Each computes its outputs and gradients, explicitly if possible."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class LinearLayer:
     Args:
         stack: The weights of the networks.
         name: The layer's name in the networks, with a dot at its end.
-        bfloat16: Whether the products take bfloat16 factors.
+        bfloat16: Whether the operands of the products are bfloat16.
     """
 
     def __init__(self, stack: Stack, name: str, bfloat16: bool) -> None:
@@ -143,7 +143,7 @@ def _onednn_affine(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
 
 
 class FormulaLayer:
-    """Catalogue activations without trained parameters. Each applies to its networks of the stack.
+    """Catalogue activations without trained parameters. Each is applied to its own networks in the stack.
 
     Args:
         modules: The activation of every network. Equal activations must be neighbours.
@@ -252,7 +252,7 @@ def create_layer(
         traced: The layer of the first network.
         stack: The weights of the networks.
         modules: The networks.
-        bfloat16: Whether matrix products take bfloat16 factors.
+        bfloat16: Whether the operands of matrix products are bfloat16.
         is_training: Returns whether the networks are in training mode.
     """
     if traced.kind == "linear":

@@ -109,7 +109,8 @@ class Loop:
         layer_by_layer: Whether the networks are sequential and use explicit gradients.
         data: Inputs and targets.
         draws: Whether the network, the only one of the fleet, draws random numbers during training.
-        channels_last: Names of the convolutions to store channels last, if there is only one network.
+        channels_last: If there is only one network, names of the convolutions to store in channels-last
+            format.
     """
 
     def __init__(
@@ -152,7 +153,7 @@ class Loop:
 
         Args:
             report: Called after every epoch with the last record of each run that is still training.
-            notes: Gets messages for the user.
+            notes: A list to which messages for the user are appended.
 
         Returns:
             The result of each run, in the order of the runs.

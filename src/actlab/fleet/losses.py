@@ -16,7 +16,7 @@ _KINDS = (*_CLASSES, *_BINARY, *_NUMBERS)
 
 
 def find_loss_problem(loss: nn.Module) -> str:
-    """Return why a fleet cannot use a criterion; an empty text if it can."""
+    """Return why a fleet cannot use a criterion; an empty string if it can."""
     if type(loss) not in _KINDS:
         return f"criterion is {type(loss).__name__}; a fleet supports {', '.join(k.__name__ for k in _KINDS)}"
     if loss.reduction != "mean":
@@ -25,10 +25,10 @@ def find_loss_problem(loss: nn.Module) -> str:
 
 
 class WeightedLoss(nn.Module):
-    """A loss that is the weighted mean over samples. The last column of its targets has their weights.
+    """A loss that is the weighted mean over samples. The last column of the targets has the weights.
 
     Args:
-        loss: The criterion, whose mean it replaces.
+        loss: The criterion, whose plain mean is replaced.
         y: Targets (n, ...) without weights, for their shape and dtype.
     """
 
@@ -72,7 +72,7 @@ def is_for_classes(loss: nn.Module) -> bool:
 
 
 def has_class_weights(loss: nn.Module) -> bool:
-    """Return whether a loss weighs its classes, or ignores one."""
+    """Return whether a loss weights its classes, or ignores one."""
     return is_for_classes(loss) and (loss.weight is not None or loss.ignore_index != _IGNORED)
 
 
@@ -84,7 +84,7 @@ def find_scoring(loss: nn.Module) -> str:
 
 
 def has_explicit_gradient(loss: nn.Module) -> bool:
-    """Return whether the gradient of the loss is explicit: one of three losses, without weights."""
+    """Return whether the gradient is computed explicitly: for three losses, if they have no weights."""
     if isinstance(loss, nn.CrossEntropyLoss):
         # Samples may have another ignored label.
         return loss.weight is None and loss.ignore_index == _IGNORED and not loss.label_smoothing

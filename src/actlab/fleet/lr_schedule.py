@@ -26,7 +26,7 @@ class ScheduleStepper:
         self.scheduler = run.schedule.policy(self.optimizer, **run.schedule.options)
 
     def numbers(self) -> dict[str, float]:
-        """Return the numbers of the next step that a schedule may change: learning rate and momentum."""
+        """Return what a schedule may change in the next step: learning rate and momentum."""
         group = self.optimizer.param_groups[0]
         numbers = {"lr": group["lr"]}
         if "momentum" in group:

@@ -72,7 +72,7 @@ class StackedModule:
 class BoundModule:
     """A module of one network, whose parameters and buffers become views of the stack's.
 
-    A plain call of the module takes two thirds of the time of a functional call, or less.
+    A plain call of the module takes at most two thirds of the time of a functional call.
 
     Args:
         stack: The weights of the network.
@@ -110,7 +110,7 @@ class BoundModule:
         return outputs, self.leaves
 
     def call_network(self, index: int, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the same as a call: there is only one network."""
+        """Return what a call returns: there is only one network."""
         return self(x)
 
     def _call_in_training(self, x: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ class StateWatch:
         self.before = self._snapshot()
 
     def find_change(self) -> str:
-        """Return a change since the construction as a sentence; an empty text if there is none."""
+        """Return a change since the construction as a sentence; an empty string if there is none."""
         now = self._snapshot()
         if now == self.before:
             return ""

@@ -1,4 +1,4 @@
-"""The optimizers of torch.optim for a stack of networks, with hyper-parameters of each network."""
+"""The optimizers of torch.optim for a stack of networks, with separate hyper-parameters for each network."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class StackedOptimizer(FleetOptimizer):
     """One update of all networks, as torch.optim's optimizer of that name, in the same order of operations.
 
     Attributes:
-        state_names: The tensors of its state, with the flag that enables each; an empty text for always.
+        state_names: The tensors of its state, with the flag that enables each; an empty string for always.
     """
 
     state_names: ClassVar[Mapping[str, str]]

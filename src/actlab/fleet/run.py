@@ -89,9 +89,9 @@ class EpochScore:
     Args:
         name: The column of the history.
         scoring: The name of a scorer of scikit-learn.
-        lower_is_better: Which scores are better; None for no column with the suffix ``_best``.
+        lower_is_better: Whether lower scores are better; None to omit the column with the suffix ``_best``.
         on_train: Whether it scores the training samples, not the validation samples.
-        model: The class of skorch that makes predictions from outputs.
+        model: The skorch class that turns outputs into predictions.
         classes: The classes of a classifier; None to infer them.
     """
 
@@ -121,11 +121,11 @@ class Run:
         optimizer: The optimizer and its hyper-parameters.
         epochs: Passes over the samples.
         batch_size: Samples per step.
-        shuffle: Whether every epoch has another order.
+        shuffle: Whether the samples are in a different order in every epoch.
         piece: Samples per validation batch if the loss depends on it; 0 for any number.
         drop_last: Whether to drop an incomplete last batch.
         schedule: The learning rate schedule; None for a constant rate.
-        clipping: The largest norm of the gradients and the type of the norm; None for no clipping.
+        clipping: The maximum norm of the gradients and the type of the norm; None for no clipping.
         stopping: The rule of early stopping; None for no early stopping.
         scoring: How to compute the accuracy: ``"classes"``, ``"binary"`` for logits, ``"binary
             probabilities"``, or ``""`` for no accuracy.
@@ -133,7 +133,7 @@ class Run:
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         precision: ``"float32"``, or ``"bf16"`` for matrix products in bfloat16.
         init: ``"torch"`` for the initial weights of the module, or ``"matched"`` for :func:`actlab.init_`.
-        seed: The seed of the repetition.
+        seed: The seed of the run.
         fold: The index of the fold.
         diagnostic_epochs: Epochs with diagnostics. They do not change the training.
         activations: Paths of the modules whose trained parameters are part of the result.
@@ -197,7 +197,7 @@ class Run:
 
 
 def select_init_samples(X: Any) -> Any:
-    """Return at most 256 of the samples or indices X (n, ...), evenly spaced; files may be sorted."""
+    """Return at most 256 of the samples or indices X (n, ...), evenly spaced because files may be sorted."""
     return X[:: -(-len(X) // _INIT_SAMPLES)]
 
 
@@ -206,7 +206,8 @@ class Result:
     """The result of a run.
 
     Attributes:
-        weights: The state of the module after the last epoch, on the CPU; empty if it was not trained.
+        weights: The state of the module on the CPU, after the last epoch, or after the best one if early
+            stopping restores it; empty if the module was not trained.
         history: One record per epoch, in skorch's columns.
         seconds: The run's share of the time of its fleet.
         how: How it was trained: ``"layer by layer"``, ``"autograd"`` or ``"skorch"``.

@@ -27,8 +27,9 @@ class FleetSettings:
     Environment variables override the first three attributes: ``ACTLAB_THREADS`` overrides ``threads``.
 
     Attributes:
-        threads: Threads of each process. Two processes with one thread each are faster than two threads.
-        weights_per_fleet: Maximum of the weights of all networks of a fleet. A larger network trains alone.
+        threads: Threads of each process. Two processes with one thread each are faster than one process with
+            two threads.
+        weights_per_fleet: Maximum total number of weights in a fleet. A larger network trains alone.
         layer_by_layer: Whether sequential networks use explicit gradients instead of autograd.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
     """

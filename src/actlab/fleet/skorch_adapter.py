@@ -101,7 +101,7 @@ def read_run(net: skorch.NeuralNet, X: Any, y: Any) -> Run:
 
 
 def restore_net(net: skorch.NeuralNet, run: Run, result: Result, X: Any, y: Any) -> skorch.NeuralNet:
-    """Give a model the state that it would have after training.
+    """Give a model the state that it would have after training with skorch.
 
     Args:
         net: A model with the parameters of the run; this function initializes it.

@@ -1,4 +1,4 @@
-"""Read the callbacks of skorch models that a fleet has an equivalent for."""
+"""Read the callbacks of a skorch model for which a fleet has an equivalent."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_callbacks(net: skorch.NeuralNet, loss: nn.Module, model: type[skorch.Ne
     Args:
         net: The model; this function initializes its callbacks.
         loss: The criterion.
-        model: The class of skorch that the model has or extends.
+        model: The skorch class of the model, or the one that it extends.
 
     Raises:
         NeedsSkorch: A fleet has no equivalent for a callback.

@@ -1,4 +1,4 @@
-"""Train with skorch what no fleet can train, with the random numbers of the run."""
+"""Use skorch to train what no fleet can train, with the random numbers of the run."""
 
 from __future__ import annotations
 

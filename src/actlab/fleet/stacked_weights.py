@@ -15,7 +15,8 @@ class Stack:
 
     Args:
         modules: The networks; their parameters and buffers agree in name, shape and dtype.
-        transposed: Names of the matrices to store transposed, and of convolutions to store channels last.
+        transposed: Names of the matrices to store transposed, and of the convolutions to store in
+            channels-last format.
         device: Where to store the tensors.
 
     Attributes:

@@ -36,8 +36,8 @@ def trace_layers(module: nn.Module) -> list[TracedLayer] | None:
         module: Any network.
 
     Returns:
-        Its layers in order. None if it branches, uses a layer twice or not at all, has other layers in
-        training than in evaluation, applies an ``autograd.Function``, or cannot be traced.
+        Its layers in order. None if it branches, uses a layer twice or not at all, has different layers in
+        training and evaluation, applies an ``autograd.Function``, or cannot be traced.
     """
     # Tracing calls forward directly, without hooks.
     if any(is_patched(part) for part in module.modules() if part is module or _contains_linear(part)):
@@ -65,7 +65,7 @@ def trace_layers(module: nn.Module) -> list[TracedLayer] | None:
 
 
 def is_stateless(module: nn.Module) -> bool:
-    """Return whether a network has only code of torch and actlab that changes no state and draws nothing.
+    """Return whether a network has only torch's and actlab's code, without state changes or random numbers.
 
     A function in an attribute, such as the activation of a :class:`NeuralNet`, may be user code.
     """

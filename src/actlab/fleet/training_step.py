@@ -85,7 +85,7 @@ class SequentialStep(TrainingStep):
         layers: The layers of the first network, from :func:`trace_layers`.
         loss: The criterion.
         device: Where to compute.
-        bfloat16: Whether matrix products take bfloat16 factors.
+        bfloat16: Whether the operands of matrix products are bfloat16.
         transposed: Names of the matrices to store transposed; None to choose them.
     """
 
@@ -163,7 +163,8 @@ class AutogradStep(TrainingStep):
         loss: The criterion.
         device: Where to compute.
         bfloat16: Whether to compute under autocast.
-        channels_last: Names of the convolutions to store channels last, if there is one network.
+        channels_last: If there is only one network, names of the convolutions to store in channels-last
+            format.
     """
 
     how = "autograd"

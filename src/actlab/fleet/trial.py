@@ -52,7 +52,8 @@ class Trial:
         layers: The layers that the networks of a fleet share.
         activations: The formulas in which the networks of a fleet may differ.
         layer_by_layer: Whether the network is sequential and uses explicit gradients.
-        channels_last: Names of the convolutions to store channels last if the network trains by itself.
+        channels_last: If the network trains alone, names of the convolutions to store in channels-last
+            format.
         alone: The kind of reason why a run trains by itself; None if it may train with others.
         reason_alone: The reason as a sentence; empty if there is none.
         network: The network in its initial state; None if it has changed or is too large to store.
@@ -168,7 +169,7 @@ def _describe(
 def _find_step_problem(
     modules: Sequence[nn.Module], layers: Sequence[TracedLayer] | None, run: Run, x: Tensor, y: Tensor
 ) -> str:
-    """Return the error of a training step; an empty text if it works."""
+    """Return the error of a training step; an empty string if it works."""
     try:
         step = create_step(modules, layers, run.loss, "cpu", False)
         step.compute_gradients(x.expand(len(modules), *x.shape), y.expand(len(modules), *y.shape))
@@ -180,7 +181,7 @@ def _find_step_problem(
 def _find_vmap_problem(
     network: nn.Module, layers: Sequence[TracedLayer] | None, run: Run, x: Tensor, y: Tensor
 ) -> str:
-    """Return why :func:`torch.vmap` should not stack a network, as a sentence; an empty text if it should."""
+    """Return why :func:`torch.vmap` should not stack a network, as a sentence; empty if it should."""
     with warnings.catch_warnings():
         if run.device == "cpu":  # a graphics card has batching rules for its own kernels
             warnings.filterwarnings("error", "There is a performance drop")
@@ -191,7 +192,7 @@ def _find_vmap_problem(
 
 
 def find_fleet_problem(run: Run, module: nn.Module, x: Tensor, y: Tensor) -> str:
-    """Return why no fleet can train a network, as a sentence; an empty text if a fleet may be able to.
+    """Return why no fleet can train a network, as a sentence; an empty string if a fleet may be able to.
 
     Args:
         run: A run of the network.

@@ -105,7 +105,7 @@ _ALPHA = 1.6732632423543772848170429916717
     inplace=True,
 )
 def selu(x: Tensor) -> Tensor:
-    """Scaled exponential linear unit, with the constants that keep mean 0 and variance 1."""
+    """Scaled exponential linear unit, with constants that preserve mean 0 and variance 1."""
     return numerics.elu(x, _ALPHA, _SCALE)
 
 
@@ -143,8 +143,9 @@ def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     Args:
         x: The input.
         beta: The sharpness of the bend, not 0.
-        threshold: Where ``beta x`` is above it the result is ``x``. With the default this is done only
-            where no digits are lost (torch loses 2e-9 in float64). Any other value is used as it is.
+        threshold: Where ``beta x`` is above the threshold, the result is ``x``. With the default value, this
+            is done only where it loses no digits (torch loses 2e-9 in float64). Any other value is used
+            unchanged.
     """
     return aten.softplus(x, beta, 40.0 if threshold == 20 else threshold)
 

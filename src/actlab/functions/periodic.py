@@ -98,7 +98,7 @@ class Snake(TrainedModule):
 
     Args:
         num_parameters: 1, or the number of features: the size of the input's last dimension.
-        init: The start value of the frequency, not 0.
+        init: The initial value of the frequency, not 0.
         device: The device of the frequency.
         dtype: Its dtype.
     """

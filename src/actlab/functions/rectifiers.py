@@ -102,13 +102,13 @@ LeakyReLU = leaky_relu.module("LeakyReLU")
 def rrelu(x: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False) -> Tensor:
     """Randomized leaky rectifier: random slopes below 0 in training, the mean slope otherwise.
 
-    Draws the numbers that ``torch.nn.functional.rrelu`` draws from the same generator state.
+    It draws the same random numbers as ``torch.nn.functional.rrelu`` from the same generator state.
 
     Args:
         x: The input.
-        lower: The least slope.
-        upper: The greatest slope.
-        training: Draw the slopes; otherwise the slope is ``(lower + upper) / 2``.
+        lower: The smallest slope.
+        upper: The largest slope.
+        training: Whether to draw the slopes; if not, the slope is ``(lower + upper) / 2``.
     """
     if isinstance(training, Tensor):
         return x * training
@@ -161,8 +161,8 @@ class RReLU(ActivationModule):
     """Randomized leaky rectifier: random slopes below 0 in training, their mean in evaluation.
 
     Args:
-        lower: The least slope.
-        upper: The greatest slope.
+        lower: The smallest slope.
+        upper: The largest slope.
         inplace: Overwrite the input.
     """
 
@@ -206,8 +206,8 @@ def threshold(x: Tensor, threshold: float, value: float) -> Tensor:
 
     Args:
         x: The input.
-        threshold: Above it the input passes.
-        value: The value of the other elements.
+        threshold: Inputs above it pass unchanged.
+        value: The output for all other inputs.
     """
     return aten.threshold(x, threshold, value)
 

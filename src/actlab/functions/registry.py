@@ -1,4 +1,4 @@
-"""The mapping of all names: actlab's definitions, and those of other installed packages."""
+"""The mapping from names to activations: actlab's, and those of other installed packages."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def find_definitions(module: ModuleType) -> dict[str, Activation[Any]]:
 class Catalogue(Mapping[str, Activation[Any]]):
     """Every activation by name: actlab's own, and those of the entry-point group ``actlab.activations``.
 
-    Other packages are imported at the first use of a name that actlab does not define, or of the list of
-    names. A :class:`CatalogueWarning` reports a package that cannot be imported, or a name that already
-    exists.
+    Other packages are imported when a name that actlab does not define is used, or all names are listed, for
+    the first time. A :class:`CatalogueWarning` reports a package that cannot be imported, or a name that
+    already exists.
 
     Args:
         own: actlab's definitions.

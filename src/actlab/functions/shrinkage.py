@@ -31,7 +31,7 @@ def hardshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
 
     Args:
         x: The input.
-        lambd: Half the width of the cut, not negative.
+        lambd: Half the width of the interval that becomes 0, not negative.
     """
     return aten.hardshrink(x, lambd)
 
@@ -98,7 +98,7 @@ _LONG = (
     torch_equivalent="Tanhshrink",
 )
 def tanhshrink(x: Tensor) -> Tensor:
-    """Tanh shrinkage: ``x - tanh(x)``, exact near 0, where the difference cancels."""
+    """Tanh shrinkage: ``x - tanh(x)``, accurate near 0, where the difference would cancel."""
     # f(x) = f(c) + (x - c) - (tanh x - tanh c), with c = x clipped to the bend: no branch.
     c = x.clamp(-_BEND, _BEND)
     beyond = x - c

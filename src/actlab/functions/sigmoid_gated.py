@@ -99,12 +99,12 @@ swish.partial("beta")(lambda x, beta: x * both_gates(x, x * beta))
 
 @swish.use_module
 class Swish(TrainedModule):
-    """Swish: ``x * sigmoid(beta x)``, its ``beta`` trained or fixed.
+    """Swish: ``x * sigmoid(beta x)``, with ``beta`` trained or fixed.
 
     Args:
-        beta: The sharpness of the gate, or its start value.
+        beta: The sharpness of the gate, or its initial value.
         trained: Whether ``beta`` is trained.
-        device: The device of a trained one.
+        device: The device of a trained ``beta``.
         dtype: Its dtype.
     """
 
@@ -116,7 +116,7 @@ class Swish(TrainedModule):
             self.beta = beta
 
     def extra_repr(self) -> str:
-        """Return a fixed beta; a trained one is in the state."""
+        """Return a fixed ``beta``; a trained one is in the state."""
         return "" if self.starts else f"beta={self.beta}, trained=False"
 
 

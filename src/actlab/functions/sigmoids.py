@@ -103,8 +103,8 @@ def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
 
     Args:
         x: The input.
-        min_val: The least value.
-        max_val: The greatest value.
+        min_val: The smallest value.
+        max_val: The largest value.
     """
     # The ONNX exporter does not mix int and float.
     return x.clamp(float(min_val), float(max_val))
@@ -121,8 +121,8 @@ class Hardtanh(ActivationModule):
     """Clip to ``[min_val, max_val]``.
 
     Args:
-        min_val: The least value.
-        max_val: The greatest value, more than ``min_val``.
+        min_val: The smallest value.
+        max_val: The largest value, greater than ``min_val``.
         inplace: Overwrite the input.
     """
 
@@ -201,7 +201,7 @@ Softsign = softsign.module("Softsign")
 
 
 def isru_slope(y: Tensor, alpha: float) -> Tensor:
-    """Return ``(1 - alpha y^2)^(3/2)``, the derivative of ISRU by its output; also ISRLU's."""
+    """Return ``(1 - alpha y^2)^(3/2)``, the derivative of ISRU, and of ISRLU below 0, from the output."""
     u = (1 - alpha * y * y).clamp_min(0)
     return u * u.clamp_min(1e-35).sqrt()  # sqrt has no derivative at 0
 
@@ -220,7 +220,7 @@ def isru(x: Tensor, alpha: float = 1.0) -> Tensor:
 
     Args:
         x: The input.
-        alpha: Positive; the values stay below ``1 / sqrt(alpha)``.
+        alpha: Positive; the absolute values stay below ``1 / sqrt(alpha)``.
     """
     far = 1e9 / math.sqrt(alpha)  # from here the function is constant, in float64 too
     x = x.clamp(-far, far)

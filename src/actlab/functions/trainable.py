@@ -31,8 +31,8 @@ def prelu(x: Tensor, weight: Tensor) -> Tensor:
     """Leaky rectifier with a trained slope: ``x`` where positive, ``weight * x`` elsewhere.
 
     Args:
-        x: The input; its dimension 1 is the channels.
-        weight: The slope, one for all or one for each channel.
+        x: The input; its dimension 1 contains the channels.
+        weight: The slope: one for all channels, or one for each.
     """
     return aten._prelu_kernel(x, weight)
 
@@ -68,7 +68,7 @@ class PReLU(TrainedModule):
 
     Args:
         num_parameters: 1, or the number of channels.
-        init: The start value of the slope.
+        init: The initial value of the slope.
         device: The device of the slope.
         dtype: Its dtype.
     """
@@ -91,7 +91,7 @@ class PReLU(TrainedModule):
     paper="Yu et al. 2022",
 )
 def star_relu(x: Tensor, scale: float | Tensor = 0.8944, bias: float | Tensor = -0.4472) -> Tensor:
-    """Squared rectifier with scale and bias; the defaults keep a standard normal input standardized.
+    """Squared rectifier with scale and bias; by default, standard normal inputs give mean 0 and variance 1.
 
     Args:
         x: The input.
@@ -130,8 +130,8 @@ def xielu(
 
     Args:
         x: The input.
-        alpha_p: The bend above 0, positive.
-        alpha_n: The bend below 0, more than ``beta``.
+        alpha_p: The coefficient of the curve above 0, positive.
+        alpha_n: The coefficient of the curve below 0, greater than ``beta``.
         beta: The slope at 0.
     """
     positive, negative = x.clamp_min(0), x.clamp_max(0)
@@ -159,17 +159,17 @@ xielu.partial("beta")(lambda x, alpha_p, alpha_n, beta: x)
 
 @xielu.use_module
 class XIELU(TrainedModule):
-    """xIELU with trained bends. A softplus keeps them in their range, as in the paper.
+    """xIELU with trained ``alpha_p`` and ``alpha_n``. A softplus keeps them in range, as in the paper.
 
     Args:
-        alpha_p: The start value of the bend above 0, positive.
-        alpha_n: The start value of the bend below 0, more than ``beta``.
+        alpha_p: The initial coefficient of the curve above 0, positive.
+        alpha_n: The initial coefficient of the curve below 0, greater than ``beta``.
         beta: The slope at 0, not trained.
-        device: Where the parameters live.
+        device: The device of the parameters.
         dtype: Their dtype.
 
     Raises:
-        ValueError: A bend is out of its range.
+        ValueError: ``alpha_p`` or ``alpha_n`` is out of range.
     """
 
     repr_format = "beta={beta}"
@@ -195,12 +195,12 @@ class XIELU(TrainedModule):
 
     @property
     def alpha_p(self) -> Tensor:
-        """The bend above 0."""
+        """The coefficient of the curve above 0."""
         return nn.functional.softplus(self.raw_p)
 
     @property
     def alpha_n(self) -> Tensor:
-        """The bend below 0."""
+        """The coefficient of the curve below 0."""
         return nn.functional.softplus(self.raw_n) + self.beta
 
 
@@ -254,8 +254,8 @@ class DynamicTanh(TrainedModule):
 
     Args:
         num_features: The size of the input's last dimension.
-        alpha: The start value of the scale of the input.
-        device: Where the parameters live.
+        alpha: The initial value of the scale of the input.
+        device: The device of the parameters.
         dtype: Their dtype.
     """
 

@@ -1,4 +1,4 @@
-"""HiPlot pages that open offline and execute none of their values."""
+"""HiPlot pages that work offline and never execute values as code."""
 
 from __future__ import annotations
 
@@ -90,8 +90,9 @@ def to_hiplot(rows: Iterable[Mapping[str, Any]]) -> HiPlotPage:
 
     Args:
         rows: One mapping from column to value per line of the plot. Values that JSON cannot represent become
-            text. Values that are not finite become None, which HiPlot shows separately. HiPlot interprets
-            values and column names as HTML, so an invisible character after "<" and "&" prevents this.
+            text. Values that are not finite become None, which HiPlot shows separately. HiPlot would
+            interpret values and column names as HTML; an invisible character after each "<" and "&" prevents
+            this.
 
     Raises:
         ImportError: HiPlot is not installed; the message explains how to install it.

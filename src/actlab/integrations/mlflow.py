@@ -63,13 +63,13 @@ def log_comparison(
     files: Sequence[Path],
     keys: Sequence[str] = (),
 ) -> str:
-    """Log a comparison once; a complete log stays, and an interrupted one is replaced.
+    """Log a comparison once: keep a log that is complete, and replace one that was interrupted.
 
     Args:
         results: As in ``Comparison.results``.
         history: As in ``Comparison.history``.
         uri: A tracking store such as ``"sqlite:///runs.db"`` or ``"http://localhost:5000"``. Nothing is sent
-            anywhere else, unless the process has imported MLflow before with its telemetry on.
+            anywhere else, unless the process imported MLflow earlier with telemetry enabled.
         name: Name of the parent run.
         settings: Parameters of the comparison and of each of its runs.
         files: Artifacts of the parent run.
@@ -121,7 +121,7 @@ def open_store(uri: str, environment: Mapping[str, str], action: str = "log to")
     Args:
         uri: As for :func:`log_comparison`.
         environment: Environment variables while the store is open.
-        action: What the message says that failed.
+        action: The action that failed, for the message.
     """
     scheme, plugins = uri.partition(":")[0], entry_points(group="mlflow.tracking_store").names
     if not re.match(_URI, uri) and scheme not in plugins:

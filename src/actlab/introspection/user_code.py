@@ -50,7 +50,7 @@ def find_library(module: str) -> str | None:
         module: The module's name.
 
     Returns:
-        The distribution with its version; an empty text for Python, torch and actlab; None for other code,
+        The distribution with its version; an empty string for Python, torch and actlab; None for other code,
         which is the user's own.
     """
     while module not in ("__main__", "__mp_main__", ""):
@@ -89,7 +89,7 @@ def _get_folder(module: ModuleType) -> str:
 
 
 def find_library_name(code: Definition) -> str | None:
-    """Return ``"module:name"`` for code that a library holds under that name; None for other code."""
+    """Return ``"module:name"`` for code that a library provides under that name; None for other code."""
     if isinstance(code, ModuleType):
         return None if find_library(code.__name__) is None else code.__name__
     if isinstance(code, Activation):
@@ -121,7 +121,7 @@ def is_user_code(function: FunctionType) -> bool:
 
 
 def read_source(function: FunctionType) -> str:
-    """Return the source of a function, also of one that another process has sent.
+    """Return the source of a function, even of one that another process has sent.
 
     Sources of functions that cannot be imported are added to :data:`unimportable_sources`.
 
@@ -150,9 +150,9 @@ def _make_code_key(code: CodeType) -> tuple[Any, ...]:
 
 
 def collect_variables(code: Definition) -> dict[str, dict[str, Any]]:
-    """Return the variables that code keeps or uses, by kind and name.
+    """Return the variables that code stores or uses, by kind and name.
 
-    A library's code has none, except for the user's own methods that replace a library's.
+    For a library's code, return only the user's own methods that replace the library's.
     """
     if isinstance(code, type) and find_library_name(code):
         return {"replaced": _collect_replaced_methods(code)}

@@ -30,7 +30,7 @@ class Design:
         analysis: The name of the analysis, in ``ANALYSES``.
         num_folds: The number of folds of a split; 0 without folds.
         test_share: The share of test samples of a split; None if the number of folds determines it.
-        sentences: What was found, and what was chosen and why.
+        sentences: The design that was found, and the analysis that was chosen and why, in sentences.
     """
 
     kind: str

@@ -167,8 +167,8 @@ def judge(
 ) -> Judgement:
     """Judge which of several methods is better.
 
-    The design is found from the columns: paired by fold or seed, unpaired, with outcomes on test samples, or
-    over several datasets. :meth:`Judgement.sentences` reports it, and the analysis that follows from it.
+    The design is inferred from the columns: paired by fold or seed, unpaired, with outcomes on test samples,
+    or over several datasets. :meth:`Judgement.sentences` reports it, and the analysis that follows from it.
 
     Args:
         runs: One row per run, as a DataFrame, a list of dictionaries, ``cv_results_`` of a scikit-learn
@@ -178,13 +178,13 @@ def judge(
         pair: The columns whose values two paired runs share, such as ``["seed", "fold"]`` or
             ``"seed,fold"`` (default: columns called ``seed``, ``fold``, ``repeat``, ...). If empty, runs are
             not paired.
-        dataset: The column of datasets (default: ``dataset``, ``task``, ... if it has two values). If empty,
-            the table has one dataset.
+        dataset: The column of datasets (default: ``dataset``, ``task``, ... if it has at least two values).
+            If empty, the table has one dataset.
         lower_is_better: Whether a smaller score is better, as for a loss. Studies of Optuna record this.
-        rope: Half the width of the region of practical equivalence, in units of the score (default: 0.001
-            for scores from 0 to 1; other scores have no default, because their unit is unknown).
-        level: The probability of a wrong verdict that is allowed.
-        baseline: Judge only the pairs with this method. Holm's correction is then for fewer pairs.
+        rope: Half the width of the region of practical equivalence, in units of the score (default: 0.001 for
+            scores from 0 to 1 of which greater ones are better; otherwise 0, because the unit is unknown).
+        level: The allowed probability of a wrong verdict.
+        baseline: Judge only the pairs with this method. Holm's correction then counts fewer pairs.
         test_share: The share of test samples in a split, 0 to 1, for splits that are not folds.
         sequential: Whether the verdicts stay valid if the table is judged again after every new run, for runs
             that are paired by seed only and for unpaired runs.

@@ -32,8 +32,8 @@ class JudgedPairs:
     """The verdicts on pairs.
 
     Attributes:
-        verdicts: The verdict on every pair; None if there can be none.
-        reasons: Why there can be none.
+        verdicts: The verdict on every pair; None if no verdict is possible.
+        reasons: Why no verdict is possible.
         unmatched: The number of runs without a partner, summed over pairs.
     """
 
@@ -64,7 +64,7 @@ def judge_pairs(
         design: How they belong together.
         pairs: The pairs.
         region: Half the width of the region of practical equivalence.
-        level: The probability of an error that is allowed.
+        level: The allowed probability of an error.
         sequential: Whether the verdicts stay valid if the table is judged again after every new run.
 
     Returns:
@@ -81,7 +81,7 @@ def judge_pairs(
 def summarize_pairs(
     table: RunTable, design: Design, pairs: Sequence[Pair]
 ) -> tuple[dict[Pair, Any], dict[Pair, str], int]:
-    """Return the summaries of pairs, why others have none, and the number of runs without a partner."""
+    """Return summaries of pairs, why other pairs have none, and the number of runs without a partner."""
     summaries: dict[Pair, Any] = {}
     reasons: dict[Pair, str] = {}
     unmatched = 0

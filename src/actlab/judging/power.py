@@ -1,4 +1,4 @@
-"""Plan how many runs would find a difference."""
+"""Plan how many runs are needed to find a difference."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LARGEST = 1e100  # mean in standard errors, whose square does not overflow
 
 
 def describe_power(judgement: Judgement, difference: float) -> list[str]:
-    """Return how many runs of each method find a difference with a probability of 80 %.
+    """Return how many runs of each method are needed to find a difference with a probability of 80 %.
 
     The variance is that of the pairs in the table. If runs are paired, it is that of their differences.
 
@@ -53,10 +53,11 @@ def describe_power(judgement: Judgement, difference: float) -> list[str]:
 
 
 def count_runs(effect: float, unpaired: bool, level: float) -> int | None:
-    """Return the least number of runs of a t-test that finds an effect with a probability of 80 %.
+    """Return the smallest number of runs with which a t-test finds an effect with a probability of 80 %.
 
     Args:
-        effect: The difference in standard deviations: of a difference of paired runs, or of a run.
+        effect: The difference, divided by the standard deviation of the differences of paired runs, or of
+            single runs if they are not paired.
         unpaired: Whether runs are not paired; the number is then that of each method.
         level: The two-sided level of the test.
 

@@ -16,8 +16,8 @@ from actlab.errors import UsageError, summarize_error
 
 RunSource = str | Path | pd.DataFrame | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 SOURCES = (
-    "a .csv, .tsv, .parquet, .jsonl or .json file, a folder of .json files or of actlab compare, "
-    "mlflow:URI#EXPERIMENT, or optuna:FILE#STUDY"
+    "a .csv, .tsv, .parquet, .jsonl or .json file, a folder of .json files, the output folder of "
+    "actlab compare, mlflow:URI#EXPERIMENT, or optuna:FILE#STUDY"
 )
 _SPLIT = re.compile(r"split(\d+)_test_(\w+)")
 _LINES = (".jsonl", ".ndjson")

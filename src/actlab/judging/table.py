@@ -83,8 +83,8 @@ def make_run_table(
 
     Args:
         table: One row per run.
-        score: The column of scores; None if only one column can be it.
-        method: The column of methods; None for the first that is called ``method``, ``model``, ...
+        score: The column of scores; None if only one column is possible.
+        method: The column of methods; None for the first one called ``method``, ``model``, ...
         pair: The columns whose values two paired runs share, as a sequence or separated by commas; empty if
             runs are not paired; None for the columns called ``fold``, ``seed``, ... in which two methods
             share a value.
@@ -103,7 +103,7 @@ def make_run_table(
     table = table.set_axis(list(map(str, table.columns)), axis=1)
     method, score, dataset = (None if name is None else str(name) for name in (method, score, dataset))
     if twice := [name for name in table.columns if list(table.columns).count(name) > 1]:
-        raise UsageError(f"the table has two columns {twice[0]!r}; rename one")
+        raise UsageError(f"the table has two columns named {twice[0]!r}; rename one")
     method = _choose_column(table, method, METHODS, "method")
     keys = _choose_keys(table, pair, {method, score, dataset})
     if dataset is None:
@@ -285,8 +285,8 @@ def _read_scores(column: pd.Series[Any], name: str) -> Floats:
         hint = "scores must be numbers"
         if re.search(r"±|\+/-|\+-", value):
             hint = (
-                "means and standard deviations cannot be judged without the number of runs, and not as "
-                "pairs at all; judge the runs themselves"
+                "means and standard deviations cannot be judged without the number of runs, and cannot be "
+                "paired; judge the runs themselves"
             )
         elif value.strip().endswith("%"):
             hint = "remove the percent signs"

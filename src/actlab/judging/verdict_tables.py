@@ -31,9 +31,9 @@ def make_verdict_table(
     """Return the rows of :attr:`actlab.Comparison.verdicts`.
 
     Args:
-        verdicts: The verdict on every pair; None if there can be none.
-        level: The probability of an error at which they were judged.
-        reasons: Why there can be none, by pair or by activation.
+        verdicts: The verdict on every pair; None if no verdict is possible.
+        level: The probability of an error that was allowed for them.
+        reasons: Why no verdict is possible, by pair or by activation.
         dropped: The activations that dropped out of a sequential test, and why.
     """
     rows = []
@@ -119,10 +119,10 @@ def rank_methods(
     """Return rank, name, mean, standard deviation, number of runs and status, not sorted.
 
     Args:
-        scores: The scores of each; NaN for a failed run.
-        status: Failed runs or chance level, and whether there is a rank, of each.
-        verdicts: Of every pair.
-        column: The name of the column of names.
+        scores: The scores of each method; NaN for a failed run.
+        status: For each method, its status (failed runs or chance level) and whether it has a rank.
+        verdicts: The verdict on every pair.
+        column: The name of the column of method names.
     """
     table = pd.DataFrame(
         {
@@ -144,10 +144,11 @@ def sort_ranking(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def describe_each(verdicts: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Return sentences on the verdicts on single datasets or tasks; those with equal verdicts share one.
+    """Return sentences on the verdicts on each dataset or task; those with equal verdicts share a sentence.
 
     Args:
-        verdicts: Of every pair, by dataset or task. A few decided pairs are named, others counted.
+        verdicts: The verdict on every pair, by dataset or task. A few decided pairs are named, others are
+            only counted.
     """
     groups: dict[str, list[str]] = {}
     for name, pairs in verdicts.items():
@@ -182,7 +183,7 @@ def _rank(name: str, verdicts: pd.DataFrame) -> int:
 
 
 def describe_failures(reasons: Sequence[str], total: int) -> str:
-    """Return how many of a number of runs have failed, and why; an empty text if none has."""
+    """Return how many of a number of runs have failed, and why; an empty string if none has."""
     diverged = sum(reason.startswith("diverged") for reason in reasons)
     parts = [f"diverged in {diverged} of {total} runs"] if diverged else []
     if others := [reason for reason in reasons if not reason.startswith("diverged")]:

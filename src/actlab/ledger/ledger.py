@@ -52,8 +52,8 @@ class Ledger:
 
     Args:
         path: The file; it is created with its folder if it does not exist.
-        weights: Whether to record the weights of networks too. Also an attribute.
-        readonly: Whether the file is only read.
+        weights: Whether to record the weights of networks, too. Also an attribute.
+        readonly: Whether to open the file for reading only.
 
     Raises:
         UsageError: The file cannot be opened or is not a ledger; it is unchanged.
@@ -131,7 +131,7 @@ class Ledger:
         return unfinished
 
     def abandoned(self, keys: Sequence[str]) -> bool:
-        """Return whether a process of this host has ended while it trained one of the runs.
+        """Return whether a process of this host ended while it was training one of the runs.
 
         Args:
             keys: Keys of runs.
@@ -184,8 +184,8 @@ class Ledger:
     def record(self, entries: Sequence[StoredRun]) -> list[str]:
         """Record finished runs, all or none, and end the claims on them.
 
-        The first result of a run stays. A second one is compared with it, and differences that rounding does
-        not explain are recorded as discrepancies.
+        The first result of a run is kept. A second one is compared with it, and differences that rounding
+        does not explain are recorded as discrepancies.
 
         Args:
             entries: Finished runs.
@@ -221,7 +221,7 @@ class Ledger:
         return {key: entry.result for key, entry in entries.items() if entry}
 
     def settings(self, key: str) -> dict[str, Any]:
-        """Return everything that decides the result of a run.
+        """Return everything that determines the result of a run.
 
         Args:
             key: Its key.
@@ -258,7 +258,7 @@ class Ledger:
         """Return one row per run and epoch.
 
         Returns:
-            ``key``, ``epoch`` (from 1) and the figures of the epoch, in skorch's columns.
+            ``key``, ``epoch`` (from 1) and the values of the epoch, in skorch's columns.
         """
         query = "SELECT key, epoch, figures FROM history JOIN run ON run = id ORDER BY run, epoch"
         rows = []

@@ -12,12 +12,12 @@ import psutil
 
 @dataclass(frozen=True)
 class ClaimOwner:
-    """A process of a host. Its start time distinguishes it from a later process with the same number.
+    """A process of a host. Its start time distinguishes it from a later process with the same ID.
 
     Args:
         host: The name of the host.
-        pid: The number of the process.
-        started: When it started, in seconds since the host did; independent of changes of the clock.
+        pid: The ID of the process.
+        started: Its start time, in seconds since the host booted, which does not depend on the clock.
     """
 
     host: str

@@ -42,9 +42,9 @@ class StoredRun:
 
     Args:
         key: The digest of ``settings``.
-        settings: Everything that decides the result, as a JSON object; ``{"$float": ...}`` is reserved.
+        settings: Everything that determines the result, as a JSON object; ``{"$float": ...}`` is reserved.
         result: The result.
-        attempts: How often the run was started.
+        attempts: How many times the run was started.
         host: The host that trained it (default: this host).
         finished: When it finished, in UTC and ISO 8601 (default: now).
     """
@@ -92,7 +92,7 @@ def insert_entry(connection: sqlite3.Connection, entry: StoredRun) -> bool:
 
 
 def read_entry(connection: sqlite3.Connection, key: str, weights: bool = True) -> StoredRun | None:
-    """Return a run, or None if it is not there. Call it within :func:`report_damage`."""
+    """Return a run, or None if it is not in the file. Call it within :func:`report_damage`."""
     query = f"SELECT id, {', '.join(STORED_COLUMNS)} FROM run WHERE key = ?"
     row = connection.execute(query, [key]).fetchone()
     if row is None:
@@ -126,7 +126,7 @@ def read_entry(connection: sqlite3.Connection, key: str, weights: bool = True) -
 
 @contextlib.contextmanager
 def report_damage(path: Path, key: str) -> Iterator[None]:
-    """Raise UsageError if what the file holds of a run was never recorded."""
+    """Raise UsageError if the block reads data of a run that cannot have been recorded."""
     try:
         yield
     except _UNREADABLE as error:

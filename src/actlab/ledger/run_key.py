@@ -1,8 +1,8 @@
-"""The key of a run: a hash of everything that decides the result of the run.
+"""The key of a run: a hash of everything that determines the result of the run.
 
 Equal keys mean equal results. A key contains the user's own code as the SHA-256 of its source files. Any edit
-of such a file, even of a comment, changes the key. The run is then trained again, but a result is never
-wrong.
+of such a file, even of a comment, changes the key. The run is then trained again; a wrong result is never
+reused.
 """
 
 from __future__ import annotations
@@ -216,15 +216,15 @@ def _index_code(text: str, flags: int) -> dict[CodeType, int]:
 
 
 def list_key_settings(runs: Sequence[Run], fingerprint: str) -> list[dict[str, Any]]:
-    """Return everything that decides the result of each run; :func:`hash_description` makes a key of it.
+    """Return everything that determines the result of each run, for :func:`hash_description`.
 
     Args:
         runs: The runs. Objects that they share are described once.
         fingerprint: Fingerprint of the data that the runs train on.
 
     Returns:
-        One JSON object per run, which people can read too: the fields of the run that decide its result, the
-        name of its activation, the fingerprint and the versions of actlab and torch.
+        One human-readable JSON object per run: the fields of the run that determine its result, the name of
+        its activation, the fingerprint and the versions of actlab and torch.
 
     Raises:
         Indescribable: As :func:`describe` raises it.

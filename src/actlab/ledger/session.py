@@ -27,12 +27,12 @@ class LedgerSession:
         ledger: An open ledger.
         runs: The runs.
         fingerprint: Fingerprint of the data that the runs train on.
-        weights: Ignore recorded results without weights, unless the run has failed.
+        weights: Whether to ignore recorded results without weights, unless the run has failed.
 
     Attributes:
         keys: One run key for each run.
-        abandoned: Whether a process died while it trained one of the runs.
-        restored: How many results :meth:`claim` has read from the ledger.
+        abandoned: Whether a process died while it was training one of the runs.
+        restored: How many results :meth:`claim_or_restore` has read from the ledger.
         claimed: Keys of the runs that this session has claimed and not recorded yet.
 
     Raises:

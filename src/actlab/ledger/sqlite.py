@@ -123,7 +123,7 @@ def open_file(path: Path, readonly: bool) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def translate_errors(path: Path) -> Iterator[None]:
-    """Raise an error of SQLite's as a UsageError of one line."""
+    """Raise an SQLite error as a one-line UsageError."""
     try:
         yield
     except (sqlite3.Error, UnicodeDecodeError) as error:  # SQLite quotes damaged bytes in its messages
@@ -134,7 +134,7 @@ def translate_errors(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
-    """Write everything that the block writes, or nothing."""
+    """Write everything that the block writes, or nothing if it fails."""
     connection.execute(f"BEGIN {kind}")
     try:
         yield
@@ -147,7 +147,7 @@ def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iter
 
 
 def find_network_file_system(path: Path) -> str:
-    """Return the type of the network file system that holds a resolved path; an empty text if none does."""
+    """Return the type of the network file system that holds a resolved path; an empty string if none does."""
     kind, depth = "", -1
     for partition in psutil.disk_partitions(all=True):
         mount = Path(partition.mountpoint)

@@ -76,8 +76,8 @@ class _Constructor(type):
 def make_constructor(activation: ActivationLike) -> Any:
     """Return a class for modules that call their activation's constructor, as in ``act_layer()``.
 
-    Each call returns a module of its own, with initial weights. ``inplace=True`` is passed to a constructor
-    that takes it and ignored by others, since it does not change the result; there are no other arguments.
+    Each call returns a new module with initial weights. ``inplace=True`` is passed to a constructor that
+    takes it and ignored by others, since it does not change the result; there are no other arguments.
 
     Args:
         activation: As for :func:`actlab.spec.resolve`.
@@ -97,7 +97,7 @@ copyreg.pickle(_Constructor, lambda cls: (make_constructor, (cls.activation,)))
 def find_working_forms(
     candidates: Iterable[Forms], forward: Callable[[dict[str, Any]], object]
 ) -> tuple[Forms | None, str]:
-    """Return the first forms in which a module calls its activations.
+    """Return the first forms with which a module works and calls its activations.
 
     Args:
         candidates: The forms to try, in this order.
@@ -144,11 +144,11 @@ def _make_probe() -> Any:
 class ActivationArguments:
     """Finds the form in which the modules of a search take their activations.
 
-    A value that works as the user gave it is passed unchanged, as :class:`GridSearchCV` does. Otherwise the
-    first form is used in which the module works.
+    A value that works as given is passed unchanged, as by :class:`GridSearchCV`. Otherwise, the first form in
+    which the module works is used.
 
     Args:
-        candidates: The parameters of every candidate. A parameter without a telling name may take activations
+        candidates: The parameters of every candidate. A parameter without a typical name may take activations
             if its default or one of these values is known to be an activation.
     """
 
@@ -167,7 +167,7 @@ class ActivationArguments:
             fit_params: The other arguments of ``fit``.
 
         Raises:
-            UsageError: A spec that the module does not understand itself is wrong.
+            UsageError: A spec is wrong, and the module does not accept it unchanged.
         """
         factory = type(net.module) if isinstance(net.module, nn.Module) else net.module
         defaults = {name: parameter.default for name, parameter in inspect_parameters(factory).items()}
@@ -211,7 +211,7 @@ def make_module(module: Any, forms: Forms, /, **options: Any) -> nn.Module:
     """Make a user's module, with activations in the form that it takes.
 
     Args:
-        module: What makes the module.
+        module: The callable that makes the module.
         forms: The form of each activation.
         **options: The arguments, as the user gave them.
     """

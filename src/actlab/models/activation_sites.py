@@ -33,7 +33,7 @@ class Kind(NamedTuple):
         activation: The activation in the catalogue; None if it has none.
         keys: The keys of a swap that stand for it. The first key of an element-wise activation is its name:
             that of the catalogue, or that of the class if the catalogue has no such function.
-        text: How a call is written.
+        text: A call as source text.
         other: What it contains if it is not an element-wise activation, such as ``"softmax"``, and why an
             element-wise activation cannot replace it; empty for an element-wise activation.
     """
@@ -45,7 +45,7 @@ class Kind(NamedTuple):
 
     @property
     def name(self) -> str | None:
-        """The name of what is computed; None for a module that is no activation."""
+        """The name of what is computed; None for a module that is not an activation."""
         if self.other:
             return self.other[0]
         return first if self.keys and isinstance(first := self.keys[0], str) else None

@@ -1,4 +1,4 @@
-"""Replace the activations that a forward calls by submodules.
+"""Replace the activations that a forward method calls with submodules.
 
 ``F.relu(self.fc(x))`` becomes ``self.activation1(self.fc(x))`` in a subclass of the module's class.
 """

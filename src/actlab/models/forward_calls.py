@@ -1,4 +1,4 @@
-"""Find the activations that a forward calls, in its source."""
+"""Find the activations that a forward method calls, in its source."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Method:
 
     Attributes:
         function: The function, without its decorators.
-        name: The name by which its owner has it.
+        name: Its attribute name in the owner.
         owner: The object whose method it is; None for a function that is not a method.
         tree: Its parsed source.
         offset: The difference between lines of its file and lines of the tree.
-        callers: The methods that name it, each with the expression in its tree; None for the expression if it
-            has another value, such as the function with a decorator.
+        callers: The methods that refer to it, each with the expression in the tree that does; None instead of
+            the expression if its value is not the function itself, such as the decorated function.
         is_outside: Whether it is a function or an overridden method, which a replacement must copy.
     """
 
@@ -68,11 +68,11 @@ class Call(NamedTuple):
 
 
 def find_activation_calls(model: nn.Module) -> dict[nn.Module, list[Call]]:
-    """Return the activations that the forward of each module calls, in the order of its source.
+    """Return the activations that the forward method of each module calls, in the order of the source.
 
-    Python functions that the forward names are read too, except those of torch; a method of another module
-    counts as part of that module. Code is read, not run. Code without source, such as a function written in
-    C, is skipped.
+    Python functions that the forward method refers to are read too, except those of torch; a method of
+    another module counts as part of that module. Code is read, not run. Code without source, such as a
+    function written in C, is skipped.
     """
     entries = {module: ["forward", "__call__"] for module in model.modules()}
     calls = {}
@@ -216,7 +216,7 @@ def _build_scope(method: Method) -> dict[str, Any]:
 
 
 def read_closure(function: FunctionType) -> dict[str, Any]:
-    """Return the values of the variables that a function has from the functions around it."""
+    """Return the values of the variables that a function takes from enclosing functions."""
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
     return {name: _try(lambda: cell.cell_contents) for name, cell in cells}  # noqa: B023
 

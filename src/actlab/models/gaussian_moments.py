@@ -73,7 +73,7 @@ class GaussianMoments:
 
 
 def gain(activation: ActivationLike) -> float:
-    """Return the factor of the weights that keeps the size of signals, for any element-wise activation.
+    """Return the scale of the weights that preserves the size of signals, for any element-wise activation.
 
     It is 1 / sqrt(E[f(z)^2]) for z ~ N(0, 1), as in :func:`torch.nn.init.kaiming_normal_`. For ReLU and leaky
     ReLU it equals :func:`torch.nn.init.calculate_gain`; for tanh that function returns a rounded 5/3.
@@ -113,7 +113,7 @@ def gaussian_moments(activation: ActivationLike) -> GaussianMoments:
         activation: As for :func:`gain`.
 
     Raises:
-        UsageError: As for :func:`gain`, but for zero.
+        UsageError: As for :func:`gain`, except that the activation may be zero.
 
     Examples:
         >>> moments = gaussian_moments("relu")

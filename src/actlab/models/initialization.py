@@ -16,7 +16,7 @@ _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def init_(model: nn.Module, x: Any) -> nn.Module:
-    """Scale the weights of a model so that the outputs of each layer have the mean square 1, in place.
+    """Scale the weights of a model in place so that the outputs of each layer have mean square 1.
 
     Applies to the linear and convolutional layers with trained weights that the model calls, in the order of
     the calls. Their biases become 0. The weights keep their directions, so networks that differ in their

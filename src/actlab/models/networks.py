@@ -75,8 +75,8 @@ class ConvNet(nn.Module):
 
     Each layer except the last has its own activation, made as in :class:`NeuralNet`. The network takes flat
     samples (n, num_features), as in a :class:`Dataset`, and images (n, channels, height, width). Convolutions
-    with stride 2 halve the images instead of pooling: a step on 28x28 pixels takes a third of the time or
-    less.
+    with stride 2 halve the images instead of pooling: a step on 28x28 pixels then takes at most a third of
+    the time.
 
     Args:
         num_units: Width of the hidden linear layer; the convolutions have ``num_units // 4`` and
@@ -88,7 +88,7 @@ class ConvNet(nn.Module):
 
     Raises:
         ValueError: A size is too small, or the image does not have ``num_features`` numbers.
-        UsageError: The spec is not an activation; in ``forward``: ``x`` are images of another shape.
+        UsageError: The spec is not an activation; in ``forward``: ``x`` contains images of a different shape.
 
     Examples:
         >>> import torch

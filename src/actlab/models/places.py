@@ -91,7 +91,7 @@ class Places(tuple[Place, ...]):
 def find_places(model: nn.Module) -> list[Place]:
     """Return the modules of a model, its activation functions, and the calls of activations.
 
-    They have the order of the modules. A part that is no activation has an empty name.
+    They are in the order of the modules. A part that is not an activation has an empty name.
     """
     own = identify_module(model)
     places = [_make_place("", own, None, (model,))] if own.activation else []

@@ -126,7 +126,7 @@ def _make_module(replacements: Mapping[Key, ActivationLike], key: Key, place: Pl
 
 
 class Plan:
-    """The changes of a model, which are made after all of them are known to be possible."""
+    """The changes to a model. They are made only after all of them are known to be possible."""
 
     def __init__(
         self,

@@ -43,8 +43,8 @@ def read_trained_parameters(
         weights: The state of the network after training.
 
     Returns:
-        One record per parameter: the ``layer`` (from 1) of the activation; the ``name`` of the parameter;
-        its ``value``, which is the mean if it has several numbers, as one for each channel.
+        One record per parameter: the ``layer`` (from 1) of the activation; the ``name`` of the parameter; its
+        ``value``, which is the mean if it has several numbers, such as one for each channel.
 
     Examples:
         >>> network = nn.Sequential(nn.Linear(3, 2), nn.PReLU(2))

@@ -27,7 +27,7 @@ class Bars:
 
 
 def make_cost_bars(results: pd.DataFrame, names: Sequence[str]) -> dict[str, Bars]:
-    """Return the charts ``seconds`` and ``memory``, as far as the runs have values.
+    """Return the charts ``seconds`` and ``memory``, each only if the runs have values for it.
 
     Args:
         results: As in :attr:`actlab.Comparison.results`.

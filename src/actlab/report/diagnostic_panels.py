@@ -41,7 +41,7 @@ def select_last_epochs(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def choose_layers(layers: Sequence[int], count: int) -> list[int]:
-    """Return the first layer, the last and some between.
+    """Return the first layer, the last one and some in between.
 
     Examples:
         >>> choose_layers([1, 2, 3], 4), choose_layers(range(1, 31), 4), choose_layers(range(1, 31), 3)
@@ -70,7 +70,7 @@ def make_unit_panels(diagnostics: pd.DataFrame, names: Sequence[str]) -> list[Pa
 
 
 def make_gradient_panels(diagnostics: pd.DataFrame, names: Sequence[str]) -> list[Panel]:
-    """Return panels of weight gradients: the ratio of first to last layer by epoch, and the last by layer."""
+    """Return panels of weight gradients: first over last layer by epoch, and in the last epoch by layer."""
     rows = select_rows(diagnostics, "weights")
     last = select_last_epochs(rows)
     by_epoch = compute_gradient_ratio(rows).rename(columns={"ratio": "value"})

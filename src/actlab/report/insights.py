@@ -104,11 +104,11 @@ def _describe_overfitting(epochs: list[int], train: Floats, valid: Floats) -> st
 
 
 def find_last_improvement(losses: Floats, *, relative: bool) -> int:
-    """Return the index at which the lowest loss so far last fell by 0.001.
+    """Return the index of the last new minimum that is lower than the previous one by more than 0.001.
 
     Args:
         losses: Losses, or negative accuracies.
-        relative: Whether this is 0.1 % of the loss.
+        relative: Whether the threshold is 0.1 % of the loss instead of 0.001.
     """
     best = np.minimum.accumulate(losses)
     smallest = _SMALLEST_GAIN * (np.abs(best[:-1]) if relative else 1.0)
@@ -125,7 +125,7 @@ def measure_final_gain(history: pd.DataFrame) -> tuple[str, float]:
     Returns:
         The column that is measured, the accuracy or else the loss, and its gain per epoch: the difference
         between the mean of the last fifth of the epochs and the mean of as many before. The gain is 0 if a
-        run has less than ten epochs, if the gain is less than two standard errors above 0, or if another
+        run has fewer than ten epochs, if the gain is less than two standard errors above 0, or if another
         fifth of the epochs with this gain would change an accuracy by less than 0.001, or a loss by less than
         1 %.
 

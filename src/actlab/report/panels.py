@@ -56,7 +56,7 @@ def shorten_names(names: Sequence[str], max_length: int = _MAX_LABEL) -> dict[st
 
 
 def protect_text_direction(name: str) -> str:
-    """Return a name that does not reverse the text around it if it is written from right to left.
+    """Return a name that does not reverse the text around it, even if it is written from right to left.
 
     Examples:
         >>> [protect_text_direction(name) for name in ("relu", "\u05d0")]
@@ -66,7 +66,7 @@ def protect_text_direction(name: str) -> str:
 
 
 def clean_labels(names: Sequence[str], max_length: int = _MAX_LABEL) -> dict[str, str]:
-    """Return a short label for each name, of characters that fonts and terminals have."""
+    """Return a short label for each name, with only characters that fonts and terminals can show."""
     labels = shorten_names(names, max_length).items()
     return {name: escape_unprintable(" ".join(label.translate(_ISOLATES).split())) for name, label in labels}
 
@@ -93,7 +93,7 @@ def choose_linear_ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def choose_log_ticks(low: float, high: float) -> list[float]:
-    """Return round numbers on a logarithmic axis: powers of ten, with numbers between if these are few.
+    """Return round numbers on a logarithmic axis: powers of ten, with numbers in between if these are few.
 
     Examples:
         >>> choose_log_ticks(0.03, 2.0), choose_log_ticks(1e-6, 1.0), choose_log_ticks(0.21, 0.32)
@@ -148,7 +148,7 @@ class Panel:
         x_label: The quantity on the horizontal axis.
         lines: At least one line with a value.
         log: Whether the vertical axis is logarithmic; all values are positive then.
-        log_x: Whether the horizontal axis is.
+        log_x: Whether the horizontal axis is logarithmic.
         limits: Ends of the vertical axis; values beyond them are cut off.
     """
 
@@ -161,7 +161,7 @@ class Panel:
 
     @property
     def has_integer_x(self) -> bool:
-        """Whether the horizontal axis counts, as epochs do."""
+        """Whether the values on the horizontal axis are integers, such as epochs."""
         return all(isinstance(x, int) for line in self.lines for x in line.x)
 
     @property

@@ -232,7 +232,7 @@ def _describe_status(row: pd.Series[Any]) -> str:
 def _describe_rank(name: str, ranking: pd.DataFrame) -> str:
     first = list(ranking[ranking["rank"] == 1]["activation"])
     if name not in first:
-        return "is not significantly worse than another"
+        return "is not significantly worse than any other"
     return "ties for first" if len(first) > 1 else "is the best"
 
 

@@ -83,8 +83,8 @@ def format_table(frame: pd.DataFrame, width: int = WIDTH) -> str:
         width: Maximum number of characters of a line.
 
     Returns:
-        Lines. Columns at the right that do not fit are omitted, and the last line has their number. Long
-        cells end in an ellipsis.
+        Lines. Columns at the right that do not fit are omitted, and the last line states how many. Long cells
+        end in an ellipsis.
 
     Examples:
         >>> print(format_table(pd.DataFrame({"name": ["relu", "tanh"], "mean": [0.97453, float("nan")]})))

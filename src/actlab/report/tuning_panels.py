@@ -78,7 +78,7 @@ def read_trials(tuning: pd.DataFrame, about: Mapping[str, Any]) -> Trials | None
 def make_tuning_panels(
     trials: Trials | None, names: Sequence[str], about: Mapping[str, Any]
 ) -> dict[str, Panel]:
-    """Return the panels ``sensitivity`` and ``budget``, as far as the trials allow them.
+    """Return the panels ``sensitivity`` and ``budget``, each only if the trials allow it.
 
     Args:
         trials: The trials.

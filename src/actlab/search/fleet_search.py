@@ -54,7 +54,7 @@ class FleetSearchCV(GridSearchCV):  # type: ignore[misc]  # scikit-learn is unty
             omit it.
         seeds: The number of seeds, or a list of seeds; each seed trains every fold. The splits of
             ``cv_results_`` are all folds with the first seed, then all folds with the second, and so on.
-        precision: ``"float32"``, or ``"bf16"`` for matrix products of bfloat16 factors.
+        precision: ``"float32"``, or ``"bf16"`` for matrix products with bfloat16 operands.
 
     Attributes:
         cv_results_: As for GridSearchCV. Fit times are shares of the time of a fleet, in seconds.

@@ -64,7 +64,7 @@ class SearchRun:
 
 
 class SearchRunner:
-    """Trains all models of a search when scikit-learn fits the first, and returns them in its order.
+    """Trains all models of a search when scikit-learn fits the first one, and returns them one by one.
 
     Args:
         search: The search.

@@ -74,7 +74,8 @@ def import_object(what: str, name: str) -> Any:
         name: The name.
 
     Raises:
-        UsageError: It cannot be imported, or has no such attribute. The message has its own error, shortened.
+        UsageError: It cannot be imported, or has no such attribute. The message contains the original error,
+            shortened.
     """
     path, _, attributes = name.rpartition(":")
     value: Any = _import_module(f"{what} {name!r}", path)

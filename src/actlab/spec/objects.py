@@ -24,7 +24,7 @@ class FunctionModule(nn.Module):
     """A function from tensor to tensor as a module.
 
     Args:
-        function: The function, or an ``autograd.Function``, which is applied.
+        function: The function, or an ``autograd.Function`` to apply.
         **options: Further arguments of each call.
     """
 
@@ -66,7 +66,7 @@ def is_autograd_function(value: Any) -> bool:
 
 
 def is_tensor_function(value: Any) -> bool:
-    """Return whether a callable is a function of a tensor. What makes a module needs no argument."""
+    """Return whether a callable takes a tensor. A callable that makes a module needs no argument."""
     inner = _unwrap(value)
     if isinstance(inner, type):
         return is_autograd_function(inner)

@@ -56,12 +56,12 @@ class ResolvedActivation:
 
     @property
     def source(self) -> Any:
-        """The spec, or the object if there is no spec: what decides the results."""
+        """The spec, or the object if there is no spec. It determines the results."""
         return self.target if self.spec is None else self.spec
 
     @property
     def is_elementwise(self) -> bool:
-        """Whether it is a function of each element by definition; what is the user's own may be anything."""
+        """Whether it is element-wise by definition; a user's own object may be anything."""
         return not self.is_own and not self.target.facts.gated
 
     def build(self, **options: Any) -> nn.Module:
@@ -72,7 +72,7 @@ class ResolvedActivation:
                 them.
 
         Raises:
-            UsageError: The arguments do not fit, or the target makes no module.
+            UsageError: The arguments are wrong, or the target does not build a module.
         """
         factory = _find_factory(self.name, self.target)
         accepted = inspect_parameters(factory) if options else {}
@@ -129,10 +129,10 @@ ActivationLike = (
 
 
 def resolve(value: ActivationLike, name: str | None = None) -> ResolvedActivation:
-    """Find the activation that a spec names or an object is.
+    """Resolve a spec or an object to an activation.
 
     Args:
-        value: A spec, as for :func:`get`; a definition; a module, whose present state is copied; a class of
+        value: A spec, as for :func:`get`; a definition; a module, whose current state is copied; a class of
             modules; an ``autograd.Function``; a function from tensor to tensor; or a function without
             arguments that makes a module. A resolved activation is returned as it is.
         name: Its name (default: the spec, or the short name of the object).
@@ -160,7 +160,7 @@ def resolve(value: ActivationLike, name: str | None = None) -> ResolvedActivatio
 def resolve_all(
     activations: Iterable[ActivationLike] | Mapping[str, ActivationLike],
 ) -> tuple[ResolvedActivation, ...]:
-    """Resolve different activations, and give each a name of its own.
+    """Resolve different activations, and give each a unique name.
 
     Args:
         activations: A list of values that :func:`resolve` takes, or a dictionary from names to such values.
@@ -202,7 +202,7 @@ def resolve_all(
 
 
 def find_name_problem(name: object) -> str:
-    """Return the problem with a name that the user chose; an empty text if there is none."""
+    """Return the problem with a name that the user chose; an empty string if there is none."""
     if isinstance(name, str) and name.strip() and name.isprintable() and len(name) <= _LONGEST_NAME:
         return ""
     return f"a name must be printable text of 1 to {_LONGEST_NAME} characters, got {shorten_repr(name)}"
@@ -253,10 +253,10 @@ def get(spec: ActivationLike) -> nn.Module:
 
 
 def resolve_definition(value: ActivationLike) -> Activation[Any]:
-    """Return the definition that a spec names or an object has, at its parameters.
+    """Return the definition of a spec or an object, with its parameters.
 
     Args:
-        value: As for :func:`get`; what is imported, and an object, must be a definition, or its module.
+        value: As for :func:`get`; an object, imported or given, must be a definition or its module.
 
     Returns:
         The definition, with the parameters as its example.

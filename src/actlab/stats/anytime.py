@@ -2,8 +2,8 @@
 
 A test at 5 % that is repeated after every run finds a difference sooner or later, even if there is none. The
 mixture of likelihood ratios below is a martingale if there is no difference, so by Ville's inequality it
-exceeds 1 / level with a probability of at most ``level``, at any time. Its effect size has the prior
-N(0, 1), in standard deviations of a run.
+exceeds 1 / level with a probability of at most ``level``, at any time. The effect size, in standard
+deviations of a run, has the prior N(0, 1).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from actlab.stats.posterior import LEVEL, Posterior, WrappedSummary, require_lev
 
 @dataclass(frozen=True)
 class AnytimePosterior:
-    """A posterior with p-values and intervals that hold at all times together.
+    """A posterior with p-values and intervals that hold at all times simultaneously.
 
     Args:
         fixed: The posterior for a single analysis.
@@ -49,7 +49,7 @@ class AnytimePosterior:
         return compute_anytime_p_value(float(t), self.fixed.df)
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
-        """Return the interval that misses the true difference at any time with probability ``level``."""
+        """Return the interval that ever misses the true difference with probability ``level`` at most."""
         require_level(level)
         low, high = self.fixed.interval(level)
         half = (high - low) / 2
@@ -61,7 +61,7 @@ class AnytimePosterior:
         return self.mean - half, self.mean + half
 
     def probability_within(self, region: float) -> float:
-        """Return 1 - p for the ends of the region, so that it is 95 % if the 95 % interval is within."""
+        """Return 1 - p at the ends of the region; at least 95 % if the 95 % interval is within the region."""
         if abs(self.mean) > region:
             return 0.0
         ends = [dataclasses.replace(self.fixed, mean=self.mean + end) for end in (-region, region)]
@@ -73,7 +73,7 @@ class AnytimePosterior:
 
 
 def compute_anytime_p_value(t: float, df: float) -> float:
-    """Return the p-value of a t statistic that holds at all times.
+    """Return the anytime-valid p-value of a t statistic.
 
     Args:
         t: The statistic of df + 1 observations.
@@ -92,7 +92,7 @@ def compute_anytime_p_value(t: float, df: float) -> float:
 
 
 def compute_anytime_bound(df: float, level: float) -> float:
-    """Return the t statistic whose p-value at all times is ``level``; infinite if none is.
+    """Return the t statistic whose anytime-valid p-value is ``level``; infinite if there is none.
 
     Examples:
         >>> compute_anytime_bound(1, 0.05)

@@ -3,16 +3,17 @@
 The outcome of a run on a test sample is, for example, 1 if its label is correct, else 0. The difference of
 two activations in the outcome of seed s on sample i is, with crossed random effects::
 
-    d[s, i] = true difference + effect of the seed + effect of the sample + rest
+    d[s, i] = true difference + effect of the seed + effect of the sample + residual
 
 The claim is about new seeds and new test samples of the same kind. The mean over S seeds and n samples has
 the variance::
 
-    variance of the seed / S + variance of the sample / n + variance of the rest / (S n)
+    variance of the seed / S + variance of the sample / n + variance of the residual / (S n)
 
-The first and the last term together are the variance between the means of the seeds, over S. Few seeds
-estimate it, so the posterior integrates over its uncertainty, as in the Behrens-Fisher problem. An interval
-from one estimate, with Satterthwaite's degrees of freedom, covers as little as 87 % with two seeds.
+The first and the last term together are the variance between the means of the seeds, divided by S. It is
+estimated from few seeds, so the posterior integrates over its uncertainty, as in the Behrens-Fisher problem.
+An interval from one estimate, with Satterthwaite's degrees of freedom, covers as little as 87 % with two
+seeds.
 """
 
 from __future__ import annotations
@@ -38,10 +39,12 @@ class FixedTestSummary(Summary):
     Attributes:
         mean: Mean difference, in units of the score.
         seeds: Number of seeds.
-        samples: Number of test samples; 0 if only the seeds count, because the score is not a mean over them.
+        samples: Number of test samples; 0 if only the seeds count, because the score is not a mean over
+            samples.
         seed_variance: Variance of the mean differences of the seeds; NaN with one seed.
         sample_variance: The variance of ``mean`` that comes from the test samples, for any number of seeds.
-        wins: Proportion of the seeds with which the first was better; equal scores count as half a win.
+        wins: Proportion of the seeds for which the first activation was better; equal scores count as half a
+            win.
         wins_low: Lower end of its 95 % interval.
         wins_high: Upper end.
     """
@@ -98,8 +101,8 @@ def summarize_fixed_test(
     Args:
         differences: Outcomes of one activation minus those of the other (S, n), of S seeds on n >= 2 test
             samples; or scores (S,) of S >= 2 seeds, if a score is not a mean over samples.
-        step: The smallest possible change of a score, 1 / n for accuracy. The samples then have at least the
-            variance of two differing samples, even if all outcomes are equal.
+        step: The smallest possible change of a score, 1 / n for accuracy. The variance of the samples is then
+            at least that of two differing samples, even if all outcomes are equal.
         resample: Whether to compute the interval of ``wins``, which takes some milliseconds.
 
     Returns:

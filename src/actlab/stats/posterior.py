@@ -77,7 +77,7 @@ class Summary(abc.ABC):
 
     @property
     def is_limited(self) -> bool:
-        """Whether more seeds cannot decide, because the summary holds for these models only."""
+        """Whether more seeds cannot decide the pair, because the summary holds for these models only."""
         return False
 
     @abc.abstractmethod
@@ -88,9 +88,9 @@ class Summary(abc.ABC):
         """Forecast how many seeds would decide, if the mean and the variances stayed the same.
 
         Args:
-            threshold: The p-value at which a difference counts.
+            threshold: The p-value at which a difference is significant.
             region: Half the width of the region of practical equivalence.
-            level: The probability of an error that is allowed in an equivalence.
+            level: The allowed probability of an error in an equivalence.
 
         Returns:
             The total number of seeds; None if no number up to 500 would decide.
@@ -144,7 +144,7 @@ def bootstrap_wins(wins: Floats, counts: npt.NDArray[Any]) -> tuple[float, float
 
 
 def require(valid: bool, message: str) -> None:
-    """Raise UsageError with a message unless something is valid."""
+    """Raise UsageError with a message unless a condition holds."""
     if not valid:
         raise UsageError(message)
 

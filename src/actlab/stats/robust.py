@@ -41,7 +41,7 @@ class RobustSummary:
 def summarize_over_datasets(scores: Mapping[str, Sequence[Floats]]) -> list[RobustSummary]:
     """Summarize the scores of methods over datasets.
 
-    Scores of different datasets must have one scale, as accuracies have.
+    Scores on different datasets must have the same scale, as accuracies do.
 
     Args:
         scores: The scores (runs,) on each dataset, by method; NaN for a failed run.

@@ -1,4 +1,4 @@
-"""Group sequential testing: add seeds for undecided pairs, and keep the error rate over all analyses."""
+"""Group sequential testing: add seeds for undecided pairs, and control the error rate over all analyses."""
 
 from __future__ import annotations
 
@@ -120,12 +120,12 @@ def compute_analysis_level(pairs: int) -> float:
 
     The level is the same at every analysis, as in Pocock's design. Each analysis adds only new seeds, so the
     sum of the differences is a random walk. The probability that it ever leaves its bounds is an integral
-    over its steps. Analyses that share other effects, such as that of the dataset, make errors together,
-    which lowers this probability.
+    over its steps. If analyses share other effects, such as that of the dataset, their errors coincide more
+    often, which lowers this probability.
 
     Args:
-        pairs: The number of pairs at each analysis. :func:`actlab.stats.holm` gives the first of them its
-            level over their number.
+        pairs: The number of pairs at each analysis. :func:`actlab.stats.holm` tests the first of them at the
+            level divided by this number.
 
     Returns:
         The level of an analysis.

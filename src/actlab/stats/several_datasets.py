@@ -44,7 +44,7 @@ class MultiDatasetResult:
             that of b, negative if a is better; ``reason``, in words.
         cliques: The largest sets of two or more activations without a significant difference, in the order
             of ``ranks``. They can overlap: a and b do not differ, nor b and c, but a is better than c.
-        over: What the datasets are called in sentences.
+        over: What sentences call the datasets.
     """
 
     scores: pd.DataFrame
@@ -151,7 +151,7 @@ def compare_over_datasets(scores: pd.DataFrame) -> MultiDatasetResult:
 
 
 def count_needed_datasets(pairs: int) -> int:
-    """Return the least number of datasets that can decide any of a number of pairs.
+    """Return the smallest number of datasets that can decide any of a number of pairs.
 
     The smallest p-value of Wilcoxon's test over N datasets is 2^(1 - N). Holm's correction multiplies it by
     the number of pairs.
@@ -160,7 +160,7 @@ def count_needed_datasets(pairs: int) -> int:
         pairs: The number of pairs, an integer of 1 or more.
 
     Returns:
-        The least N with 2^(1 - N) * pairs <= 0.05.
+        The smallest N with 2^(1 - N) * pairs <= 0.05.
 
     Examples:
         >>> [count_needed_datasets(pairs) for pairs in (1, 3, 6, 10, 105)]

@@ -57,7 +57,8 @@ class DifferenceSummary(Summary):
         within_variance: Variance between the runs of a cell; NaN if no cell has two.
         within_df: Degrees of freedom of ``within_variance``: runs - cells.
         ratio: Test samples / training samples of a run.
-        wins: Proportion of the runs in which the first was better; equal scores count as half a win.
+        wins: Proportion of the runs in which the first activation was better; equal scores count as half a
+            win.
         wins_low: Lower end of its 95 % interval.
         wins_high: Upper end.
         same_splits: Whether every seed has the same splits, so that more seeds add no cells.
@@ -244,13 +245,13 @@ class Verdict:
         difference: Mean difference, in units of the score.
         low: Lower end of the interval of the difference.
         high: Upper end.
-        level: The probability that the interval misses the true difference, and of an error among all
-            verdicts of an interim analysis.
+        level: The probability that the interval misses the true difference, and the allowed probability of an
+            error among all verdicts of an analysis.
         p_value: Two-sided p-value of no difference.
         p_holm: The same, corrected for all pairs that were judged together.
         better: Probability that the first is better by more than the region.
         equivalent: Probability that the difference is within the region.
-        worse: Probability that it is worse by more than the region.
+        worse: Probability that the first is worse by more than the region.
         more_seeds: About how many more seeds would decide; None if no number would, or the pair is decided.
         summary: The summary of the differences.
     """
@@ -280,7 +281,7 @@ def judge_summaries(pairs: Sequence[PairSummary], region: float, level: float = 
     Args:
         pairs: The summary of each pair.
         region: Half the width of the region of practical equivalence, in units of the score.
-        level: The probability of an error that is allowed.
+        level: The allowed probability of an error.
 
     Returns:
         A verdict for each pair, in the same order.

@@ -11,7 +11,7 @@ from actlab.training.settings import TrainSettings
 
 
 def load() -> Dataset:
-    """Return the digits with themselves as targets; one scale for all pixels."""
+    """Return the digits, with the images themselves as targets and one scale for all pixels."""
     X = load_data("digits").X
     return Dataset(X, X, "digits", compute_fingerprint(X, X), ())
 

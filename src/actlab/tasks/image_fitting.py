@@ -13,8 +13,9 @@ _BLOCK = 8  # pixels
 
 
 def load() -> tuple[Any, Any]:
-    """Return the coordinates (n, 2), and the colours (n, 3) of the means of 8x8 pixels of a flower,
-    in random order.
+    """Return coordinates (n, 2) and colours (n, 3) of a photograph of a flower, in random order.
+
+    Each colour is the mean of 8x8 pixels.
     """
     from sklearn.datasets import load_sample_image
 

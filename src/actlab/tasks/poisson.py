@@ -14,12 +14,12 @@ from actlab.training.settings import TrainSettings
 
 
 def solve(x: Tensor) -> Tensor:
-    """Return the solution u of the equation for x: 0 at -1 and at 1."""
+    """Return the solution u of the equation at x, which is 0 at -1 and at 1."""
     return torch.sin(torch.pi * x) + 0.5 * torch.sin(3 * torch.pi * x)
 
 
 def compute_source(x: Tensor) -> Tensor:
-    """Return the right-hand side of the equation u'' = f for x."""
+    """Return the right-hand side f of the equation u'' = f at x."""
     scale = torch.pi**2
     return -scale * torch.sin(torch.pi * x) - 4.5 * scale * torch.sin(3 * torch.pi * x)
 
@@ -34,9 +34,9 @@ def load() -> Dataset:
 class PhysicsNet(nn.Module):
     """A perceptron u that is 0 at -1 and at 1, trained on the residual of u'' = f.
 
-    In training mode it returns the solution plus the residual, so that the mean squared error with the
-    solution as the target is the mean squared residual: training does not use the solution. In evaluation
-    mode it returns u.
+    In training mode it returns the solution plus a hundredth of the residual. The mean squared error with the
+    solution as the target is then proportional to the mean squared residual, so training does not use the
+    solution. In evaluation mode it returns u.
 
     Args:
         activation: The activation.
@@ -51,7 +51,7 @@ class PhysicsNet(nn.Module):
         self.network = NeuralNet((32, 32), activation, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the solution plus a multiple of the residual (n, 1) in training mode, otherwise u (n, 1)."""
+        """Return the solution plus 1 % of the residual (n, 1) in training mode, otherwise u (n, 1)."""
         if not self.training:
             return self._compute(x)
         with torch.enable_grad():

@@ -51,7 +51,7 @@ class TaskPlan:
         task: The task.
         plan: The runs.
         spec: What selects the task, such as ``"my_tasks.py:WAVES"``.
-        excluded: Activations that cannot serve the task, and why.
+        excluded: Activations that cannot be used for the task, and why.
     """
 
     task: Task
@@ -96,11 +96,11 @@ class TaskComparison:
         return "\n".join([self.format_summary(), "", *self.sentences()])
 
     def format_summary(self) -> str:
-        """Return :attr:`summary` as text, without the columns that do not fit 80 characters."""
+        """Return :attr:`summary` as text, without the columns that do not fit into 80 characters."""
         return format_table(self.summary.drop(columns=["iqm_low", "iqm_high"], errors="ignore"))
 
     def sentences(self) -> list[str]:
-        """Return the result in sentences: first on single tasks, then on all tasks."""
+        """Return the result in sentences: first for each task, then over all tasks."""
         verdicts = {task: each.verdicts for task, each in self.comparisons.items()}
         alone = describe_each({task: pairs for task, pairs in verdicts.items() if len(pairs)})
         if self.judgement is not None:
@@ -396,8 +396,8 @@ def summarize_tasks(
         plans: The plans.
         comparisons: What :func:`~actlab.comparison.comparison.run_comparison` returned for each.
         skipped: Tasks that were not compared, and why.
-        command: What reproduces the results.
-        over: What the tasks are called.
+        command: The command or call that reproduces the results.
+        over: What sentences call the tasks.
     """
     named = {plan.task.name: comparison for plan, comparison in zip(plans, comparisons, strict=True)}
     results = pd.concat(

@@ -22,7 +22,7 @@ _WINDOW, _SAMPLES = 12, 4500
 def load() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return windows of 12 characters (n, 12), and the character after each (n,).
 
-    All characters but the 24 most frequent letters are blanks.
+    All characters except the 24 most frequent letters become blanks.
     """
     text = " ".join(topics.topics.values()).lower()
     codes = np.array([max(_ALPHABET.find(character), 0) for character in text])

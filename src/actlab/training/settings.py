@@ -47,7 +47,7 @@ class TrainSettings:
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         hidden: Widths of the hidden layers of the reference network.
         dropout: Probability that dropout zeroes an output of a hidden layer of the reference network.
-        precision: ``"float32"``, or ``"bf16"`` for matrix products of bfloat16 factors.
+        precision: ``"float32"``, or ``"bf16"`` for matrix products with bfloat16 operands.
         init: Initial weights: ``"torch"`` for the ones that the module draws, or ``"matched"`` to scale them
             for the activation with :func:`actlab.init_`.
 
@@ -120,7 +120,7 @@ def _find_hidden_problem(hidden: object) -> str:
 def compute_one_cycle_factor(epoch: int, epochs: int) -> float:
     """Return the learning rate of an epoch (from 0), relative to the highest one.
 
-    The rate rises from 1/25 over the first 30 % of the epochs and then falls towards 0, both like a cosine.
+    The rate rises from 1/25 over the first 30 % of the epochs and then falls towards 0, both along a cosine.
 
     Examples:
         >>> [round(compute_one_cycle_factor(epoch, 11), 3) for epoch in (0, 3, 10)]
@@ -158,26 +158,26 @@ def make_callbacks(settings: TrainSettings) -> list[tuple[str, Any]] | None:
 
 
 def find_integer_problem(name: str, value: object, least: int) -> str:
-    """Return the problem with an argument that must be an integer; an empty text if there is none."""
+    """Return the problem with an argument that must be an integer; an empty string if there is none."""
     if isinstance(value, numbers.Integral) and least <= int(value) < 2**63:
         return ""
     return f"{name} must be an integer >= {least}, got {value!r}"
 
 
 def find_precision_problem(name: object) -> str:
-    """Return the problem with a precision; an empty text if there is none."""
+    """Return the problem with a precision; an empty string if there is none."""
     if name in PRECISIONS:
         return ""
     return f"precision must be {' or '.join(map(repr, PRECISIONS))}, got {name!r}"
 
 
 def find_init_problem(name: object) -> str:
-    """Return the problem with an initialization; an empty text if there is none."""
+    """Return the problem with an initialization; an empty string if there is none."""
     return "" if name in INITS else f"init must be {' or '.join(map(repr, INITS))}, got {name!r}"
 
 
 def find_device_problem(name: str) -> str:
-    """Return the problem with a device name; an empty text if there is none."""
+    """Return the problem with a device name; an empty string if there is none."""
     kind, _, index = str(name).partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
         return f"device must be cpu, cuda or cuda:N, got {name!r}"

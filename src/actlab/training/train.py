@@ -53,8 +53,8 @@ def make_net(dataset: Dataset, activation: ActivationLike, settings: TrainSettin
     """Make an untrained skorch net of the reference network, with 20 % validation samples.
 
     A classifier has the cross-entropy as its loss, and a fifth of every class is held out. A regressor has
-    the mean squared error, a net for several labels the binary cross-entropy of each output, and the first
-    fifth of the samples is held out. The samples are not shuffled, which is skorch's default.
+    the mean squared error, and a net for several labels has the binary cross-entropy of each output; for
+    both, the first fifth of the samples is held out. The samples are not shuffled, which is skorch's default.
 
     Args:
         dataset: Gives the number of features and of outputs, and the kind of targets.
@@ -116,7 +116,8 @@ def try_forward(
         The net's module, or a function that builds it and initializes its lazy layers.
 
     Raises:
-        UsageError: The network cannot be built or called, or its output has another shape than the targets.
+        UsageError: The network cannot be built or called, or the shape of its output does not match the
+            targets.
     """
     module, problem = net.module, f"the network with activation {activation!r}"
     if module is NeuralNet and dataset.X.dtype.kind == "i":
@@ -168,7 +169,7 @@ class TrainingPlan:
 
     Attributes:
         dataset: The data.
-        X: Its features, scaled by the training samples.
+        X: Its features, on scales computed from the training samples.
         net: The untrained net.
         run: The run, with samples, seed and the epochs with diagnostics.
     """
@@ -215,15 +216,16 @@ def train(
         target: For tables: the name of the target column; for a regression, or several labels,
             also a list of names.
         regression: For data that are not named: whether the targets are numbers, not classes.
-        scale: ``"columns"``, ``"common"`` or ``"none"``, as for :func:`~actlab.load_data`. Columns are scaled
-            by the samples that are not held out for validation.
+        scale: ``"columns"``, ``"common"`` or ``"none"``, as for :func:`~actlab.load_data`. The scales of
+            columns are computed from the samples that are not held out for validation.
         sink: Takes the lines of skorch's live table; None for no table.
 
     Returns:
         The fitted net; :func:`history_frame` has its epochs.
 
     Raises:
-        UsageError: The activation is unknown or does not fit, or the data has too few samples for validation.
+        UsageError: The activation is unknown or does not fit the network, or the data has too few samples for
+            validation.
     """
     dataset = load_data(data, target=target, regression=regression, scale=scale)
     return run_training(plan_training(dataset, activation, settings, diagnostics=False), sink=sink).net

@@ -97,7 +97,7 @@ def split_validation(
 
 
 def find_holdout_problem(y: npt.NDArray[Any], folds: int = 1) -> str:
-    """Return why a fifth of the training samples cannot be held out; an empty text if it can.
+    """Return why a fifth of the training samples cannot be held out; an empty string if it can.
 
     Args:
         y: The targets: labels (n,), int64, or numbers (n, 1), float32.

@@ -1,4 +1,4 @@
-"""``actlab completion``: a script with which a shell completes commands, options and activations."""
+"""``actlab completion``: a script for shell completion of commands, options and activations."""
 
 from __future__ import annotations
 

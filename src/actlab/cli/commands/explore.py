@@ -1,4 +1,4 @@
-"""``actlab explore``: a page to learn activation functions from."""
+"""``actlab explore``: an interactive page about activation functions."""
 
 from __future__ import annotations
 

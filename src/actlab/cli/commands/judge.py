@@ -41,7 +41,7 @@ def add_options(parser: Parser) -> None:
     add(
         "--dataset",
         metavar="COLUMN",
-        help="column of datasets (default: dataset, task, ...); '' if there is one",
+        help="column of datasets (default: dataset, task, ...); '' if there is only one",
     )
     add("--lower-is-better", action="store_true", help="a smaller score is better")
     add = parser.add_argument_group("verdicts").add_argument
@@ -52,7 +52,12 @@ def add_options(parser: Parser) -> None:
         help="differences up to R are practically equivalent (default: 0.001 for accuracies, else 0)",
     )
     add("--baseline", metavar="METHOD", help="judge only the pairs with this method")
-    add("--test-share", type=float, metavar="S", help="share of samples in each test set that is not a fold")
+    add(
+        "--test-share",
+        type=float,
+        metavar="S",
+        help="share of the samples in each test set, for splits that are not folds",
+    )
     add("--analysis", metavar="NAME", help="analysis to use instead of the automatic choice, such as welch")
     add(
         "--sequential", action="store_true", help="verdicts that stay valid if you judge again after new runs"

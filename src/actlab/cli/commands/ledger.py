@@ -28,7 +28,7 @@ _MAX_ROWS = 20  # of a printed table
 
 
 def add_options(parser: Parser) -> None:
-    """Add the commands below ``actlab ledger``."""
+    """Add the subcommands of ``actlab ledger``."""
     commands = parser.add_subparsers()
     table = {
         "show": ("print the finished runs and the processes that are still training", show),

@@ -1,7 +1,7 @@
 """Elementary functions of jets.
 
-A jet is a value and its first three derivatives, each over its factorial. Its numbers are mpmath's, in the
-current working precision.
+A jet is a value and its first three derivatives, each divided by the factorial of its order. Its numbers are
+mpmath's, in the current working precision.
 """
 
 from __future__ import annotations

@@ -33,9 +33,10 @@ class Kinks:
 
     Attributes:
         chosen: The derivative chosen at each point where it jumps.
-        tree: The formula, with conditions changed so that its own derivative is the chosen one where one side
-            has it.
-        forced: Chosen derivatives that no side has, with the relation whose two sides are equal there.
+        tree: The formula. Where the chosen derivative is that of one side, conditions are changed so that the
+            formula selects this side at the kink.
+        forced: Chosen derivatives that neither side has, each with the relation that holds with equality at
+            the kink.
     """
 
     chosen: Mapping[float, float]
@@ -48,11 +49,12 @@ def find_kinks(
 ) -> Kinks:
     """Find the kinks among the borders of pieces, and choose derivatives.
 
-    The derivative is 0 where one side is flat, and that of the side that the formula takes elsewhere.
+    If one side of a kink is flat, the chosen derivative is 0. Otherwise it is that of the side that the
+    formula selects there.
 
     Args:
         tree: The formula.
-        borders: Where another piece begins.
+        borders: The points at which another piece begins.
         parameters: The default parameters.
         at: Derivatives to choose instead, by point.
 

@@ -52,10 +52,10 @@ def split_into_pieces(expression: Expr) -> Tree:
         expression: A formula with ``Piecewise``, ``Abs``, ``Min`` and ``Max``.
 
     Returns:
-        The tree. Where two sides of a ``Min`` or ``Max`` are equal, it takes a constant one.
+        The tree. Where the two sides of a ``Min`` or ``Max`` are equal, the tree selects a constant side.
 
     Raises:
-        TooManyPieces: There are more than 32.
+        TooManyPieces: There are more than 32 pieces.
 
     Examples:
         >>> split_into_pieces(sympy.Max(X, 0))

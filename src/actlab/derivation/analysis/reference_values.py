@@ -154,7 +154,7 @@ def evaluate_rounded(tree: Tree, x: Any, parameters: Mapping[str, float], bits: 
 
 
 def evaluate_exactly(tree: Tree, x: Any, parameters: Mapping[str, float]) -> tuple[list[Any], int]:
-    """Return f, f', f'' and f''' at a point, in 75 correct bits, and the number of the piece.
+    """Return f, f', f'' and f''' at a point, correct to 75 bits, and the number of the piece.
 
     Raises:
         Undefined: The formula has no real value there, or no precision suffices.
@@ -198,7 +198,7 @@ def find_piece(tree: Tree, x: float, parameters: Mapping[str, float]) -> int:
 
 @dataclass(frozen=True)
 class ReferenceValues:
-    """f, f', f'' and f''' at points, each as a double and the remainder that the double leaves.
+    """f, f', f'' and f''' at points, each as a double plus the remainder that the double cannot hold.
 
     Attributes:
         points: The points (n,), in order.

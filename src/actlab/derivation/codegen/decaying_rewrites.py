@@ -126,7 +126,7 @@ class DecayingRewriter:
 
 
 def find_main(expression: Expr) -> Expr:
-    """Return the main exponent: the first one that is a multiple of x with parameters, without its number."""
+    """Return the main exponent: the first multiple of x that has parameters, without its numeric factor."""
     for node in sorted(to_exponentials(expression).atoms(exp), key=sympy.default_sort_key):
         for term in Add.make_args(sympy.expand(node.args[0])):
             factor = sympy.cancel(term / X)

@@ -1,4 +1,4 @@
-"""Measure the error of a program at points, in units of what rounding the input may change."""
+"""Measure the error of a program at points, in units of the change that rounding the input can cause."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class ErrorMeter:
             values: The parameters.
 
         Returns:
-            In float64 and in float32, in units of eps times the scale; infinite where a value is not finite
-            and ought to be; 0 where the formula has no value.
+            The errors in float64 and in float32, in units of eps times the scale; infinite where a value
+            should be finite and is not; 0 where the formula has no value.
         """
         with torch.no_grad():
             rows = []

@@ -91,7 +91,7 @@ class FormSelector:
         meter: Measures errors.
         order: The order of the derivative: 0, 1 or 2.
         parameters: The default parameters.
-        traced: Whether autograd may go through the program.
+        traced: Whether autograd may differentiate the program.
     """
 
     def __init__(self, meter: ErrorMeter, order: int, parameters: Mapping[str, float], traced: bool) -> None:

@@ -30,7 +30,7 @@ class ExprForm:
     Attributes:
         expression: The expression, in the input, the parameters and the symbols of ``names``.
         names: The expressions of symbols: common parts that SymPy must not multiply out.
-        paired: Multiply large and small factors in turn, so that no partial product overflows.
+        paired: Whether to multiply large and small factors in turn, so that no partial product overflows.
         kind: A description of the rewrite.
     """
 

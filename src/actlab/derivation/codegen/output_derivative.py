@@ -68,8 +68,8 @@ def derive_from_output(
         forward: The program of the formula.
 
     Returns:
-        The most exact program within the bounds; None where the output does not determine the derivative, or
-        not exactly.
+        The most accurate program within the bounds; None if the output does not determine the derivative
+        accurately enough.
     """
     sides = (False, True) if borders else (True,)
     trees = [tree for closed in sides if (tree := _find_laws(meter, kinks, borders, closed)) is not None]

@@ -274,7 +274,7 @@ class ProgramBuilder:
         return self._known[key]
 
     def add_clamp(self, value: int, low: Operand, high: Operand) -> int:
-        """Add a clamp, joined with that of a clamped value; an end at infinity is omitted."""
+        """Add a clamp, merged with an earlier clamp of the same value; infinite bounds are omitted."""
         inner = self._find_step(value)
         if inner and inner.operation in _CLAMP_ENDS and type(low) is float and type(high) is float:
             ends = {0: -math.inf, 1: math.inf}

@@ -26,7 +26,7 @@ class Known(Function):
 
     @classmethod
     def eval(cls, u: Expr) -> None:
-        """Leave it unevaluated."""
+        """Leave the function unevaluated."""
 
     def fdiff(self, argindex: int = 1) -> Expr:
         """Return the derivative."""
@@ -152,7 +152,7 @@ def _find_cancelling_term(constant: Expr, factor: Expr) -> Expr:
 
 
 def to_exponentials(expression: Expr) -> Expr:
-    """Write functions of polynomials and of logarithms in exponentials."""
+    """Write functions of polynomials and logarithms in terms of exponentials."""
 
     def open_function(node: Any) -> Expr:
         u = node.args[0]

@@ -109,7 +109,7 @@ def _write_by_sech(product: Expr) -> Expr:
 
 
 def replace_roots(expression: Expr) -> Expr:
-    """Write roots of x^2 + v by an operation whose square does not overflow."""
+    """Replace roots of x^2 + v with an operation that does not overflow."""
 
     def root(node: Any) -> Expr:
         rest = node.base - X**2
@@ -180,7 +180,7 @@ def clamp_input(form: ExprForm, low: float, high: float) -> ExprForm:
 
 
 def rewrite_in_inverse(expression: Expr, side: int) -> Iterator[ExprForm]:
-    """Yield an expression in 1 / |x|, and without the difference of a root and a close value."""
+    """Yield an expression in terms of 1 / |x|, and forms in which a root and a close value do not cancel."""
     opened = to_exponentials(expression)
     if opened.atoms(exp) or count_operations(opened) > _SMALL:
         return

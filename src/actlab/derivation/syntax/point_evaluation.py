@@ -1,4 +1,4 @@
-"""Evaluate a formula at one point in 30 digits, and find the part that has no real value."""
+"""Evaluate a formula at one point with 30 digits, and find the part that has no real value."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ class BudgetExceeded(BaseException):
 
 @contextlib.contextmanager
 def limit_calls(calls: int) -> Iterator[Callable[[], int]]:
-    """Stop after a number of function calls, which does not depend on the machine's speed.
+    """Stop after a number of function calls, a limit that does not depend on the machine's speed.
 
     Args:
         calls: The number of calls and returns; a million takes about half a second.

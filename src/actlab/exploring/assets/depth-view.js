@@ -123,8 +123,8 @@ export class DepthView {
   describe(activation, theory, critical, gain, varianceSlope) {
     const { layers } = this.state.depth, { gradient } = theory[0], { q } = theory.at(-1), perLayer = (value) => value ** (1 / Math.max(1, layers - 1));
     const size = (value) => perLayer(value) > 1.02 ? "grows" : perLayer(value) < 0.98 ? "shrinks" : "keeps its size";
-    const sentences = [`From layer 1 to layer ${layers} the signal ${size(q)}: its variance goes from 1 to ${show(q, 3)}.`,
-      `Back from layer ${layers} to layer 1 the gradient ${size(gradient)}: its mean square changes by the factor ${show(gradient, 3)}${Number.isFinite(gradient) ? `, ${show(perLayer(gradient), 3)} per layer` : ""}.`];
+    const sentences = [`From layer 1 to layer ${layers}, the signal ${size(q)}: its variance goes from 1 to ${show(q, 3)}.`,
+      `Back from layer ${layers} to layer 1, the gradient ${size(gradient)}: its mean square changes by a factor of ${show(gradient, 3)}${Number.isFinite(gradient) ? `, ${show(perLayer(gradient), 3)} per layer` : ""}.`];
     sentences.push(critical ? `The critical point of ${activation.label} is σ_w = ${show(critical[0])}, σ_b = ${show(critical[1])}: there, inputs of variance 1 and gradients keep their size.`
       : `${activation.label} has no critical point: with inputs of variance 1, no weight scale and bias scale keep both signals and gradients at their size.`);
     if (Number.isFinite(gain)) sentences.push(`Matched initialization has σ_w = ${show(gain)}, the gain, and no biases.`);

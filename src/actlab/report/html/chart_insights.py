@@ -1,7 +1,7 @@
 """Sentences on what the charts of a report show, computed from the same tables.
 
 Arguments are tables of :class:`actlab.Comparison`, the names of its activations, and a short label for each.
-A user module is not imported: its saved curve stands for it.
+A user module is not imported; its saved curve is used instead.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def _describe_run(row: pd.Series[Any], labels: Labels) -> str:
 
 
 def describe_functions(specs: Mapping[str, str | None], curves: pd.DataFrame, labels: Labels) -> list[str]:
-    """Return which functions are nowhere or somewhere steep, are flat, or are not monotonic.
+    """Return which functions have small, large or zero slopes, or are not monotonic.
 
     Args:
         specs: As :func:`~actlab.report.panels.find_specs` returns them.

@@ -45,7 +45,7 @@ def format_call(names: Sequence[str], about: Mapping[str, Any]) -> str:
         about: As in :attr:`actlab.Comparison.about`.
 
     Returns:
-        The call without default arguments. A comment describes objects that only the user has.
+        The call without default arguments. Comments describe objects that exist only in the user's code.
 
     Examples:
         >>> about = {"data": "digits", "seeds": 2, "tune": "grid", "tuned": [{"lr": 0.1}, {"lr": 0.2}]}
