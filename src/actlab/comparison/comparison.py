@@ -66,15 +66,15 @@ class Comparison:
     ``print(comparison)`` shows a summary, and a notebook shows the ranking with a chart.
 
     Attributes:
-        results: One row per run, in the order of activations, seeds and folds: ``activation``; ``split``
-            (the shuffle of the samples, which two seeds share; 0 without shuffling); ``fold`` (from 1);
-            ``seed``; one column per tuned parameter; ``score`` (greater is better); ``accuracy`` on the test
-            samples (0 to 1; NaN for a regression or several labels); ``loss`` on the test samples (mean
-            cross-entropy in nats or mean squared error; NaN if skorch trained the network); the number of
-            ``epochs``; ``seconds`` (the run's share of the time of its fleet); ``how`` it was trained;
-            ``reason_alone`` (why it trained alone); ``failure`` (why it has no score); ``saved_bytes`` (what
-            a step saves for backward); ``chance`` (whether the networks of the seed are at chance level); and
-            its ``key`` in the ledger, if there is one.
+        results: One row per run, in the order of activations, seeds and folds: ``activation``; ``split`` (the
+            shuffle of the samples, which two seeds share; 0 without shuffling); ``fold`` (from 1); ``seed``;
+            one column per tuned parameter; ``score`` (greater is better); ``accuracy`` on the test samples (0
+            to 1; NaN for a regression or several labels); ``loss`` on the test samples (mean cross-entropy in
+            nats or mean squared error; NaN if skorch trained the network); the number of ``epochs``;
+            ``seconds`` (the run's share of the time of its fleet); ``how`` it was trained; ``reason_alone``
+            (why it trained alone); ``failure`` (why it has no score); ``saved_bytes`` (what a step saves for
+            backward); ``chance`` (whether the activation's runs with this seed are at chance level); and its
+            ``key`` in the ledger, if there is one.
         history: One row per run and epoch: ``activation``, ``split``, ``fold``, ``seed`` and the columns of
             :func:`~actlab.training.history_frame`.
         verdicts: One row per pair: ``a``; ``b``; ``verdict`` (``a`` is ``better``, ``worse`` or
@@ -299,7 +299,7 @@ def compare(
             a name, as for :func:`~actlab.load_data`.
         target: For tables: the name of the target column, or a list of names for a regression or several
             labels.
-        drop: For tables: a column, or a list of columns, that are not features.
+        drop: For tables: a column or a list of columns to exclude from the features.
         regression: For data other than named datasets: whether the targets are numbers, not classes.
         scale: ``"columns"``, ``"common"`` or ``"none"``, as for :func:`~actlab.load_data`.
         test: A fixed test set instead of folds, as for :func:`~actlab.load_data`. All models are trained on

@@ -103,8 +103,8 @@ def load_data(
         target: For tables: the name of the target column (for OpenML, the table's default target if omitted),
             or a list of names for a regression with several targets, or for several labels that are 0 or 1.
             All other columns are features.
-        drop: For tables, except named ones: a column, or a list of columns, that are not features, such as an
-            identifier or a date.
+        drop: For tables, except named ones: a column or a list of columns to exclude from the features, such
+            as an identifier or a date.
         regression: For tables, files and data in memory: whether the targets are numbers, not classes.
         channels: For images (n, c, h, w) or (n, h, w, c): ``"first"`` or ``"last"``. By default the channels
             are the first or the last axis of an image, whichever has length 1, 3 or 4, and the first axis if

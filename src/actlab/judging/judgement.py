@@ -182,7 +182,7 @@ def judge(
             If empty, the table has one dataset.
         lower_is_better: Whether a smaller score is better, as for a loss. Studies of Optuna record this.
         rope: Half the width of the region of practical equivalence, in units of the score (default: 0.001 for
-            scores from 0 to 1 of which greater ones are better; otherwise 0, because the unit is unknown).
+            scores from 0 to 1 where greater is better; otherwise 0, because the unit is unknown).
         level: The allowed probability of a wrong verdict.
         baseline: Judge only the pairs with this method. Holm's correction then counts fewer pairs.
         test_share: The share of test samples in a split, 0 to 1, for splits that are not folds.
