@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+import statistics
 
 import numpy as np
 import pytest
@@ -315,18 +316,41 @@ def test_experiment_kinks_and_second_derivatives(opened):
     assert jumps["gelu"] == pytest.approx([0, 0], abs=0.002)
 
 
+def train_with_rate(page, rate, seeds=(0, 1, 2)):
+    """Train from several seeds with a learning rate; return accuracies and mean shares of dead units."""
+    page.get_by_label("Learning rate, as a number").fill(rate)
+    page.get_by_label("Learning rate, as a number").press("Tab")
+    results = [result for both in train_from_seeds(page, seeds) for result in both]
+    scores = [score for score, _ in results]
+    dead = [statistics.mean(shares) for _, shares in results]
+    return scores[::2], scores[1::2], dead[::2], dead[1::2]
+
+
 def test_experiment_units_that_die(opened):
     page = opened("mish")
     choose_experiment(page, "Units that die")
-    for (relu, dead), (tanh, other_dead) in train_from_seeds(page):
-        assert min(dead) > 30
-        assert max(other_dead) < 10
-        assert relu < 90
-        assert tanh > 98
-    page.get_by_label("Learning rate, as a number").fill("0.2")
-    page.get_by_label("Learning rate, as a number").press("Tab")
-    for results in train_from_seeds(page):
-        assert min(score for score, _ in results) > 98
+    relu, tanh, relu_dead, tanh_dead = train_with_rate(page, "1")
+    expect(page.locator("#train-status")).to_contain_text(re.compile(r"[\d.]+\s% of the hidden units dead"))
+    assert min(relu_dead) > 30 > 10 > max(tanh_dead)
+    assert max(relu) < 90 < 98 < min(tanh)
+    relu, tanh, *_ = train_with_rate(page, "0.2")
+    assert min(relu + tanh) > 98
+
+
+@pytest.mark.slow
+def test_experiment_units_that_die_with_twenty_seeds(opened):
+    page = opened("mish")
+    choose_experiment(page, "Units that die")
+    relu, tanh, relu_dead, tanh_dead = train_with_rate(page, "1", range(20))
+    assert sum(share > 50 for share in relu_dead) > 10  # in most runs
+    assert max(tanh_dead) < 7
+    assert min(tanh) >= 99
+    assert sorted(relu)[0] >= 50
+    assert [round(score, 1) for score in sorted(relu)[-2:]] == [83.8, 99.6]
+    relu, tanh, *_ = train_with_rate(page, "0.2", range(20))
+    assert sum(min(both) >= 99 for both in zip(relu, tanh, strict=True)) == 17
+    relu, tanh, *_ = train_with_rate(page, "0.1", range(5))
+    assert min(relu) > 97 > 90 > max(tanh)
 
 
 def test_experiment_gradients_through_thirty_layers(opened):
@@ -376,9 +400,37 @@ def test_experiments_are_links_that_the_browser_can_leave(opened):
     assert page.get_by_label("Learning rate, as a number").input_value() == "1"
     other = opened("mish", fragment=link.get_attribute("href")[1:])
     expect(other.locator("#train #watch")).to_contain_text("Units that die. Press Start")
+    other.get_by_role("button", name="One step").click()
+    other.get_by_label("Learning rate, as a number").fill("0.2")
+    other.get_by_label("Learning rate, as a number").press("Tab")
+    expect(other.locator("#train-status")).to_have_text(
+        "The networks keep their weights. Press Reset for new ones."
+    )
+    expect(other.locator("#link")).to_have_value(re.compile("spirals,2,0.2,"))
+    other.wait_for_timeout(500)  # the address follows after 0.3 s
+    other.reload()
+    expect(other.locator("#watch strong")).to_have_text("Units that die (settings changed).")
     page.go_back()
     expect(page.locator("#chosen .name")).to_have_text(["relu"])
     expect(page.get_by_label("Seed")).to_have_value("3")
+    expect(page.locator("#watch")).to_have_count(0)
+
+
+@pytest.mark.parametrize("viewport", [{"width": 1200, "height": 900}, {"width": 390, "height": 844}])
+def test_experiments_lead_to_their_questions_and_to_each_other(opened, viewport):
+    page = opened("relu", "gelu", viewport=viewport)
+    titles = page.locator("[data-experiment]").all_inner_texts()
+    page.locator("[data-experiment]").first.click()
+    for number, title in enumerate(titles):
+        expect(page.locator("#watch strong")).to_have_text(f"{title}.")
+        page.wait_for_timeout(500)  # charts that are drawn later may move what follows them
+        section = page.locator("section", has=page.locator("#watch"))
+        assert 0 <= section.locator("h2").bounding_box()["y"] < 100
+        assert page.locator("#watch").get_by_text("Next experiment").count() == (number < len(titles) - 1)
+        if number < len(titles) - 1:
+            page.locator("#watch").get_by_text("Next experiment").click()
+    page.locator("#watch").get_by_text("All experiments").click()
+    assert 0 <= page.get_by_role("heading", name="Experiments").bounding_box()["y"] < 100
 
 
 # -- copies ---------------------------------------------------------------------------------------

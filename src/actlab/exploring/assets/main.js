@@ -15,30 +15,36 @@ import { TrainView } from "./train-view.js";
 
 const data = JSON.parse(find("page-data").textContent), parser = new Parser(data.grammar), entries = new Map(Object.entries(data.entries));
 const state = new State(parser, entries, data.functions, data.most), problems = state.restore(location.hash);
-let timer = 0, isWaiting = false, names = "", shownDepth = "", wanted = "";
+const experiments = [...document.querySelectorAll("[data-experiment]")];
+let timer = 0, isWaiting = false, names = "", shownDepth = "", experiment = -1;
 
-/** Update everything that depends on the state, once per frame. */
+/** Update everything that depends on the state. */
+function update() {
+  const now = state.functions.map((one) => one.spec).join("\n"), nowDepth = JSON.stringify([now, state.depth]), hasNewFunctions = now !== names;
+  functions.update(hasNewFunctions);
+  if (nowDepth !== shownDepth) depth.update();
+  if (hasNewFunctions) train.functionsChanged();
+  [names, shownDepth] = [now, nowDepth];
+  take.update();
+  markChanges();
+  clearTimeout(timer);
+  timer = setTimeout(keepLink, 300);
+}
+
+/** Update once per frame. */
 function changed() {
   if (isWaiting) return;
   isWaiting = true;
   requestAnimationFrame(() => {
     isWaiting = false;
-    const now = state.functions.map((one) => one.spec).join("\n"), nowDepth = JSON.stringify([now, state.depth]), hasNewFunctions = now !== names;
-    functions.update(hasNewFunctions);
-    if (nowDepth !== shownDepth) depth.update();
-    if (hasNewFunctions) train.functionsChanged();
-    [names, shownDepth] = [now, nowDepth];
-    take.update();
-    markChanges();
-    clearTimeout(timer);
-    timer = setTimeout(keepLink, 300);
+    update();
   });
 }
 
 /** Put the state into the address, where the browser permits it. */
 function keepLink() {
   try {
-    history.replaceState(null, "", `#${state.write()}`);
+    history.replaceState({ experiment }, "", `#${state.write()}`);
   } catch { /* a page within a notebook has no address of its own */ }
 }
 
@@ -63,46 +69,46 @@ function readLink(link) {
 const listSettings = (one) => one.write().replace(/&view=[^&]*/, "");
 const watch = el("div", { id: "watch" }), status = el("span");
 
-/** Show the task of an experiment in its section, and the answer on request. */
-function showExperiment(link) {
-  wanted = listSettings(readLink(link));
-  const [task, answer] = [...link.parentElement.children].slice(1);
-  watch.replaceChildren(el("strong", {}, link.textContent, status), " ", task.textContent, answer.cloneNode(true));
+/** Show the question of an experiment in its section, and the answer on request. */
+function showExperiment(index) {
+  experiment = index;
+  const link = experiments[index], [task, answer] = [...link.parentElement.children].slice(1);
+  const next = experiments[index + 1], goOn = next && el("a", { href: next.hash, onclick: (event) => { event.preventDefault(); next.click(); } }, "Next experiment");
+  const back = el("a", { href: "#experiments", onclick: (event) => { event.preventDefault(); goTo("experiments"); } }, "All experiments");
+  watch.replaceChildren(el("strong", {}, link.textContent, status), " ", task.textContent, answer.cloneNode(true), el("p", {}, back, ...(goOn ? [" · ", goOn] : [])));
   watch.querySelector("details").open = false;
   find(link.dataset.experiment).querySelector("h2").after(watch);
   markChanges();
 }
 
 function markChanges() {
-  if (wanted) status.textContent = listSettings(state) === wanted ? "." : " (settings changed).";
+  if (experiment >= 0) status.textContent = listSettings(state) === listSettings(readLink(experiments[experiment])) ? "." : " (settings changed).";
 }
 
 for (const link of document.querySelectorAll("[data-section]")) {
   // The address holds the state of the page, so a link to a section does not change it.
   link.addEventListener("click", (event) => { event.preventDefault(); goTo(link.dataset.section); });
 }
-for (const link of document.querySelectorAll("[data-experiment]")) {
-  link.addEventListener("click", (event) => {
-    event.preventDefault();
-    keepLink();
-    try {
-      history.pushState(null, "", link.hash);  // so that the browser can go back to the user's own settings
-    } catch { /* a page within a notebook has no address of its own */ }
-    state.become(readLink(link));
-    for (const view of [functions, depth, train]) view.load();
-    showExperiment(link);
-    changed();
-    goTo(link.dataset.experiment);
-  });
-}
+experiments.forEach((link, index) => link.addEventListener("click", (event) => {
+  event.preventDefault();
+  keepLink();
+  try {
+    history.pushState({ experiment: index }, "", link.hash);  // so that the browser can go back to the user's own settings
+  } catch { /* a page within a notebook has no address of its own */ }
+  state.become(readLink(link));
+  for (const view of [functions, depth, train]) view.load();
+  showExperiment(index);
+  update();
+  goTo(link.dataset.experiment);
+}));
 addEventListener("hashchange", () => location.reload());  // another link was entered
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { train.show(); depth.update(); });
 names = state.functions.map((one) => one.spec).join("\n");
 functions.update(true);
 depth.update();
 take.update();
-const shown = location.hash && [...document.querySelectorAll("[data-experiment]")].find((link) => listSettings(readLink(link)) === listSettings(state));
-if (shown) showExperiment(shown);
+const shown = history.state?.experiment ?? experiments.findIndex((link) => location.hash && listSettings(readLink(link)) === listSettings(state));
+if (shown >= 0) showExperiment(shown);
 document.body.classList.add("ready");
 performance.mark("ready");
 

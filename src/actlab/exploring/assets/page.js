@@ -143,7 +143,7 @@ export class Chart {
   measure() { return Math.max(240, Math.round(this.svg.clientWidth) || 380); }
 
   /**
-   * Draw lines {series, name, x, y, dash, faint}, marks {x, y, series, kind}, areas {x, y}, rules (values of x) and an image below them.
+   * Draw lines {series, name, x, y, dash, faint, width}, marks {x, y, series, kind}, areas {x, y}, rules (values of x) and an image below them.
    * Values that are not finite make gaps. A name is drawn where it fits. `alt` describes the chart in words.
    */
   draw(content) {
@@ -171,7 +171,7 @@ export class Chart {
     }
     for (const x of rules) if (x >= xRange[0] && x <= xRange[1]) inner.append(draw("path", { class: "zero", d: `M${atX(x).toFixed(1)} ${TOP}V${bottom}` }));
     const curves = [], dots = [];
-    for (const { series, name = "", x, y, dash = Math.floor(series / 7) % 4, faint = false } of lines) {
+    for (const { series, name = "", x, y, dash = Math.floor(series / 7) % 4, faint = false, width = 2 } of lines) {
       let path = "", pen = "M";
       curves.push({ series, name, points: Array.from(x, (one, i) => [atX(one), !log || y[i] > 0 ? atY(y[i]) : NaN]) });
       for (let i = 0; i < x.length; i++) {
@@ -179,7 +179,7 @@ export class Chart {
         if (isDrawn) path += `${pen}${atX(x[i]).toFixed(1)} ${atY(y[i]).toFixed(1)}`;
         pen = isDrawn ? "L" : "M";
       }
-      inner.append(draw("path", { class: `line c${series % 7} d${dash}${faint ? " faint" : ""}`, d: path }));
+      inner.append(draw("path", { class: `line c${series % 7} d${dash}${faint ? " faint" : ""}`, d: path, style: `stroke-width: ${width}` }));
     }
     for (const { x, y, series, kind } of marks) {
       if (!Number.isFinite(y) || x < xRange[0] || x > xRange[1]) continue;

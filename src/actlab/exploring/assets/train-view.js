@@ -27,6 +27,7 @@ export class TrainView {
     find("init").addEventListener("change", (event) => restart({ matched: event.target.value === "matched" }));
     this.rate = makeSlider({ id: "rate", label: "Learning rate", low: 1e-4, high: 10, log: true, value: train.rate, onchange: (value) => {
       train.rate = this.training.rate = value;
+      if (this.training.steps && !this.isRunning) find("train-status").textContent = "The networks keep their weights. Press Reset for new ones.";
       onchange();
     } });
     find("rate-slot").append(this.rate.element);
@@ -166,9 +167,10 @@ export class TrainView {
   report() {
     const { isRegression } = this.data, write = (score) => isRegression ? show(score, 3) : percent(score), { steps } = this.training;
     const results = this.networks.map((network, i) => {
+      const slopes = network.listSlopes(), dead = slopes.reduce((sum, one) => sum + one.dead, 0) / slopes.length;
       const fresh = network.score(this.fresh), { loss, score } = network.score(this.data);
       const name = `Network ${"AB"[i]}`;
-      return Number.isFinite(loss) ? `${name}: loss ${show(loss, 3)}, ${isRegression ? "R²" : "accuracy"} ${write(score)} on training samples and ${write(fresh.score)} on new samples` : `${name} diverged: its loss is not finite; try a smaller learning rate`;
+      return Number.isFinite(loss) ? `${name}: loss ${show(loss, 3)}, ${isRegression ? "R²" : "accuracy"} ${write(score)} on training samples and ${write(fresh.score)} on new samples, ${percent(dead)} of the hidden units dead` : `${name} diverged: its loss is not finite; try a smaller learning rate`;
     });
     find("train-status").textContent = `After ${steps} ${steps === 1 ? "step" : "steps"}. ${results.join(". ")}.`.replaceAll(" %", "\u00a0%");
   }
