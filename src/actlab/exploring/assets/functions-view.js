@@ -126,7 +126,7 @@ export class FunctionsView {
         // A line does not join the two sides of a jump.
         const y = values.slice(0, x.length), isBroken = (at) => breaks.has(at) && (order > 0 || breaks.get(at).jump);
         // Lines below others are wider, so that equal parts show both.
-        orders[order].push({ series, width: 2 + 2 * (functions.length - 1 - series), name: one.label, x, y: y.map((value, i) => isBroken(x[i]) ? NaN : value) });
+        orders[order].push({ series, width: 2 + 3 * (functions.length - 1 - series) / Math.max(1, functions.length - 1), name: one.label, x, y: y.map((value, i) => isBroken(x[i]) ? NaN : value) });
       });
       for (const { x: at, value, slope, left, right, jump, below, above } of one.kinks) {
         marks[0].push(...(jump ? [below, above].filter((y) => y !== value).map((y) => ({ x: at, y, series, kind: "open" })) : []), { x: at, y: value, series });
