@@ -88,7 +88,7 @@ def main() -> None:
     values = {
         "size of the file": f"{size / 1000:.0f} kB",
         "first contentful paint": f"{paint:.2f} s",
-        "everything drawn": f"{ready:.2f} s",
+        "all charts ready to be painted": f"{ready:.2f} s",
         "steps per second of two networks (relu and gelu), with everything drawn": f"{live:.0f}",
         "the same with 10 hidden layers": f"{deep:.0f}",
         **{f"response to a slider: {name}": f"{milliseconds:.0f} ms" for name, milliseconds in drags.items()},
