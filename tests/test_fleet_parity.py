@@ -331,7 +331,8 @@ def test_fleet_clips_gradients_like_skorch(name, layer_by_layer):
     model = classifier(callbacks=[GradientNormClipping(**CLIPPING[name])], lr=0.5)
     results = assert_fleet_equals_skorch(model, X, Y, layer_by_layer=layer_by_layer)
     (plain,) = train_by_fleets([make_run(classifier(lr=0.5), X, Y)], X, Y, layer_by_layer=layer_by_layer)
-    assert (plain.history == results[0].history) == (name == "never")
+    losses = [[row["train_loss"] for row in one.history] for one in (plain, results[0])]
+    assert np.allclose(*losses, rtol=1e-5) == (name == "never")
 
 
 # -- batches --------------------------------------------------------------------------------------
