@@ -407,7 +407,7 @@ def test_experiments_are_links_that_the_browser_can_leave(opened):
         "The networks keep their weights. Press Reset for new ones."
     )
     expect(other.locator("#link")).to_have_value(re.compile("spirals,2,0.2,"))
-    other.wait_for_timeout(500)  # the address follows after 0.3 s
+    expect(other).to_have_url(re.compile("spirals,2,0.2,"))
     other.reload()
     expect(other.locator("#watch strong")).to_have_text("Units that die (settings changed).")
     page.go_back()
