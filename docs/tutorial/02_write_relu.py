@@ -255,9 +255,9 @@ print(actlab.check(TanhFunction, skip=["compile", "export"]).text().splitlines()
 # ## Sigmoid and leaky ReLU
 #
 # For the sigmoid, $\sigma(x) = 1/(1 + e^{-x})$ and $\sigma' = \sigma(1 - \sigma)$. Again the output is
-# enough. The leaky ReLU passes a small fraction of negative values, forward and backward: it is $x$ for
-# positive $x$ and $0.01\,x$ otherwise. The slope is a second argument of `forward`, so `backward` returns a
-# second value. It is None, because the slope has no gradient.
+# enough. For negative inputs, the leaky ReLU multiplies the value, and in the backward pass the gradient,
+# by a small slope: it is $x$ for positive $x$ and $0.01\,x$ otherwise. The slope is a second argument of
+# `forward`, so `backward` returns a second value. It is None, because the slope has no gradient.
 
 
 # %%

@@ -253,7 +253,7 @@ comparison.to_hiplot().display(force_full_width=True)
 #
 # The learning rate and the initial weights of this notebook suit ReLU. Do they suit sigmoid? Without
 # `tune=None`, `compare` lets every run choose its learning rate and its initialization on the validation
-# samples. It also trains the settings as given, so we get both verdicts.
+# samples. It also trains every network with the settings as given, so we get both verdicts.
 
 # %%
 fair = actlab.compare(

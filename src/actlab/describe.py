@@ -39,7 +39,7 @@ def evaluate_derivatives(function: Callable[[Tensor], Tensor], x: Tensor) -> tup
     """Evaluate an element-wise function and its first two derivatives.
 
     Args:
-        function: Takes and returns points (n,), such as a module.
+        function: A function, or a module, that takes and returns points (n,).
         x: Points (n,), float64.
 
     Returns:

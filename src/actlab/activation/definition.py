@@ -262,7 +262,7 @@ class Activation(Generic[P]):
         return other
 
     def at(self, parameters: Mapping[str, Any]) -> Activation[P]:
-        """Return the same function with these parameters as its example, for plots and descriptions.
+        """Return a copy of the activation that plots and descriptions show with these values of its parameters.
 
         Args:
             parameters: Values by name. The others do not change.

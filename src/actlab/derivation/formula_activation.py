@@ -224,8 +224,8 @@ def make_from_spec(spec: str) -> FormulaActivation:
     """Make the activation of a spec.
 
     Args:
-        spec: ``"formula:x*tanh(softplus(x))"``, with values of parameters after ``with``:
-            ``"formula:x*sigmoid(beta*x) with beta=1.5"``, separated by commas.
+        spec: A formula such as ``"formula:x*tanh(softplus(x))"``. Values of parameters follow ``with``, separated by
+            commas: ``"formula:a*x + b*x**3 with a=1, b=-0.1"``.
 
     Raises:
         UsageError: As :func:`formula`.

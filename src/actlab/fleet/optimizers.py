@@ -46,7 +46,9 @@ class FleetOptimizer(ABC):
 
 
 class StackedOptimizer(FleetOptimizer):
-    """One update of all networks, as torch.optim's optimizer of that name, in the same order of operations.
+    """Base of the optimizers that update all networks at once.
+
+    Each subclass computes what torch.optim's optimizer of the same name computes, in the same order of operations.
 
     Attributes:
         state_names: The tensors of its state, with the flag that enables each; an empty string for always.

@@ -66,7 +66,8 @@ def celu(x: Tensor, alpha: float = 1.0) -> Tensor:
 
     Args:
         x: The input.
-        alpha: Minus the value at minus infinity, and the width of the bend; not 0.
+        alpha: The limit at minus infinity is ``-alpha`` if alpha is positive. Also the width of the bend. Must not
+            be 0.
     """
     # aten.elu with an input scale is exported to ONNX wrongly.
     return numerics.elu(x, alpha, 1, 1 / alpha) if numerics.uses_compiled_forms() else torch.celu(x, alpha)
@@ -142,7 +143,7 @@ def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
 
     Args:
         x: The input.
-        beta: The sharpness of the bend, not 0.
+        beta: The sharpness of the bend. Must not be 0.
         threshold: Where ``beta x`` is above the threshold, the result is ``x``. With the default value, this
             is done only where it loses no digits (torch loses 2e-9 in float64). Any other value is used
             unchanged.

@@ -34,7 +34,7 @@ def sine(x: Tensor, omega: float = 30.0) -> Tensor:
 
     Args:
         x: The input.
-        omega: The frequency, not 0; the paper uses 30 for the first layer.
+        omega: The frequency. Must not be 0. The paper uses 30 for the first layer.
     """
     return torch.add(torch.sin(_clamp_to_finite(x * omega)), x, alpha=0)  # NaN at infinity only
 
@@ -58,7 +58,7 @@ def snake(x: Tensor, alpha: float | Tensor = 1.0) -> Tensor:
 
     Args:
         x: The input.
-        alpha: The frequency, not 0: a number or a tensor that broadcasts.
+        alpha: The frequency, a number or a tensor that broadcasts. Must not be 0.
     """
     return x + torch.sin(_clamp_to_finite(x) * alpha).square() / alpha
 
@@ -98,7 +98,7 @@ class Snake(TrainedModule):
 
     Args:
         num_parameters: 1, or the number of features: the size of the input's last dimension.
-        init: The initial value of the frequency, not 0.
+        init: The initial value of the frequency. Must not be 0.
         device: The device of the frequency.
         dtype: Its dtype.
     """

@@ -31,7 +31,7 @@ def hardshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
 
     Args:
         x: The input.
-        lambd: Half the width of the interval that becomes 0, not negative.
+        lambd: Half the width of the interval in which the output is 0. Must not be negative.
     """
     return aten.hardshrink(x, lambd)
 
@@ -58,7 +58,7 @@ def softshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
 
     Args:
         x: The input.
-        lambd: How far to move, not negative.
+        lambd: The distance that the input moves towards 0. Must not be negative.
     """
     if torch.compiler.is_compiling():  # Inductor's softshrink turns NaN into 0
         return _subtract_clipped(x, lambd)

@@ -94,7 +94,7 @@ class Judgement:
         }
 
     def to_markdown(self, table: str = "ranking") -> str:
-        """Return a table as Markdown, as :meth:`actlab.Comparison.to_markdown`.
+        """Return a table as Markdown, like :meth:`actlab.Comparison.to_markdown`.
 
         Args:
             table: ``"ranking"`` or ``"verdicts"``.
@@ -102,7 +102,7 @@ class Judgement:
         return format_markdown(self.to_page(), table)  # type: ignore[arg-type]
 
     def to_latex(self, table: str = "ranking") -> str:
-        """Return a table as a LaTeX float, as :meth:`actlab.Comparison.to_latex`.
+        """Return a table as a LaTeX float, like :meth:`actlab.Comparison.to_latex`.
 
         Args:
             table: ``"ranking"`` or ``"verdicts"``.

@@ -159,7 +159,9 @@ class ActivationArguments:
         self.makers: dict[Hashable, Any] = {}  # runs whose modules have one maker may train together
 
     def adapt(self, net: skorch.NeuralNet, X: Any, fit_params: Mapping[str, Any]) -> None:
-        """Give a net a module that takes the activations among the net's parameters.
+        """Replace the ``module`` of a net, if necessary, by a callable that converts the activations in its parameters.
+
+        The callable converts them to the form that the module accepts.
 
         Args:
             net: The net, not initialized. Its parameters stay, except for ``module``.

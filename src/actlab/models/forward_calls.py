@@ -30,7 +30,7 @@ class Method:
         name: Its attribute name in the owner.
         owner: The object whose method it is; None for a function that is not a method.
         tree: Its parsed source.
-        offset: The difference between lines of its file and lines of the tree.
+        offset: What to add to a line number of the tree to get the line number in the file.
         callers: The methods that refer to it, each with the expression in the tree that does; None instead of
             the expression if its value is not the function itself, such as the decorated function.
         is_outside: Whether it is a function or an overridden method, which a replacement must copy.
