@@ -119,7 +119,7 @@ def interleaved(
     Args:
         work: The calls.
         repeats: The number of samples of each.
-        inner: The number of calls in a sample, for all or for each.
+        inner: The number of calls in a sample: one number for all calls, or one for each.
         clock: Returns the time in seconds.
     """
     for call in work.values():
@@ -257,7 +257,10 @@ def _resolve(targets: Mapping[str, Any], device: str) -> tuple[dict[str, Target]
 def _swap_in(
     model: nn.Module, targets: Mapping[str, Any], device: str, dtype: torch.dtype
 ) -> tuple[dict[str, Target], dict[str, str]]:
-    """Return a model as given and with each target, by name, and the name of the first one for the others."""
+    """Return models by name: as given, and with each target swapped in.
+
+    Also return the name of the model with which each of the others is compared.
+    """
     swapped = {name: swap(model, target) for name, target in targets.items()}
     models = {_AS_GIVEN: copy_module(model), **swapped}
     functions: dict[str, Target] = {name: one.to(device, dtype).train() for name, one in models.items()}

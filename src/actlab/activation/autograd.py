@@ -38,7 +38,7 @@ def _match_input(name: str, input: Tensor, result: Tensor) -> Tensor:
 
 
 def evaluate(formula: Formula, first: Tensor, *rest: Any, dtype: torch.dtype) -> Tensor:
-    """Evaluate a formula, half precision in float32, and round the result once to ``dtype``."""
+    """Evaluate a formula, in float32 if ``dtype`` is half precision, and round the result once to it."""
     if dtype in _HALF:
         return formula(_widen(first), *map(_widen, rest)).to(dtype)
     result = formula(first, *rest)

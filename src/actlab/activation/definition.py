@@ -76,11 +76,11 @@ class Facts:
         widen: Whether float16 and bfloat16 are computed in float32 and rounded once. False for formulas that
             round at most once anyway, such as ``max(x, 0)``.
         error_scale: What the error of the derivative is measured against: ``"pointwise"`` for the derivative
-            at the same point, or ``"line"`` for the largest derivative at any point, if a saved output does
-            not determine small derivatives more accurately.
+            at the same point, or ``"line"`` for the largest derivative at any point. Use ``"line"`` if a
+            saved output does not determine small derivatives accurately.
         example: Values for parameters without a default, for plots and tests.
-        gated: Whether one half of the input gates the other; the formula is then in the halves ``a`` and
-            ``b``.
+        gated: Whether one half of the input gates the other. The formula then has the halves ``a`` and ``b``
+            instead of ``x``.
     """
 
     formula: str | Callable[..., str]
@@ -262,7 +262,7 @@ class Activation(Generic[P]):
         return other
 
     def at(self, parameters: Mapping[str, Any]) -> Activation[P]:
-        """Return a copy of the activation that plots and descriptions show with these values of its parameters.
+        """Return a copy that plots and descriptions show with these values of its parameters.
 
         Args:
             parameters: Values by name. The others do not change.
@@ -422,7 +422,7 @@ class Activation(Generic[P]):
 
 
 def _pass_floats_to(function: Callable[..., Tensor]) -> TorchOperation:
-    """Return a function that is called with floats for integers, which the ONNX exporter does not mix."""
+    """Return a function that passes integers as floats, because the ONNX exporter does not mix the two."""
 
     def call(x: Tensor, *values: Any) -> Tensor:
         return function(x, *(float(value) if type(value) is int else value for value in values))

@@ -186,7 +186,7 @@ def tanh_and_slope(u: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sech(u: Tensor) -> Tensor:
-    """Return ``1 / cosh(u)``, the root of tanh's derivative, accurate even where it is tiny."""
+    """Return ``1 / cosh(u)``, the square root of tanh's derivative, accurate even where it is tiny."""
     root = exp(u.abs(), -1)
     return 2 * root / (1 + root * root)
 

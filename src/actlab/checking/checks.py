@@ -29,7 +29,7 @@ class Check:
     Attributes:
         name: The name of the row.
         verify: A function of the subject that returns the detail of a pass, and raises an Outcome otherwise.
-        needs: What the target must be, as for :meth:`Subject.require`.
+        needs: What the target must be; see :meth:`Subject.require`.
         seconds: The time limit.
         for_each_dtype: Whether there is a row for each dtype.
         first_import: A module that torch imports at the first use, imported once for all later checks.

@@ -102,7 +102,7 @@ class Subject:
 
     @cached_property
     def width(self) -> int:
-        """The size of the last input dimension: the number of values of a parameter, 8 if there is none."""
+        """The size of the last input dimension: that of a parameter with several values, otherwise 8."""
         for parameter in self.per_feature:
             return parameter.shape[-1] if parameter.shape[-1] > 1 else parameter.numel()
         return 8

@@ -29,7 +29,7 @@ def make_grid(dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def check_value(subject: Subject, dtype: torch.dtype) -> str:
-    """Verify that the values agree with float64, in units of the effect of rounding the input."""
+    """Verify that the values agree with float64. The unit of errors is the effect of rounding the input."""
     if subject.kind != "element-wise":
         return _check_value_of_mixing(subject, dtype)
     x = make_grid(dtype, subject.device)
@@ -38,7 +38,10 @@ def check_value(subject: Subject, dtype: torch.dtype) -> str:
 
 
 def _check_value_of_mixing(subject: Subject, dtype: torch.dtype) -> str:
-    """Compare a function that mixes elements with float64, in units of eps times its largest value."""
+    """Compare the values of a function that mixes elements with those in float64.
+
+    The unit of errors is eps times the largest value.
+    """
     info, worst = torch.finfo(dtype), 0.0
     for size in (1, 10, 100):
         x = (subject.sample(64) * size).to(dtype)

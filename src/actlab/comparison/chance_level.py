@@ -87,7 +87,7 @@ class ChanceTest:
 
 
 def _is_most_frequent(runs: Sequence[FinishedRun[PlannedRun]], y: Any) -> bool:
-    """Whether a binomial test finds no more correct labels than the most frequent class has."""
+    """Whether, by a binomial test, models are no better than always predicting the most frequent class."""
     if any(math.isnan(run.result.test_acc) for run in runs):
         return False
     tests = [y[run.labels.test] for run in runs]

@@ -174,7 +174,7 @@ class ComparisonConfig:
 
     @functools.cached_property
     def split_kind(self) -> str:
-        """Return the kind of split, as :func:`~actlab.comparison.splits.choose_split`."""
+        """Return the kind of split that :func:`~actlab.comparison.splits.choose_split` chooses."""
         return choose_split(self.dataset, self.split)
 
     @functools.cached_property
@@ -189,5 +189,5 @@ class ComparisonConfig:
 
     @functools.cached_property
     def shuffled(self) -> bool:
-        """Whether samples or groups are shuffled before they are split, as for several seeds."""
+        """Whether samples or groups are shuffled before they are split. This requires several seeds."""
         return (self.until_decided or self.num_seeds > 1) and not has_same_splits(self.split_kind)

@@ -30,7 +30,7 @@ def judge_pairs(
         level: The allowed probability of an error.
 
     Returns:
-        The verdicts; None if a run of one of the two has failed.
+        The verdict on every pair; None if a run of one of the two activations has failed.
     """
     by_name: dict[str, Runs] = {name: {} for name in plan.config.names}
     for run in runs:

@@ -150,7 +150,7 @@ class ComparisonPlan:
         return self.candidates.index(values)
 
     def find_activations(self, name: str, build: Callable[[], nn.Module]) -> tuple[str, ...]:
-        """Return the paths of an activation with trained parameters in a network; none without parameters.
+        """Return the paths of an activation in a network; none if it has no trained parameters.
 
         Args:
             name: The name of the activation.
@@ -195,12 +195,12 @@ class ComparisonPlan:
         return dataclasses.replace(planned, run=run)
 
     def find_diagnostic_epochs(self) -> tuple[int, ...]:
-        """Return the epochs with diagnostics, those of the candidate with the most."""
+        """Return the epochs with diagnostics of the candidate that has the most of them."""
         every = range(1 if self.screening_epochs else len(self.candidates))
         return max(map(self._choose_diagnostic_epochs, every), key=len)
 
     def _choose_diagnostic_epochs(self, candidate: int) -> tuple[int, ...]:
-        """Return the epochs with diagnostics. Folds differ by a sample and share them."""
+        """Return the epochs with diagnostics of a candidate. All folds use those of the first fold."""
         if candidate not in self._diagnostic_epochs:
             runs = (self._run_without_diagnostics(name, 0, 0, candidate).run for name in self.config.names)
             run = next((run for run in runs if run is not None), None)

@@ -149,7 +149,7 @@ class Runner:
         self._add(planned, result, score, outcomes, key)
 
     def _train_alone(self, planned: PlannedRun) -> None:
-        """Train a run with skorch that no fleet can train."""
+        """Use skorch to train a run that no fleet can train."""
         data, scoring = self.plan.features, self.plan.scoring
         net, result = clone(planned.net), Result(how="skorch", reason_alone=planned.reason_alone)
         score, outcomes = math.nan, None

@@ -102,7 +102,7 @@ class Scoring:
             raise UsageError(f"{problem}: a score that is not a mean over samples varies with the seed only")
 
     def score(self, planned: PlannedRun, result: Result) -> tuple[float, Outcomes | None]:
-        """Return the score of a run that a fleet has trained, and the outcomes, as :meth:`score_net`."""
+        """Return the score of a run that a fleet has trained, and the outcomes, like :meth:`score_net`."""
         assert planned.run is not None
         if self.needs_weights(planned.run):
             net = restore_net(clone(planned.net), planned.run, result, self.data.X, self.data.y)

@@ -71,7 +71,7 @@ def list_grid_candidates(
 
 
 def _list_parameters(net: skorch.NeuralNet) -> dict[str, Any]:
-    """Return the parameters of a model with their values; those of its parts may have their defaults."""
+    """Return the parameters of a model and of its parts, with their values or else their defaults."""
     parts = {"module": list_module_arguments(net)}
     for name in ("criterion", "optimizer", "iterator_train", "iterator_valid"):
         if isinstance(part := getattr(net, name), type):

@@ -143,7 +143,7 @@ class FoldFeatures:
 
 
 def find_split_problems(dataset: Dataset, split: str | None, folds: int | None) -> list[str]:
-    """Return the problems with the kind of split and the number of folds; None for the default."""
+    """Return the problems with the kind of split and the number of folds. For each, None is the default."""
     if dataset.test_rows is not None:
         given = {"split": split, "folds": folds}
         named = " and ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)

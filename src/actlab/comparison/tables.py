@@ -182,7 +182,7 @@ def describe_plan(plan: ComparisonPlan) -> dict[str, Any]:
 
 
 def _describe_settings(plan: ComparisonPlan) -> dict[str, Any]:
-    """Return the settings that the comparison uses: a skorch model has its own, a module its own widths."""
+    """Return the settings that the comparison uses, and those of the user's skorch model if there is one."""
     settings, net = plan.config.settings.describe(), plan.net
     if isinstance(plan.config.module, skorch.NeuralNet):
         own = f"max_epochs={net.max_epochs}, lr={net.lr:g}, batch_size={net.batch_size}"

@@ -99,7 +99,7 @@ def prepare_net(
 
 
 def _require_target(net: skorch.NeuralNet, dataset: Dataset) -> None:
-    """Raise an error if a skorch model is for other targets."""
+    """Raise an error if a skorch model is for another kind of targets."""
     kind, regression = type(net), dataset.is_regression
     if kind in _KINDS and dataset.is_multilabel:
         problem = f"module is a {kind.__name__}, but a sample of {dataset.name} has several labels"
@@ -159,9 +159,10 @@ def build_with_activation(
 
 
 def _remove_draws_of_activation(network: nn.Module, start: Tensor, build: Callable[[], nn.Module]) -> None:
-    """Give a network the weights that it has if its constructor draws no numbers for the activation.
+    """Give a network the weights that it would have if its activation had no parameters.
 
-    A constructor that initializes all parameters draws others for what follows the activation.
+    A constructor that initializes all parameters draws random numbers for the activation too. This changes
+    the weights of the layers after it.
 
     Args:
         network: The network, whose constructor started with the random state ``start``.

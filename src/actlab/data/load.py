@@ -272,7 +272,7 @@ def _drop_columns(content: Content, dropped: Sequence[str]) -> Content:
 
 
 def _take_column(content: Content, what: str, column: Any) -> tuple[Content, Any]:
-    """Take the column of the groups or of the weights out of a table; values instead stay as they are."""
+    """Remove the column of the groups or weights from a table and return it; return values unchanged."""
     if not isinstance(column, str):
         return content, column
     if not content.is_table:

@@ -224,11 +224,11 @@ def make_from_spec(spec: str) -> FormulaActivation:
     """Make the activation of a spec.
 
     Args:
-        spec: A formula such as ``"formula:x*tanh(softplus(x))"``. Values of parameters follow ``with``, separated by
-            commas: ``"formula:a*x + b*x**3 with a=1, b=-0.1"``.
+        spec: A formula such as ``"formula:x*tanh(softplus(x))"``. Values of parameters follow ``with``,
+            separated by commas: ``"formula:a*x + b*x**3 with a=1, b=-0.1"``.
 
     Raises:
-        UsageError: As :func:`formula`.
+        UsageError: As for :func:`formula`.
 
     Examples:
         >>> make_from_spec("formula: a*x + b*x**3 with a=1, b=-0.1").parameters

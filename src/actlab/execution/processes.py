@@ -158,7 +158,7 @@ _spare: list[ProcessPoolExecutor] = []  # idle pools
 
 @contextlib.contextmanager
 def _explain_error_of_start() -> Iterator[None]:
-    """Raise a UsageError if a process cannot start in the block, for example without file descriptors."""
+    """Raise a UsageError if a process cannot start in the block, such as if too many files are open."""
     try:
         yield
     except (OSError, UnboundLocalError) as error:  # loky raises the second while it handles the first

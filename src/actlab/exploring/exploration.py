@@ -97,6 +97,6 @@ def explore(*activations: ActivationLike) -> Exploration:
 
 
 def _complete(activation: ActivationLike) -> ActivationLike:
-    """Return a formula as a spec: text in ``x``, which is no name."""
+    """Return a formula without ``"formula:"`` as a spec, and any other value unchanged."""
     is_formula = isinstance(activation, str) and ":" not in activation and re.search(r"\bx\b", activation)
     return f"formula:{activation}" if is_formula else activation

@@ -82,7 +82,7 @@ def choose_spec(activation: Activation[Any]) -> str:
 
 
 def _is_new(activation: Activation[Any]) -> bool:
-    """Return whether the catalogue has no such formula of this name."""
+    """Return whether the catalogue has no function with this name and this formula."""
     known = catalogue.get(activation.name)
     return known is None or known.formula() != activation.formula()
 

@@ -48,7 +48,8 @@ class FleetOptimizer(ABC):
 class StackedOptimizer(FleetOptimizer):
     """Base of the optimizers that update all networks at once.
 
-    Each subclass computes what torch.optim's optimizer of the same name computes, in the same order of operations.
+    Each subclass computes what torch.optim's optimizer of the same name computes, in the same order of
+    operations.
 
     Attributes:
         state_names: The tensors of its state, with the flag that enables each; an empty string for always.
@@ -167,7 +168,7 @@ class RMSprop(StackedOptimizer):
 
 
 class SeparateOptimizers(FleetOptimizer):
-    """One optimizer of torch.optim per network. It sees the weights as one vector, so it is element-wise."""
+    """One element-wise optimizer of torch.optim per network, which gets all weights as one vector."""
 
     def __init__(self, optimizers: Sequence[Optimizer], weights: Tensor, grads: Tensor) -> None:
         self.rows = list(weights.unbind())

@@ -71,7 +71,7 @@ class Stack:
             value.copy_(other.untrained[name][indices])
 
     def clip_grad_norms(self, most: float, norm_type: float) -> None:
-        """Clip the gradient norm of every network, as :func:`torch.nn.utils.clip_grad_norm_` does for one network."""
+        """Clip the gradient norm of every network, as :func:`torch.nn.utils.clip_grad_norm_` does for one."""
         grads = self.grad_views.values()
         norms = [torch.linalg.vector_norm(g.flatten(1), norm_type, 1) for g in grads]
         total = torch.linalg.vector_norm(torch.stack(norms, 1), norm_type, 1, keepdim=True)

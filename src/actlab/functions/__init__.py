@@ -1,4 +1,4 @@
-"""The catalogue: every definition by name. Each file has a family; its definitions are in the catalogue."""
+"""The catalogue: every definition by name. Each file contains one family of functions."""
 
 from __future__ import annotations
 

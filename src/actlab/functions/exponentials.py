@@ -34,7 +34,7 @@ def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
 
     Args:
         x: The input.
-        alpha: Minus the value at minus infinity.
+        alpha: The limit at minus infinity is ``-alpha``.
     """
     return numerics.elu(x, alpha)
 
@@ -66,8 +66,8 @@ def celu(x: Tensor, alpha: float = 1.0) -> Tensor:
 
     Args:
         x: The input.
-        alpha: The limit at minus infinity is ``-alpha`` if alpha is positive. Also the width of the bend. Must not
-            be 0.
+        alpha: The limit at minus infinity is ``-alpha`` if alpha is positive. Also the width of the bend.
+            Must not be 0.
     """
     # aten.elu with an input scale is exported to ONNX wrongly.
     return numerics.elu(x, alpha, 1, 1 / alpha) if numerics.uses_compiled_forms() else torch.celu(x, alpha)
@@ -181,7 +181,7 @@ def squareplus(x: Tensor, b: float = 4.0) -> Tensor:
 
     Args:
         x: The input.
-        b: Four times the square of the value at 0, positive.
+        b: Four times the square of the value at 0. Must be positive.
     """
     size = x.abs()
     # Clamped so that the square cannot overflow; beyond, the root equals the size.
@@ -257,7 +257,7 @@ def isrlu(x: Tensor, alpha: float = 1.0) -> Tensor:
 
     Args:
         x: The input.
-        alpha: Positive; the value at minus infinity is ``-1 / sqrt(alpha)``.
+        alpha: Must be positive. The limit at minus infinity is ``-1 / sqrt(alpha)``.
     """
     # Beyond, the function is constant, in float64 too. The ONNX exporter does not mix int and float.
     below = x.clamp(-1e9 / math.sqrt(alpha), 0.0)

@@ -241,7 +241,7 @@ def clipped_gradient(grad: Tensor, y: Tensor, lower: float, upper: float) -> Ten
 
 
 def _rounded(dtype: torch.dtype, *bounds: float) -> tuple[float, ...]:
-    """Round bounds to half precision: the kernel compares in float32, where a rounded output misses them."""
+    """Round bounds to half precision, like the output. The kernel compares the two in float32."""
     if dtype in (torch.float16, torch.bfloat16):
         return tuple(torch.tensor(bounds, dtype=dtype).tolist())
     return bounds
@@ -290,7 +290,7 @@ def clipped_relu(x: Tensor, upper: float = 1.0) -> Tensor:
 
     Args:
         x: The input.
-        upper: The largest value, positive.
+        upper: The largest value. Must be positive.
     """
     return x.clamp(0.0, float(upper))  # the ONNX exporter does not mix int and float
 

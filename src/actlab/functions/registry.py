@@ -27,8 +27,8 @@ def find_definitions(module: ModuleType) -> dict[str, Activation[Any]]:
 class Catalogue(Mapping[str, Activation[Any]]):
     """Every activation by name: actlab's own, and those of the entry-point group ``actlab.activations``.
 
-    Other packages are imported when a name that actlab does not define is used, or all names are listed, for
-    the first time. A :class:`CatalogueWarning` reports a package that cannot be imported, or a name that
+    Other packages are imported the first time that all names are listed, or that a name is used that actlab
+    does not define. A :class:`CatalogueWarning` reports a package that cannot be imported, or a name that
     already exists.
 
     Args:

@@ -122,7 +122,7 @@ class Hardtanh(ActivationModule):
 
     Args:
         min_val: The smallest value.
-        max_val: The largest value, greater than ``min_val``.
+        max_val: The largest value. Must be greater than ``min_val``.
         inplace: Overwrite the input.
     """
 
@@ -220,7 +220,7 @@ def isru(x: Tensor, alpha: float = 1.0) -> Tensor:
 
     Args:
         x: The input.
-        alpha: Positive; the absolute values stay below ``1 / sqrt(alpha)``.
+        alpha: Must be positive. The limits are ``-1 / sqrt(alpha)`` and ``1 / sqrt(alpha)``.
     """
     far = 1e9 / math.sqrt(alpha)  # from here the function is constant, in float64 too
     x = x.clamp(-far, far)

@@ -31,7 +31,7 @@ _ERF_SLOPE = 2 / math.sqrt(math.pi)
 
 
 def _softplus(x: Tensor) -> Tensor:
-    """Return softplus where its error function still differs from 1."""
+    """Return softplus of x, clamped where the error function of softplus is 1."""
     return aten.softplus(x.clamp_max(28), 1, CERTAIN)
 
 

@@ -130,8 +130,8 @@ def xielu(
 
     Args:
         x: The input.
-        alpha_p: The coefficient of the curve above 0, positive.
-        alpha_n: The coefficient of the curve below 0, greater than ``beta``.
+        alpha_p: The coefficient of the curve above 0. Should be positive.
+        alpha_n: The coefficient of the curve below 0. Should be greater than ``beta``.
         beta: The slope at 0.
     """
     positive, negative = x.clamp_min(0), x.clamp_max(0)
@@ -162,8 +162,8 @@ class XIELU(TrainedModule):
     """xIELU with trained ``alpha_p`` and ``alpha_n``. A softplus keeps them in range, as in the paper.
 
     Args:
-        alpha_p: The initial coefficient of the curve above 0, positive.
-        alpha_n: The initial coefficient of the curve below 0, greater than ``beta``.
+        alpha_p: The initial coefficient of the curve above 0. Must be positive.
+        alpha_n: The initial coefficient of the curve below 0. Must be greater than ``beta``.
         beta: The slope at 0, not trained.
         device: The device of the parameters.
         dtype: Their dtype.

@@ -66,7 +66,7 @@ def find_library(module: str) -> str | None:
 
 @functools.cache
 def find_library_of_file(file: str) -> str | None:
-    """Return which library a file belongs to, as :func:`find_library` does."""
+    """Return which library a file belongs to, in the form that :func:`find_library` returns."""
     path, paths = Path(file).resolve(), sysconfig.get_paths()
     folders = [paths["purelib"], paths["platlib"], *site.getsitepackages(), site.getusersitepackages()]
     python = [paths["stdlib"], paths["platstdlib"]]

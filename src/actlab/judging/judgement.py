@@ -47,7 +47,7 @@ class Judgement:
     Attributes:
         runs: One row per run: ``method``, ``dataset`` if there are several, the columns by which runs are
             paired, ``score`` (as given) and ``failure`` (why a run has no score).
-        verdicts: As :attr:`actlab.Comparison.verdicts`, one row per pair. Over several datasets: ``a``,
+        verdicts: One row per pair, as in :attr:`actlab.Comparison.verdicts`. Over several datasets: ``a``,
             ``b``, ``verdict``, ``p``, ``p_holm``, ``mean_rank_difference``, ``reason``, and ``wins``, the
             probability that a run of ``a`` is better than one of ``b`` on the same dataset, with its
             bootstrap interval from ``wins_low`` to ``wins_high``.
@@ -58,9 +58,9 @@ class Judgement:
         about: The name of the ``metric``, the ``region`` of practical equivalence (half its width), the
             ``level``, the ``data``, and whether the verdicts are ``sequential``.
         datasets: With several datasets: the test over datasets.
-        on_each: With several datasets: the verdicts on each of them, with the columns of
-            :attr:`actlab.Comparison.verdicts` after ``dataset``; ``p_holm`` is corrected for all pairs on all
-            datasets. Empty if no pair has enough runs, and with the analysis ``"demsar"``.
+        on_each: With several datasets: the verdicts on each of them. The columns are ``dataset`` and those of
+            :attr:`actlab.Comparison.verdicts`; ``p_holm`` is corrected for all pairs on all datasets. Empty
+            if no pair has enough runs, and with the analysis ``"demsar"``.
     """
 
     runs: pd.DataFrame
@@ -180,14 +180,15 @@ def judge(
             not paired.
         dataset: The column of datasets (default: ``dataset``, ``task``, ... if it has at least two values).
             If empty, the table has one dataset.
-        lower_is_better: Whether a smaller score is better, as for a loss. Studies of Optuna record this.
+        lower_is_better: Whether a smaller score is better, as for a loss. For an Optuna study, this is read
+            from the study.
         rope: Half the width of the region of practical equivalence, in units of the score (default: 0.001 for
             scores from 0 to 1 where greater is better; otherwise 0, because the unit is unknown).
         level: The allowed probability of a wrong verdict.
         baseline: Judge only the pairs with this method. Holm's correction then counts fewer pairs.
         test_share: The share of test samples in a split, 0 to 1, for splits that are not folds.
-        sequential: Whether the verdicts stay valid if the table is judged again after every new run, for runs
-            that are paired by seed only and for unpaired runs.
+        sequential: Whether the verdicts stay valid if the table is judged again after every new run. The runs
+            must be unpaired, or paired by seed only.
         analysis: ``"corrected-t"``, ``"mixed"``, ``"crossed"``, ``"paired-t"``, ``"welch"``,
             ``"permutation"`` or ``"demsar"`` (default: the one that fits the design). ``"demsar"`` omits the
             verdicts on each dataset.

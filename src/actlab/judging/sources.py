@@ -30,8 +30,8 @@ def read_runs(source: RunSource) -> tuple[pd.DataFrame, str]:
         source: A DataFrame; a list of dictionaries; a dictionary of columns; ``cv_results_`` of a
             scikit-learn search, whose splits become the column ``fold``; a file ``.csv``, ``.tsv``,
             ``.parquet``, ``.jsonl`` or ``.json``; a folder that ``actlab compare`` has written; a folder of
-            JSON files with a run each; ``"mlflow:URI#EXPERIMENT"``; or ``"optuna:FILE#STUDY"``, a study in an
-            SQLite file.
+            JSON files, each with one run; ``"mlflow:URI#EXPERIMENT"``; or ``"optuna:FILE#STUDY"``, a study in
+            an SQLite file.
 
     Returns:
         The table, and a name for it.

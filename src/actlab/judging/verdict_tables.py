@@ -32,7 +32,7 @@ def make_verdict_table(
 
     Args:
         verdicts: The verdict on every pair; None if no verdict is possible.
-        level: The probability of an error that was allowed for them.
+        level: The allowed probability of an error.
         reasons: Why no verdict is possible, by pair or by activation.
         dropped: The activations that dropped out of a sequential test, and why.
     """

@@ -207,7 +207,7 @@ def _unpack_weights(names: str, state: bytes) -> dict[str, Tensor]:
 
 
 def _pack_outcomes(outcomes: Outcomes) -> tuple[int, str, bytes]:
-    """Return the number of outcomes, their type and their bytes; truth values take a bit each."""
+    """Return the number of outcomes, their type and their bytes; a Boolean takes one bit."""
     if outcomes.dtype == np.bool_:
         return len(outcomes), "bool", np.packbits(outcomes).tobytes()
     return len(outcomes), "float32", outcomes.astype("<f4").tobytes()
@@ -224,7 +224,7 @@ def _unpack_outcomes(samples: int, dtype: str, data: bytes) -> Outcomes:
 
 
 def _escape_surrogates(text: str) -> str:
-    """Return text that SQLite accepts: escape halves of characters, which file names may contain."""
+    """Return text that SQLite accepts: escape surrogates, which file names may contain."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

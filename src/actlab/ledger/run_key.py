@@ -115,7 +115,7 @@ class _KeyDescriber(ValueDescriber):
         return self.labels[id(code)][1]
 
     def describe_code(self) -> dict[str, Any]:
-        """Describe all code that was referred to, and what that refers to; empty if no code decides more."""
+        """Describe all code that was referred to, and all code that this code refers to."""
         code = {}
         while self.pending:
             label, value = self.pending.popleft()
@@ -189,7 +189,7 @@ def _find_module_name(code: Definition) -> str:
 
 
 def _is_generated(function: FunctionType) -> bool:
-    """Return whether dataclasses or collections made a method, of fields that are described by themselves."""
+    """Return whether dataclasses or collections generated a method. Its fields are described separately."""
     is_namedtuple = str(function.__globals__.get("__name__")).startswith("namedtuple_")
     code = function.__code__
     return code.co_filename == "<string>" and ("__create_fn__" in code.co_qualname or is_namedtuple)
@@ -227,7 +227,7 @@ def list_key_settings(runs: Sequence[Run], fingerprint: str) -> list[dict[str, A
         its activation, the fingerprint and the versions of actlab and torch.
 
     Raises:
-        Indescribable: As :func:`describe` raises it.
+        Indescribable: As for :func:`describe`.
     """
     descriptions: dict[tuple[Any, int], Any] = {}
 

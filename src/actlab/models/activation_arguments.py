@@ -144,8 +144,8 @@ def _make_probe() -> Any:
 class ActivationArguments:
     """Finds the form in which the modules of a search take their activations.
 
-    A value that works as given is passed unchanged, as by :class:`GridSearchCV`. Otherwise, the first form in
-    which the module works is used.
+    A value that works as given is passed unchanged, as :class:`GridSearchCV` does. Otherwise, the first form
+    in which the module works is used.
 
     Args:
         candidates: The parameters of every candidate. A parameter without a typical name may take activations
@@ -159,9 +159,10 @@ class ActivationArguments:
         self.makers: dict[Hashable, Any] = {}  # runs whose modules have one maker may train together
 
     def adapt(self, net: skorch.NeuralNet, X: Any, fit_params: Mapping[str, Any]) -> None:
-        """Replace the ``module`` of a net, if necessary, by a callable that converts the activations in its parameters.
+        """Make the module of a net accept the activations in the net's parameters.
 
-        The callable converts them to the form that the module accepts.
+        If necessary, replace ``module`` by a callable that converts the activations to a form that the module
+        accepts.
 
         Args:
             net: The net, not initialized. Its parameters stay, except for ``module``.

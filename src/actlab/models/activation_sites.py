@@ -230,8 +230,8 @@ def _recognize(module: nn.Module) -> tuple[Activation[...] | None, bool]:
     """Return which activation in the catalogue a module computes, and whether it is an activation at all.
 
     It is one if it computes a non-linear function of each element. Its values are compared with those of
-    the activations that it calls, and of the catalogue with default parameters. A module with parameters is
-    in no catalogue: training changes what it computes.
+    the activations that it calls, and of the catalogue with default parameters. A module with parameters
+    equals none of them, because training changes what it computes.
     """
     calls = _Recorder()
     try:
@@ -274,7 +274,7 @@ class _Recorder(TorchFunctionMode):
 
 @functools.cache
 def _evaluate_catalogue() -> list[tuple[Activation[...], Tensor]]:
-    """Return the values of the catalogue's activations, those that torch has first."""
+    """Return the values of the catalogue's activations. Those that torch has come first."""
     results = []
     for activation in sorted(DEFINITIONS.values(), key=lambda a: a.facts.torch_equivalent is None):
         defaults = activation.parameters

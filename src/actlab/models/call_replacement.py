@@ -60,7 +60,7 @@ def prepare_call_replacement(module: nn.Module, activations: Mapping[Call, nn.Mo
 
 
 def _name_methods(module: nn.Module, methods: list[Method]) -> dict[Method, str]:
-    """Return the names of methods in the new class, and of those that call the ones outside of the class."""
+    """Return the name of each method in the new class, and of each caller of a function outside the class."""
     names: dict[Method, str] = {}
     todo = [*methods]
     while todo:
@@ -156,7 +156,7 @@ def _make_subclass(base: Any, sources: tuple[tuple[str, str, FunctionType | None
 
 
 def _reduce(module: Any, protocol: Any) -> tuple[Any, ...]:
-    """Implement ``__reduce_ex__``. It is not nested: a run key has the line of a nested function."""
+    """Implement ``__reduce_ex__``. Not nested, because a run key has the line of a nested function."""
     base, sources = getattr(module, _BASE), getattr(module, _SOURCES)
     return _make_empty, (base, sources), *base.__reduce_ex__(module, max(2, protocol))[2:]
 
@@ -169,7 +169,7 @@ def _make_empty(base: Any, sources: tuple[tuple[str, str, FunctionType | None], 
 def _compile(base: type, name: str, source: str, function: FunctionType | None) -> Any:
     """Compile the source of a method, with the globals, closure and defaults of a function.
 
-    Without a function, it is the one that the class has.
+    If it is None, use the function that the class has.
     """
     old: Any = function or undecorate(inspect.getattr_static(base, name))
     body: list[Any] = ast.parse(source).body

@@ -31,8 +31,8 @@ class Method:
         owner: The object whose method it is; None for a function that is not a method.
         tree: Its parsed source.
         offset: What to add to a line number of the tree to get the line number in the file.
-        callers: The methods that refer to it, each with the expression in the tree that does; None instead of
-            the expression if its value is not the function itself, such as the decorated function.
+        callers: The methods that refer to it, each with the expression that does so; None instead of the
+            expression if its value is not the function itself, such as the decorated function.
         is_outside: Whether it is a function or an overridden method, which a replacement must copy.
     """
 
@@ -90,11 +90,11 @@ def find_activation_calls(model: nn.Module) -> dict[nn.Module, list[Call]]:
 def _find_calls(
     module: nn.Module, entries: Mapping[nn.Module, list[str]]
 ) -> tuple[list[Call], list[tuple[nn.Module, str]]]:
-    """Return the calls in a module's methods, and the methods of other modules that these name.
+    """Return the calls in a module's methods, and the methods of other modules that these refer to.
 
     Args:
         module: The module.
-        entries: The names of methods from where to read, by module.
+        entries: By module, the names of the methods that are read first.
     """
     if isinstance(module, fx.GraphModule | torch.jit.ScriptModule):
         return _find_calls_in_generated_code(module), []
@@ -146,7 +146,7 @@ def _find_calls_in_generated_code(module: Any) -> list[Call]:
 
 
 def _find_problem(module: nn.Module, method: Method) -> str:
-    """Return why the source of a function cannot be replaced in a module; mark what is outside its class."""
+    """Return why the source of a method cannot be replaced; set whether it is outside the module's class."""
     is_method = method.owner is module
     own = inspect.getattr_static(type(module), method.name, None) if is_method else None
     is_own = own is not None and undecorate(own) is method.function
@@ -290,7 +290,7 @@ class _Reader(ast.NodeVisitor):
         self.calls.append(Call(kind, name, where, problem, self.method, node, argument))
 
     def _is_module_attribute(self, node: ast.expr) -> bool:
-        """Whether an expression is an attribute of a module, which is replaced where it is."""
+        """Whether an expression is an attribute of a module. Then the attribute itself is replaced."""
         if not isinstance(node, ast.Attribute | ast.Subscript):
             return False
         owner = self._try_evaluate(node.value)

@@ -160,7 +160,7 @@ class Plan:
                 raise UsageError(f"swap: the key {key!r} must be a module class, a catalogue name or a path")
 
     def _choose(self) -> None:
-        """Choose the key of each module, function and call; an attribute of a shared module has one."""
+        """Choose the key of each module, function and call; an attribute of a shared module has only one."""
         for place in self.places:
             if place.target is None or not self.paths.isdisjoint(list_parents(place.path.rpartition(".")[0])):
                 continue

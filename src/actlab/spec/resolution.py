@@ -297,7 +297,7 @@ def _find_factory(name: str, target: Any) -> Callable[..., Any]:
 
 
 def _copy(value: Any, name: str) -> Any:
-    """Return a deep copy of an object; functions and classes are their own copies."""
+    """Return a deep copy of an object; return functions and classes unchanged."""
     try:
         return copy_module(value) if isinstance(value, nn.Module) else copy.deepcopy(value)
     except Exception as error:  # raised by the user's attributes

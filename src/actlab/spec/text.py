@@ -87,7 +87,7 @@ def is_formula(spec: str) -> bool:
 
 
 def is_import_path(name: str) -> bool:
-    """Whether a name, as :func:`split_spec` returns it, is imported."""
+    """Whether a name from :func:`split_spec` must be imported."""
     return ":" in name and not is_formula(name)
 
 

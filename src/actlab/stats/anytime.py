@@ -49,7 +49,10 @@ class AnytimePosterior:
         return compute_anytime_p_value(float(t), self.fixed.df)
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
-        """Return the interval that ever misses the true difference with probability ``level`` at most."""
+        """Return the ends of an interval.
+
+        With probability at least 1 - ``level``, the intervals of all analyses contain the true difference.
+        """
         require_level(level)
         low, high = self.fixed.interval(level)
         half = (high - low) / 2

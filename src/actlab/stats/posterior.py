@@ -109,7 +109,7 @@ class WrappedSummary(Summary):
     """A summary with another posterior.
 
     Args:
-        summary: The summary, whose other attributes are available.
+        summary: The original summary. Its other attributes are attributes of this object too.
         posterior: The posterior.
     """
 

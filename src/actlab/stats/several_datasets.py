@@ -36,7 +36,7 @@ class MultiDatasetResult:
         ranks: Best first: ``activation``, ``mean_rank`` (1 is best), ``wins``: the number of datasets on
             which it is the sole best.
         statistic: Iman and Davenport's F of Friedman's test; infinite if all datasets rank alike. For two
-            activations, Wilcoxon's T, the smaller of the two sums of ranks. NaN for one.
+            activations, Wilcoxon's T, the smaller of the two sums of ranks. NaN for one activation.
         p_value: The p-value of ``statistic`` under no difference; NaN for one activation.
         verdicts: One row per pair, in the order of ``ranks``: ``a``, ``b``; ``verdict``: a is ``"better"``
             or ``"worse"`` than b, or the pair is ``"undecided"``; ``p`` of Wilcoxon's test, two-sided and

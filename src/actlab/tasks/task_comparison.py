@@ -199,7 +199,7 @@ def plan_tasks(
 def _list_named_tasks(
     tasks: str | Task | Iterable[str | Task], skipped: dict[str, str]
 ) -> list[tuple[str, Task]]:
-    """Return tasks with what selects them; add those whose file has an error to ``skipped``."""
+    """Return each task with what selects it; add tasks whose file has an error to ``skipped``."""
     named: list[str | Task] = [tasks] if isinstance(tasks, str | Task) else list(tasks)
     found: list[tuple[str, Task]] = []
     for each in named:
@@ -238,7 +238,7 @@ def choose_folders(plans: Sequence[TaskPlan], out: str | Path) -> list[Path]:
 
 
 def _find_same_files(plan: TaskPlan, plans: Sequence[TaskPlan]) -> str:
-    """Return the name of an earlier task whose image set has other files by name, but equal ones."""
+    """Return the name of an earlier task with another image set but equal data; empty if there is none."""
     if not plan.task.needs_files:
         return ""
     fingerprint = plan.plan.dataset.fingerprint
@@ -305,7 +305,9 @@ def compare_tasks(
     verbose: int = 0,
     **options: Any,
 ) -> TaskComparison:
-    """Compare activations on several tasks, each tuned, and judge them over all tasks.
+    """Compare activations on several tasks, and judge them over all tasks.
+
+    By default, the learning rate and the initialization of every run are tuned, as in :func:`actlab.compare`.
 
     Args:
         activations: As for :func:`actlab.compare`.
@@ -315,8 +317,8 @@ def compare_tasks(
         data_dir: The folder with the files of image sets such as MNIST. Tasks without their data are skipped.
         executor: As for :func:`actlab.compare`.
         verbose: As for :func:`actlab.compare`.
-        **options: ``folds``, ``seeds``, ``until_decided``, ``budget``, ``tune``, ``jobs``, ``diagnostics``,
-            ``seed``, ``device`` and ``precision``, as for :func:`actlab.compare`.
+        **options: ``folds``, ``split``, ``seeds``, ``until_decided``, ``budget``, ``tune``, ``jobs``,
+            ``diagnostics``, ``seed``, ``device`` and ``precision``, as for :func:`actlab.compare`.
 
     Returns:
         The comparisons, and the results over all tasks.

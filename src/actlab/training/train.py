@@ -215,7 +215,7 @@ def train(
         settings: The hyperparameters (default: ``TrainSettings()``).
         target: For tables: the name of the target column; for a regression, or several labels,
             also a list of names.
-        regression: For data that are not named: whether the targets are numbers, not classes.
+        regression: For data other than named datasets: whether the targets are numbers, not classes.
         scale: ``"columns"``, ``"common"`` or ``"none"``, as for :func:`~actlab.load_data`. The scales of
             columns are computed from the samples that are not held out for validation.
         sink: Takes the lines of skorch's live table; None for no table.
@@ -238,7 +238,7 @@ def plan_training(
     *,
     diagnostics: bool | None = None,
 ) -> TrainingPlan:
-    """Plan what :func:`train` trains.
+    """Plan the run that :func:`train` trains.
 
     Args:
         dataset: The data.
@@ -247,7 +247,7 @@ def plan_training(
         diagnostics: Whether every epoch has diagnostics; None for as many epochs as cost little.
 
     Raises:
-        UsageError: As :func:`train`; the message names all problems.
+        UsageError: As for :func:`train`; the message names all problems.
     """
     settings = settings or TrainSettings()
     if not isinstance(settings, TrainSettings):

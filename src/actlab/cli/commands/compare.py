@@ -93,8 +93,8 @@ def add_options(parser: Parser) -> None:
         metavar="NAME",
         help="scikit-learn scorer (default: accuracy, averaged over several labels; r2 for a regression)",
     )
-    rope = "differences up to X are practically equivalent (default: one sample, at least 0.001, for scores "
-    rope += "from 0 to 1; otherwise 1 %% of the median score)"
+    rope = "differences up to X are practically equivalent (default: for scores from 0 to 1 the share of one "
+    rope += "test sample, at least 0.001; for other scores 1 %% of the median)"
     add("--rope", type=float, metavar="X", help=rope)
     add = parser.add_argument_group("execution").add_argument
     add("--jobs", type=int, metavar="N", help="worker processes (default: chosen automatically)")
@@ -126,7 +126,7 @@ class _Outcome:
         return {**tables, "insights": self.comparison.sentences(), **logged}
 
     def list_files(self) -> list[Path]:
-        """Return the files to print: the folder of the settings as given instead of its files."""
+        """Return the files to print, with the folder of the settings as given instead of its files."""
         names = [file.parent if file.parent.name == AS_GIVEN else file for file in self.files]
         return list(dict.fromkeys(names))
 
@@ -341,7 +341,7 @@ def _print_several(
 
 
 def _write_page(judgement: Judgement, out: Path) -> list[Path]:
-    """Write the page over all datasets. Without Jinja, those of single datasets have printed a note."""
+    """Write the page over all datasets. Without Jinja, a note was already printed for single datasets."""
     try:
         return [judgement.report(out / REPORT)]
     except ImportError:
@@ -362,7 +362,7 @@ def _choose_status(arguments: argparse.Namespace, outcome: _Outcome) -> int:
 
 
 def _draw_diagram(across: Any, out: Path) -> list[Path]:
-    """Draw the diagram; without matplotlib, print a note: the text has one too."""
+    """Draw the diagram; without matplotlib, print a note."""
     from actlab.report.plots.critical_difference import write_critical_difference
 
     try:

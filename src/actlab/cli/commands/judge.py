@@ -141,7 +141,7 @@ def _judge_once(arguments: argparse.Namespace, required: str | None) -> int:
 
 
 def _read_requirement(text: str | None) -> str | None:
-    """Return NEW:OLD. Both names may contain colons."""
+    """Return NEW:OLD from better:NEW:OLD. Both names may contain colons."""
     if text is None:
         return None
     kind, _, names = text.partition(":")

@@ -106,7 +106,7 @@ def _list_design(about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _list_values(about: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Return the tuned values by name; without those as given if these are not part of the grid."""
+    """Return the tuned values by name, without the values as given if they are not part of the grid."""
     tuned = about.get("tuned") or []
     grid = tuned[: about.get("grid_size")]
     for candidates in (grid, grid[1:]):
