@@ -51,8 +51,8 @@ class TorchKernel:
 
     Attributes:
         run: A function of the input, or of the incoming gradient and the input.
-        low: All elements must be larger.
-        high: All elements must be smaller.
+        low: The lower bound; all elements must be larger.
+        high: The upper bound; all elements must be smaller.
     """
 
     run: Formula

@@ -27,7 +27,7 @@ _compiled_forms_forced = False
 
 
 def uses_compiled_forms() -> bool:
-    """Return whether Inductor compiles this call, or it is exported as exact ONNX, without erfc and expm1.
+    """Return whether Inductor compiles this call or it is exported as exact ONNX, which lacks erfc and expm1.
 
     Other exported programs use torch's operations.
     """
@@ -122,7 +122,7 @@ def sigmoid_to_the_last(x: Tensor) -> Tensor:
 
 
 def polynomial(x: Tensor, coefficients: tuple[float, ...]) -> Tensor:
-    """Evaluate a polynomial, highest power first, in one buffer with two passes per term."""
+    """Evaluate a polynomial in two passes per term; the coefficient of the highest power is the first one."""
     first, second, *rest = coefficients
     value = x + second if first == 1 else (x * first).add_(second)
     for coefficient in rest:
@@ -144,7 +144,7 @@ def exp(x: Tensor, factor: float = 1.0) -> Tensor:
 
 
 def expm1(x: Tensor) -> Tensor:
-    """Return ``exp(x) - 1``, accurate near 0 too; finite where x is at most 0."""
+    """Return ``exp(x) - 1``, accurate near 0 too, and -1 at minus infinity."""
     if not uses_compiled_forms():
         return torch.expm1(x)
     # Lambert's fraction near 0: exp(x) - 1 = 2 x / (2 - x + z / (6 + z / (10 + z / (14 + ...)))), z = x^2.
@@ -178,7 +178,7 @@ def tanh(u: Tensor) -> Tensor:
 
 
 def tanh_and_slope(u: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``tanh(u)`` and its derivative, more accurate than ``1 - tanh(u)^2`` where tanh(u) is near 1."""
+    """Return ``tanh(u)`` and its derivative, without the cancellation of ``1 - tanh(u)^2``."""
     q = expm1(-u.clamp_min(-20))
     m = q * (q + 2)
     sinh = m / (2 * q + 2)

@@ -221,7 +221,7 @@ class ComparisonPlan:
         labels = (name, split, fold, own, values, False, restored_by, net, rows, test)
         if isinstance(template, str):
             return PlannedRun(*labels, None, init, template)
-        # All activations share it; a tuned setting may be the validation itself.
+        # All activations share the split. Candidates may have different ones: train_split can be tuned.
         shared = 0 if self.screening_epochs else candidate
         if (key := (seed, fold, shared)) not in self._validation_splits:
             self._validation_splits[key] = split_validation(net, rows, self.features.y, own, fold)

@@ -31,7 +31,7 @@ class Runner:
 
     Args:
         plan: The plan.
-        ledger: The ledger in which runs are recorded; None for none.
+        ledger: The ledger in which runs are recorded; None to record no runs.
         executor: The executor that trains the runs; None to choose one.
         verbose: As for :func:`actlab.compare`.
 

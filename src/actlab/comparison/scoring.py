@@ -67,7 +67,7 @@ class Scoring:
             return not run.scoring
         if self.standard == LABELS:
             return bool(run.scoring) or type(run.loss) not in (nn.BCEWithLogitsLoss, nn.BCELoss)
-        # The R^2 of several outputs is the mean of theirs, which no mean loss determines.
+        # The R^2 of several outputs is the mean of their R^2, which a mean loss does not determine.
         outputs = self.data.dataset.num_classes
         return not (self.standard == "r2" and type(run.loss) is nn.MSELoss and outputs == 1)
 

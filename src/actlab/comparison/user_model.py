@@ -237,7 +237,7 @@ def _list_kinds(module: nn.Module) -> set[str]:
 
 
 def _find_selected_kind(build: Callable[[str], nn.Module]) -> str:
-    """Return the name of an activation that a module has only if it is built with this name; empty for none.
+    """Return the name of an activation that a module has only if it is built with this name, or "".
 
     Replacing it changes what the name selects, and no other activation of the module.
     """

@@ -41,7 +41,7 @@ class Derivation:
     Attributes:
         forward: The function, of the input and the parameters.
         derivative: Its derivative, of the saved tensor and the parameters.
-        second: Its second derivative, of the input and the parameters; None where the output is saved.
+        second: Its second derivative, of the input and the parameters; None if the output is saved.
         partials: Its derivatives with respect to the trained parameters.
         torch_operation: The torch operation that computes the function, or None.
         saves: The saved tensor: the output if it determines the derivative exactly.

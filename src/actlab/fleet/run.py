@@ -60,7 +60,7 @@ class Schedule:
         options: Its arguments.
         every: When to step: ``"epoch"`` or ``"batch"``.
         monitor: The column of the history that ``ReduceLROnPlateau`` monitors.
-        event: The column of the history that records the learning rate; None for none.
+        event: The column of the history that records the learning rate; None for no column.
     """
 
     policy: Callable[..., Any]
@@ -114,7 +114,7 @@ class Run:
         net: Returns a new module, with weights drawn from torch's default generator.
         rows: Indices of the samples to train on, in their order.
         valid: Indices of the validation samples, evaluated after every epoch; None for no validation.
-        test: Indices of the test samples, evaluated after training; None for none.
+        test: Indices of the test samples, evaluated after training; None for no test.
         sample_weights: Weights (m,), float64 > 0; sample i has the weight ``sample_weights[i % m]``. Losses
             and accuracies are then weighted means. None for equal weights.
         loss: The criterion, which must average over samples.

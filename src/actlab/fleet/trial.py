@@ -72,7 +72,7 @@ class Trial:
 
 
 def try_in_fleet(run: Run, x: Tensor, y: Tensor, settings: FleetSettings) -> Trial:
-    """Try to train the network of a run alone; then, if a fleet calls its modules, with a copy of itself.
+    """Try to train the network of a run alone and, if a fleet calls its modules, together with a copy.
 
     Args:
         run: A run of the network.

@@ -27,7 +27,7 @@ aten = torch.ops.aten
     widen=False,
 )
 def hardshrink(x: Tensor, lambd: float = 0.5) -> Tensor:
-    """Hard shrinkage: 0 within ``lambd`` of 0, ``x`` elsewhere. It jumps at both ends.
+    """Hard shrinkage: 0 from ``-lambd`` to ``lambd``, ``x`` elsewhere. It jumps at both ends.
 
     Args:
         x: The input.

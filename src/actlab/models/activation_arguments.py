@@ -191,7 +191,7 @@ class ActivationArguments:
         }
         if not given or not isinstance(factory, Hashable):
             return
-        # A module stands for its copies: in which form it is taken does not depend on its weights.
+        # The form does not depend on the weights of an activation, so its copies share a key.
         key = (factory, *((n, type(v), None if isinstance(v, nn.Module) else v) for n, v in given.items()))
         if key not in self.makers:
             each = [("given", *guess_forms(name, defaults.get(name))) for name in given]
@@ -199,7 +199,7 @@ class ActivationArguments:
             working, _ = find_working_forms(
                 candidates, functools.partial(_run_first_samples, net, X, fit_params)
             )
-            if working is None:  # for another reason, maybe, which another candidate need not have
+            if working is None:  # perhaps for a reason that other candidates do not have
                 return
             changed = set(working.values()) != {"given"}
             for name, form in working.items():
@@ -241,7 +241,7 @@ def _run_first_samples(
         samples = samples.to(next((p.dtype for p in trial.module_.parameters()), samples.dtype))
     output = trial.infer(samples, **fit_params)
     if not isinstance(output[0] if isinstance(output, tuple) else output, torch.Tensor):
-        raise TypeError("its forward does not return a tensor")  # but a module, if it called a class
+        raise TypeError("its forward does not return a tensor")  # it returns a module if it called a class
 
 
 def _is_known_activation(value: Any) -> bool:

@@ -20,7 +20,7 @@ def seeded_torch(seed: int, fold: int, purpose: int, device: str) -> Iterator[No
     cuda = [torch.device(device).index or 0] if device.startswith("cuda") else []
     with _generators, torch.random.fork_rng(devices=cuda):
         start = derive_seed(seed, fold, purpose)
-        # torch.manual_seed would also seed the devices that fork_rng does not put back.
+        # torch.manual_seed would also seed devices that fork_rng does not restore.
         torch.default_generator.manual_seed(start)
         for index in cuda:
             torch.cuda.default_generators[index].manual_seed(start)

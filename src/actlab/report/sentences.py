@@ -168,7 +168,7 @@ def _describe_pair(row: pd.Series[Any], points: bool, corrected: str, unpaired: 
 
 
 def _describe_gain(row: pd.Series[Any], comparison: Comparison) -> str:
-    """Return a sentence on a worse activation that still improved at the end; empty for none."""
+    """Return a sentence on a worse activation that still improved at the end; empty if there is none."""
     if row["verdict"] not in ("better", "worse") or comparison.history.empty:
         return ""
     loser = row["a"] if row["verdict"] == "worse" else row["b"]

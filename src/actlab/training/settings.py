@@ -137,7 +137,7 @@ def compute_one_cycle_factor(epoch: int, epochs: int) -> float:
 
 
 def make_callbacks(settings: TrainSettings) -> list[tuple[str, Any]] | None:
-    """Return the callbacks of schedule and early stopping; None for none."""
+    """Return the callbacks of schedule and early stopping; None if there are none."""
     from skorch.callbacks import EarlyStopping, LRScheduler  # loads scikit-learn: 1 s
     from skorch.utils import noop
 

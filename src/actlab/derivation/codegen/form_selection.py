@@ -96,7 +96,7 @@ class FormSelector:
 
     def __init__(self, meter: ErrorMeter, order: int, parameters: Mapping[str, float], traced: bool) -> None:
         self.meter, self.order, self.parameters, self.traced = meter, order, parameters, traced
-        # With other parameters a function may still change where it does not with these.
+        # With other parameters, a function may still change where it is constant with these.
         self._whole = _FAR if parameters else (*_FAR, *_ASKEW)
         self._ends = [*_FAR, *((-bound, bound) for bound in (_BOUNDS[:1] if parameters else _BOUNDS))]
         self._hard, self._calls = False, _MOST_CALLS
