@@ -69,6 +69,8 @@ SOUND = """ReLU() ReLU6() LeakyReLU() PReLU() RReLU() ELU() CELU() SELU() SiLU()
 def test_check_of_torch_nn_fails_only_for_known_faults(spec):
     result = failed(actlab.check(f"torch.nn:{spec}", skip=COMPILER))
     expected = KNOWN_FAULTS.get(spec, {})
+    if spec == "GELU()":  # torch computes float16 in another way on processors with AVX512-FP16
+        result.pop("infinities float16", None)
     assert set(result) == set(expected)
     for row, message in expected.items():
         assert message in result[row]

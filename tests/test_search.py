@@ -258,7 +258,8 @@ def test_search_orders_splits_by_seed_and_fold():
     both = search(seeds=[7, 8], **options).fit(X, Y)
     seven, eight = (search(seeds=[seed], **options).fit(X, Y) for seed in (7, 8))
     assert both.n_splits_ == 6
-    assert np.array_equal(score_matrix(both), np.hstack([score_matrix(seven), score_matrix(eight)]))
+    parts = np.hstack([score_matrix(seven), score_matrix(eight)])
+    np.testing.assert_allclose(score_matrix(both), parts, rtol=1e-6)  # fleets of other sizes round differently
     assert both.runs_["seed"].tolist() == [7, 7, 7, 8, 8, 8] * 2
     assert both.runs_["fold"].tolist() == [0, 1, 2] * 4
     assert both.runs_["candidate"].tolist() == [0] * 6 + [1] * 6
