@@ -31,10 +31,10 @@ SIZE = 2**20
 REPEATS, CALLS = 11, 5  # rounds, and calls in each
 ABOUT = f"""\
 Written by `python -m benchmarks.exporting`. The first columns count the nodes of each activation in ONNX
-(opset 20): by default, from torch.nn, and with `actlab.exporting(exact=True)`. Before opset 20, which added
-`Gelu`, gelu and torch.nn.GELU have five nodes. The last columns give nanoseconds per element in two runtimes,
-by default and with `exact=True`, for float32, {SIZE:,} elements, processor time of one thread, medians of
-{REPEATS} rounds.
+(opset 20): by default, from torch.nn, and with `actlab.exporting(exact=True)`. The operator `Gelu` exists
+since opset 20; in earlier opsets, gelu and torch.nn.GELU take five nodes each. The last columns give
+nanoseconds per element in two runtimes, by default and with `exact=True`, for float32, {SIZE:,} elements,
+processor time of one thread, medians of {REPEATS} rounds.
 """.splitlines()
 NOTES = """\
 torch.nn.RReLU cannot be exported. torch's softshrink becomes seven nodes; actlab writes two. The exact
