@@ -35,8 +35,9 @@ def lines(names: list[str]) -> list[str]:
         "the units of the derivatives are defined accordingly. The exact values come from the textbook",
         "formula in ball arithmetic (python-flint) at about 5,000 points. float16 and bfloat16 are tested",
         "at every number of the format. There, the exact values are those of float64, except for functions",
-        "that oscillate. f' is the larger error of plain backward and of backward with `create_graph`.",
-        "Gated functions such as `glu` are products of these functions.",
+        "that oscillate. The errors of f' are those of plain backward or of backward with `create_graph`,",
+        "whichever is larger. Gated functions such as `glu` are omitted, because they are products of these",
+        "functions.",
         "",
         f"The test suite fails above {bound('f', torch.float32):g} units in float64 and float32, and above "
         f"{bound('f', torch.float16):g} in float16 and bfloat16; the limit for f'' is twice as large.",

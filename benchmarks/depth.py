@@ -136,8 +136,8 @@ Accuracies are means over three folds; chance is 0.1 ({machine}).
   accuracy above {trained}.
 - Theory says that {unable} cannot. Of these, some exceed {trained} nevertheless: {exceptions}. The limits are
   therefore approximate.
-- For {unstable}, only the variance slope exceeds its limit. Normalization or residual connections keep the
-  variance of each sample.
+- For {unstable}, only the variance slope exceeds its limit. Normalization or residual connections can keep
+  the variance of each sample stable.
 
 The [survey](survey.md) trains another network of 30 layers, and every run chooses its learning rate and
 initialization. Its ranking therefore differs.

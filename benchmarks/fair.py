@@ -384,8 +384,8 @@ setting that was tried.
 
 The full grid trains all ten candidates to the end. *Automatic* is the default of `actlab compare`: it trains
 all candidates for two epochs (one rung), and the two best to the end. If the best rate is at the edge of the
-grid, it tries rates beyond the grid. The other rows are computed from the histories of the full grid: they
-choose by successive halving, with one or more rungs after which only the best candidates are kept. *Epochs*
+grid, it tries rates beyond the grid. The other rows are computed from the histories of the full grid. They
+show successive halving with one or more rungs: after each rung, only the best candidates are kept. *Epochs*
 is the number of epochs trained, relative to the settings as given. The intervals are computed as for a
 verdict.
 
@@ -397,8 +397,8 @@ Digits, ten activations, 12 runs each:
 
 {mnist}
 
-More rungs did not choose better settings than one rung. These tables show the scores by activation, for
-digits and MNIST:
+Two or three rungs found no better settings than one. These tables show the scores by activation, for digits
+and MNIST:
 
 {digits_by_activation}
 

@@ -326,8 +326,8 @@ _SECTION = """{heading}
 
 Here `compare` trains and tunes small networks: the reference network or one hidden layer of 16 units,
 {epochs} epochs, three folds, batches of 16 samples. Both activations of a pair are equally good by
-construction. Every pair is judged as a single pair, and the region of practical equivalence is empty.
-Measured on
+construction. Every pair is judged without a correction for other pairs, and the region of practical
+equivalence is empty. Measured on
 {machine}:
 
 <!-- not run: 40 minutes -->

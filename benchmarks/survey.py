@@ -384,8 +384,9 @@ def advise(verdicts: pd.DataFrame, summary: pd.DataFrame) -> list[str]:
     differ = summary[summary["p_holm"] <= LEVEL]["activation"]
     sentences = [
         f"**Safe default.** {_join(safe['activation'])} are not behind relu on any of the {tasks} tasks, "
-        "even as single pairs, and none of their runs was lost. Better than relu on some tasks: "
-        f"{_join(most)}. Some means are much lower than relu's, but without a verdict: {_join(below)}.",
+        "even in single-pair verdicts, and none of their runs was lost. Better than relu on some tasks: "
+        f"{_join(most)}. Some of their means are much lower than relu's, but not significantly: "
+        f"{_join(below)}.",
         f"**Over all tasks**, only {_join(f'`{name}`' for name in differ)} {_differs(differ)} from relu "
         "(Wilcoxon's test, Holm's correction).",
     ]
@@ -632,9 +633,9 @@ work, or {core_hours} core hours: {per_hour:,.0f} networks per core hour ({machi
 
 A verdict compares an activation with relu on one task: **better** or **worse** (probability of any wrong
 verdict on a task at most 5 %), **equivalent** (the difference is at most 0.01), or **undecided**. These
-verdicts are corrected for all pairs. A verdict as a *single pair* is not corrected: use it only for an
-activation that you chose before you saw the results. A run is *lost* if it fails or does no better than a
-constant. The {chosen} activations with the highest means on each task were [trained
+verdicts are corrected for all pairs. A *single-pair* verdict is not corrected for the other pairs: use it
+only for an activation that you chose before you saw the results. A run is *lost* if it fails or does no
+better than a constant. The {chosen} activations with the highest means on each task were [trained
 again](#the-best-of-each-task-trained-again) with more runs. The advice uses both rounds.
 
 ## Advice
@@ -644,8 +645,8 @@ again](#the-best-of-each-task-trained-again) with more runs. The advice uses bot
 ## All activations
 
 Click a heading to sort. *Scaled* is the mean score over tasks, where 0 is the best constant prediction and 1
-a perfect one. *Ahead* and *behind* count the tasks on which the activation is better or worse as a single
-pair (p ≤ 0.05 without correction): use them if you had this activation in mind before you read the table.
+a perfect one. *Ahead* and *behind* count the tasks on which the single-pair verdict is better or worse
+(p ≤ 0.05 without correction): use them only if you had this activation in mind before you read the table.
 *Lost on* lists tasks on which most runs are lost. *ns* is the time of forward and backward in eager mode, in
 nanoseconds per element.
 
@@ -696,8 +697,9 @@ with the task's own learning rate and torch's initialization, without tuning.
 
 The table shows Spearman's correlation of each property with the scaled score over the {activations}
 activations. Bold values are significant after Holm's correction for the whole table. *gain* is 1/√E[f(z)²];
-*mean at N(0, 1)* is |E f(z)|; *gradient per layer* is |log(E f'(z)²/E f(z)²)|, which is 0 if gradients keep
-their size; *stable variance* is below 1 if signals return to variance 1 ([depth](depth.md)).
+*mean at N(0, 1)* is |E f(z)|; *gradient per layer* is |log(E f'(z)²/E f(z)²)|, which is 0 if layers do not
+change the size of gradients; *stable variance* is below 1 if signals return to variance 1
+([depth](depth.md)).
 
 {properties}
 
@@ -720,9 +722,10 @@ python -m benchmarks.survey null --data-dir DIR
 python -m benchmarks.survey
 ```
 
-The third command retrains the activations that the results of the second one select. The runs are in
-`docs/survey/runs.csv` and `docs/survey/confirmed.csv`, the verdicts in `docs/survey/verdicts.csv`. `actlab
-judge` can judge the runs of a task together with your own runs.
+The third command retrains, for each task, relu and the {chosen} activations with the highest means in the
+results of the second command. The runs are in `docs/survey/runs.csv` and `docs/survey/confirmed.csv`, the
+verdicts in `docs/survey/verdicts.csv`. `actlab judge` can judge the runs of a task together with your own
+runs.
 
 ## Limits
 
