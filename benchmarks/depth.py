@@ -132,10 +132,10 @@ Accuracies are means over three folds; chance is 0.1 ({machine}).
 | --- | --: | --: | --: | --- | --: |
 {table}
 
-- Theory says that {able} of these activations can train {layers} layers. Of these, {able_trained} reach an
-  accuracy above {trained}.
-- Theory says that {unable} cannot. Of these, some exceed {trained} nevertheless: {exceptions}. The limits are
-  therefore approximate.
+- According to the theory, {able} of these activations can train {layers} layers. {able_trained} of these {able}
+  reach an accuracy above {trained}.
+- According to the theory, {unable} cannot. Some of them exceed {trained} nevertheless: {exceptions}. The
+  limits are therefore approximate.
 - For {unstable}, only the variance slope exceeds its limit. Normalization or residual connections can keep
   the variance of each sample stable.
 

@@ -30,20 +30,20 @@ TRANSCENDENTAL = (
 ).split()
 WHY = """\
 Functions that are slower than their peer are more accurate. torch's `gelu` has an error of 57 % near -5.5, is
-0 below -6, and is NaN at infinity. Its `silu` is 0 below -88.7, where -2e-37 is right, and NaN at minus
-infinity, like `mish` and `hardswish`; the derivative of its `silu` loses three bits between 5.5 and 17. Its
-`tanhshrink` loses all digits near 0. Its `hardsigmoid` cannot be differentiated twice. Accurate values need
-more passes in eager mode, which explains most of the ratios above: a pass costs some microseconds at 128x128,
-and a read and a write of the whole tensor at 10⁶ and 10⁷. Formulas of many operations run on slices that stay
-in the cache. `actlab.fused()` and `torch.compile` fuse the passes into one. Small tensors use torch's
-operations where these are exact. `silu` uses torch's kernels for inputs between -80 and 5.4, and for its
-value also above 5.4. The inputs here have a standard deviation of 2, so some are above 5.4, and the
-derivative of `silu` is computed by the formula. With a standard deviation of 1, eager `silu` takes 1.9 times
-torch's time at 128x128, and 1.3 and 1.5 times at 10⁶ and 10⁷. Below about -1.5, no kernel of torch has the
-accuracy that the tests of `gelu` demand, and torch's complementary error function alone takes as long as both
-passes of torch's `gelu`. Three goals were missed: at most 1.3 times torch's time for eager `silu` and 2 times
-for `gelu` at 10⁶ and 10⁷; no eager ratio above 2 at 128x128; and, for the better of eager and fused, a
-geometric mean of 0.40 and no ratio above 1.25.
+0 below -6, and is NaN at infinity. Its `silu` is 0 below -88.7 (the correct value at -89 is -2e-37). At minus
+infinity, its `silu`, `mish` and `hardswish` are NaN. The derivative of its `silu` loses three bits between
+5.5 and 17. Its `tanhshrink` loses all digits near 0. Its `hardsigmoid` cannot be differentiated twice.
+Accurate values need more passes in eager mode, which explains most of the ratios above: a pass costs some
+microseconds at 128x128, and a read and a write of the whole tensor at 10⁶ and 10⁷. Formulas of many
+operations run on slices that stay in the cache. `actlab.fused()` and `torch.compile` fuse the passes into
+one. Small tensors use torch's operations where these are exact. `silu` uses torch's kernels for inputs
+between -80 and 5.4, and for its value also above 5.4. The inputs here have a standard deviation of 2, so some
+are above 5.4, and the derivative of `silu` is computed by the formula. With a standard deviation of 1, eager
+`silu` takes 1.9 times torch's time at 128x128, and 1.3 and 1.5 times at 10⁶ and 10⁷. Below about -1.5, no
+kernel of torch has the accuracy that the tests of `gelu` demand, and torch's complementary error function
+alone takes as long as both passes of torch's `gelu`. Three goals were missed: at most 1.3 times torch's time
+for eager `silu` and 2 times for `gelu` at 10⁶ and 10⁷; no eager ratio above 2 at 128x128; and, for the better
+of eager and fused, a geometric mean of 0.40 and no ratio above 1.25.
 """.splitlines()
 VARIANTS = ("gelu(approximate='tanh')",)  # in addition to every activation with default arguments
 SIZES = ("small", 10**6, 10**7)

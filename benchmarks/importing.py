@@ -92,9 +92,9 @@ def main() -> None:
     lines += [
         f"The table shows medians of {ROUNDS} rounds. In each round, every row is a new process with one",
         "thread, timed from start to end, or to the end of the first epoch for `compare`. Processor time is",
-        "that of the process without its workers. Other work on the machine affects it less than the",
-        "seconds. *Minus torch* is the difference from `import torch` in the same round. The goals are at",
-        "most 0.3 s for the activations and 1.5 s for a comparison.",
+        "that of the process without its workers; other work on the machine affects it less than the elapsed",
+        "time. *Minus torch* is the difference from `import torch` in the same round. The goals are at most",
+        "0.3 s for the activations and 1.5 s for a comparison.",
         "",
         "| | seconds | minus torch | processor time minus torch |",
         "|---|--:|--:|--:|",

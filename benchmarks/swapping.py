@@ -91,10 +91,9 @@ float64, or in float32 if its code mixes the two:
 - *Missed* counts the operations of torch that compute an activation after this swap, outside reported places.
   They were recorded while the model ran.
 - *Changed* states whether the outputs differ after this swap.
-- *Difference* is the largest difference of the outputs, relative to the largest output, after every
-  activation was swapped for actlab's version of the same function, with the same parameters. *Exact* means
-  that all bits are equal. Not all activations have such a function in the catalogue; *same* is the number
-  that do.
+- For *difference*, every activation was swapped for actlab's version of the same function, with the same
+  parameters. It is the largest difference of the outputs, relative to the largest output. *Exact* means that
+  all bits are equal. Not all activations have such a function in the catalogue; *same* is the number that do.
 - *Weights* states whether the swapped model has the same `state_dict`.
 
 {tables}
