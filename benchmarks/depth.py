@@ -132,8 +132,8 @@ Accuracies are means over three folds; chance is 0.1 ({machine}).
 | --- | --: | --: | --: | --- | --: |
 {table}
 
-- According to the theory, {able} of these activations can train {layers} layers. {able_trained} of these
-  {able} reach an accuracy above {trained}.
+- According to the theory, {able} of these activations can train {layers} layers. The accuracy is above
+  {trained} for {able_trained} of them.
 - According to the theory, {unable} cannot. Some of them exceed {trained} nevertheless: {exceptions}. The
   limits are therefore approximate.
 - For {unstable}, only the variance slope exceeds its limit. Normalization or residual connections can keep

@@ -39,8 +39,8 @@ NAMES = ["relu", "tanh", "leaky_relu"]
 MANY = (1, 9, 90, 900)
 SAMPLES = (6_000, 12_000, 24_000, 48_000)
 LIMITS = [
-    "The two products of the first layer, 51 MFLOP per step, limit the speed. Of nine networks on two",
-    "processes, one process trains at least five.",
+    "The two products of the first layer, 51 MFLOP per step, limit the speed. Two processes cannot share",
+    "nine networks equally: one of them trains at least five.",
 ]
 FOUR = ["relu", "tanh", "silu", "gelu"]
 TEN = ["relu", "tanh", "leaky_relu", "sigmoid", "silu", "mish", "gelu", "elu", "selu", "softplus"]

@@ -53,7 +53,7 @@ TESTED = [
     "  at any position, have a newer schema, belong to another application, or contain foreign triggers",
     "  (`tests/test_ledger_disks.py`, `test_ledger_file.py`).",
     "- A run whose activation ends its process is tried three times and then recorded as failed",
-    "  with the reason. All other runs complete. Two comparisons started at once share the work.",
+    "  with the reason. All other runs complete. Two comparisons that start at the same time share the work.",
     "  Ctrl-C works at any moment (`tests/test_reliability.py`, `test_reliability_trials.py`).",
     "",
 ]

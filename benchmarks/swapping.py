@@ -346,7 +346,7 @@ def format_page(rows: Mapping[str, list[Row]], failed: list[str]) -> str:
     )
     if unchanged := [row.name for row in every if not row.changed]:
         summary += f" The outputs of {' and '.join(unchanged)} did not change, because all activations that "
-        summary += "they compute are reported."
+        summary += "they compute are reported as not replaceable."
     if failed:
         summary += f" {len(failed)} models could not be run: {'; '.join(failed)}."
     table = ["| reason | places |", "|---|--:|"]
