@@ -141,8 +141,9 @@ def _format_survey(name: str) -> list[str]:
         "## Survey",
         "",
         "Mean scores over 12 runs of small networks, tuned and with the settings as given, and the verdict "
-        "on this activation against relu, not corrected for other pairs. The four activations with the highest "
-        "means on a task were trained again with 20 runs ([all tasks and activations](../survey.md)).",
+        "on this activation against relu, not corrected for other pairs. The four activations with the "
+        "highest means on a task were trained again with 20 runs "
+        "([all tasks and activations](../survey.md)).",
         "",
         "| | task | tuned | as given | against relu | trained again |",
         "|---|---|--:|--:|---|---|",
