@@ -259,7 +259,7 @@ def test_search_orders_splits_by_seed_and_fold():
     seven, eight = (search(seeds=[seed], **options).fit(X, Y) for seed in (7, 8))
     assert both.n_splits_ == 6
     parts = np.hstack([score_matrix(seven), score_matrix(eight)])
-    np.testing.assert_allclose(score_matrix(both), parts, rtol=1e-6)  # fleets of other sizes round differently
+    np.testing.assert_allclose(score_matrix(both), parts, rtol=1e-6)  # the rounding depends on the fleet
     assert both.runs_["seed"].tolist() == [7, 7, 7, 8, 8, 8] * 2
     assert both.runs_["fold"].tolist() == [0, 1, 2] * 4
     assert both.runs_["candidate"].tolist() == [0] * 6 + [1] * 6
