@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+import actlab
 from actlab import timing
 from actlab.cli import main
 from actlab.cli.parser import create_parser
@@ -36,6 +37,7 @@ FENCE = re.compile(rf"^{NOTE}```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.M 
 FILE = re.compile(r"# ([\w-]+\.py)\n")
 PLAIN = re.compile(r"actlab( |$)")
 SHELL = set("|;&$<>`~*\n")
+DOTTED = re.compile(r"\bactlab\.([A-Za-z_]\w*)(?![\w/-]|\.(?:yml|html|py))")
 LANGUAGES = {"sh", "python", "text", "toml"}
 
 
@@ -129,6 +131,13 @@ def test_docs_page_commands_that_are_not_run_can_be_parsed(page):
         for line in command_lines(fence["text"]) if fence["language"] == "sh" and fence["reason"] else []:
             if PLAIN.match(line):
                 create_parser().parse_args(shlex.split(line)[1:])
+
+
+def test_docs_name_attributes_that_actlab_has():
+    lessons = ROOT.glob("docs/tutorial/*.py")
+    used = {name for page in [*PAGES, *lessons] for name in DOTTED.findall(page.read_text(encoding="utf-8"))}
+    assert {"compare", "models", "training"} < used
+    assert used - {"activations"} <= {*actlab.__all__}  # a group of entry points, not an attribute
 
 
 def find_words(parser):

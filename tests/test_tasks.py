@@ -284,6 +284,17 @@ def test_compare_tasks_summary_follows_from_the_results():
         assert row["nanoseconds"] > 0
 
 
+def test_compare_tasks_names_activations_without_a_rank():
+    activations = {"relu": "relu", "zero": "formula:0*relu(x) + 1e-30*x"}
+    result = actlab.compare_tasks(activations, ["iris", "wine"], tune=None, folds=2)
+    status = {
+        task: one.ranking.set_index("activation")["status"]["zero"]
+        for task, one in result.comparisons.items()
+    }
+    assert status["iris"] == status["wine"] == "chance level"
+    assert "zero has no rank on iris and wine: chance level." in result.sentences()
+
+
 def test_compare_tasks_excludes_an_activation_that_cannot_serve_a_task(file):
     tasks = [shorten(load_task("poisson")), make_task("own")]
     result = actlab.compare_tasks(

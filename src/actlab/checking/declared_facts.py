@@ -24,7 +24,7 @@ class DeclaredFacts:
     """What a definition declares.
 
     Attributes:
-        definition: The definition, with the parameters of the target as its example.
+        definition: The definition; its example parameters are those of the target.
         is_usual: Whether the parameters are the defaults or the example, for which some facts are declared.
         monotonic: Whether the function is monotonic; None if that is not declared for these parameters.
     """

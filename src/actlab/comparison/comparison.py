@@ -286,7 +286,7 @@ def compare(
 
     Runs are paired: every activation starts from the same weights and gets the same batches. ``jobs`` does
     not change the result. With one seed, the folds are scikit-learn's unshuffled folds. With several seeds,
-    two consecutive seeds share a shuffle of the samples.
+    the first and the second share a shuffle of the samples, the third and the fourth the next, and so on.
 
     Args:
         activations: A list of specs such as ``"relu"`` or ``"leaky_relu(negative_slope=0.2)"``; modules;

@@ -23,7 +23,7 @@ class RunLabels:
         fold: The index of the test fold, from 0.
         seed: The seed of its random numbers.
         tuned: The tuned values that it has, by name.
-        screening: Whether it ends after a few epochs, to choose the values of another run.
+        screening: Whether it is a short run that only helps to choose the tuned values of a complete run.
         restored_by: The column of the history whose best epoch is restored; empty for the last epoch.
     """
 

@@ -173,7 +173,7 @@ def _add_bell(cdf: Tensor, x: Tensor) -> Tensor:
 
 
 def exact_gelu_with_slope(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return exact GELU and its derivative, for x from -40."""
+    """Return exact GELU and its derivative, for x >= -40."""
     if uses_compiled_forms() and x.dtype is torch.float32:
         return exact_gelu(x), exact_gelu_slope(x)
     c = x.clamp_max(40)

@@ -101,8 +101,8 @@ def find_working_forms(
 
     Args:
         candidates: The forms to try, in this order.
-        forward: Makes the module with the activations that it is given, by the names of the arguments, and
-            passes samples through it. Arguments in the form "given" are not among them.
+        forward: Takes a dictionary from argument names to activations, builds the module with them, and
+            passes samples through the module. Arguments in the form "given" are not among them.
 
     Returns:
         The forms and an empty string, or None and the problem with the first candidate.

@@ -110,7 +110,7 @@ def choose_names(values: Sequence[Any], taken: Collection[str] = ()) -> list[str
     """Return short and unique names of objects.
 
     Args:
-        values: The objects. Those with the same short name get their arguments, or a number.
+        values: The objects. If several have the same short name, their arguments or a number are added to it.
         taken: Names that other activations have.
 
     Examples:

@@ -21,7 +21,7 @@ import torch
 from actlab.comparison.comparison import Comparison, run_comparison
 from actlab.comparison.config import ComparisonConfig
 from actlab.comparison.plan import ComparisonPlan
-from actlab.errors import UsageError, format_error, summarize_error
+from actlab.errors import UsageError, format_error, join_names, summarize_error
 from actlab.files import LEDGER, create_output_folder
 from actlab.judging import Judgement, judge
 from actlab.judging.verdict_tables import describe_each
@@ -77,9 +77,9 @@ class TaskComparison:
             without tuning), ``failure``, and the tuned values.
         summary: One row per activation, best first: ``mean_rank`` over tasks; ``iqm``, the interquartile mean
             of its normalized scores, with its 95 % interval from ``iqm_low`` to ``iqm_high``; ``first``, the
-            number of tasks on which no activation is significantly better; ``best_on`` and ``worst_on``, the
-            tasks with the highest and with the lowest mean; ``lost``, the share of runs that failed or are at
-            chance level; and ``nanoseconds`` per element, forward and backward.
+            number of tasks on which it has a rank and no activation is significantly better; ``best_on`` and
+            ``worst_on``, the tasks with the highest and with the lowest mean; ``lost``, the share of
+            runs that failed or are at chance level; and ``nanoseconds`` per element, forward and backward.
         skipped: Tasks that were not compared, and why.
         excluded: One row per ``task`` and ``activation`` that its model cannot use, with the ``reason``.
         judgement: The tests over tasks, from the normalized scores; None for one task or one activation.
@@ -103,6 +103,7 @@ class TaskComparison:
         """Return the result in sentences: first for each task, then over all tasks."""
         verdicts = {task: each.verdicts for task, each in self.comparisons.items()}
         alone = describe_each({task: pairs for task, pairs in verdicts.items() if len(pairs)})
+        alone += _describe_unranked({task: each.ranking for task, each in self.comparisons.items()})
         if self.judgement is not None:
             return [*alone, *self.judgement.sentences()]
         return alone + _describe_omitted(self.excluded, self.skipped, self.results)
@@ -135,6 +136,16 @@ class TaskComparison:
         for name, table in tables.items():
             write_csv(table, folder / f"{name}.csv")
         return [folder / f"{name}.csv" for name in tables]
+
+
+def _describe_unranked(rankings: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Return sentences on the activations that failed or are at chance level on some tasks."""
+    table = pd.concat(rankings, names=["task"]).reset_index("task")
+    groups = table[table["rank"].isna()].groupby(["activation", "status"], sort=False)
+    return [
+        f"{name} has no rank on {join_names(rows['task'].to_list())}: {status}."
+        for (name, status), rows in groups
+    ]
 
 
 def _describe_omitted(excluded: pd.DataFrame, skipped: Mapping[str, str], results: pd.DataFrame) -> list[str]:

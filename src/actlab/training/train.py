@@ -169,7 +169,7 @@ class TrainingPlan:
 
     Attributes:
         dataset: The data.
-        X: Its features, on scales computed from the training samples.
+        X: Its features, scaled with statistics of the training samples.
         net: The untrained net.
         run: The run, with samples, seed and the epochs with diagnostics.
     """

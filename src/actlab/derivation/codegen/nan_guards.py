@@ -95,7 +95,7 @@ class _Separator:
         self._degrees: dict[int, int] = {0: 1, **dict.fromkeys(range(1, self.first), 0)}
 
     def separate(self, bound: float = math.inf) -> Program:
-        """Return the program of the input clamped to a bound."""
+        """Return the rewritten program, with its input clamped to ``[-bound, bound]``."""
         start = 0 if bound == math.inf else self.build("clamp", 0, -bound, bound)
         whole = _Side(start, torch.ones_like(self.points, dtype=torch.bool))
         return self.build.finish(self._add(self.first + len(self.old.steps) - 1, whole))
