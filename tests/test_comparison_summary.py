@@ -239,6 +239,22 @@ def test_comparison_to_markdown_has_other_scores_in_their_own_unit():
     assert lines[4].startswith("Difference of a from b in r2 on digits. Verdicts: ")
 
 
+@pytest.mark.parametrize(
+    ("stds", "cells"),
+    [
+        ([0.05561, 0.1226], ["-0.650 ± 0.056", "-0.084 ± 0.123"]),
+        ([0.0, 0.0], ["-0.6504 ± 0.0000", "-0.0843 ± 0.0000"]),
+        ([33.0, 1e-12], ["-0.6504 ± 33", "-0.08425 ± 1e-12"]),
+        ([140.0, 33.0], ["-1 ± 140", "0 ± 33"]),
+    ],
+)
+def test_comparison_to_markdown_gives_all_scores_the_same_decimals(stds, cells):
+    made = comparison(("relu", "tanh"), about={**comparison().about, "points": False, "metric": "r2"})
+    ranking = made.ranking.assign(mean=[-0.6504, -0.08425], std=stds)
+    lines = dataclasses.replace(made, ranking=ranking).to_markdown().splitlines()
+    assert [line.split(" | ")[2] for line in lines[2:4]] == cells
+
+
 def test_comparison_to_markdown_shows_missing_scores_and_failures():
     lines = make_failing().to_markdown().splitlines()
     assert lines[0] == "| rank | activation | accuracy (%) | runs | status |"

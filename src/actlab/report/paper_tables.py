@@ -99,12 +99,14 @@ def _make_ranking(comparison: Comparison) -> PaperTable:
     metric = str(about.get("metric", "score"))
     means = dict(zip(given.ranking["activation"], given.ranking["mean"], strict=True)) if given else {}
     has_status = "status" in ranking and bool(ranking["status"].fillna("").any())
-    rows = []
+    rows, decimals = [], 2 if points else _choose_decimals(ranking["std"])
     for row in ranking.to_dict("records"):
-        score = f"{_format_score(row['mean'], points)} ± {_format_score(row['std'], points)}"
+        score = (
+            f"{_format_score(row['mean'], points, decimals)} ± {_format_score(row['std'], points, decimals)}"
+        )
         cells = [_format_cell(row["rank"]), _format_cell(row["activation"])]
         cells += ["–" if pd.isna(row["mean"]) else score]
-        cells += [_format_score(means[row["activation"]], points)] if given else []
+        cells += [_format_score(means[row["activation"]], points, decimals)] if given else []
         rows.append([*cells, _format_cell(row["runs"]), *[_format_cell(row.get("status"))] * has_status])
     unit = f"{metric} (%)" if points else metric
     columns = [
@@ -177,10 +179,19 @@ def _describe_test(comparison: Comparison, what: str) -> str:
     return f"{what}: {test}{holm}, level {about.get('level', 0.05):.3g}."
 
 
-def _format_score(value: float, points: bool) -> str:
+def _choose_decimals(stds: pd.Series[float]) -> int | None:
+    """Return the decimals with which the smallest deviation has two digits; None for very small numbers."""
+    positive = stds[(stds > 0) & (stds < math.inf)]
+    decimals = 4 if positive.empty else max(0, 1 - math.floor(math.log10(positive.min())))
+    return decimals if decimals < 8 else None
+
+
+def _format_score(value: float, points: bool, decimals: int | None) -> str:
     if not math.isfinite(value):
         return "–"
-    return f"{100 * value:.2f}" if points else f"{value:.4g}"
+    if decimals is None:
+        return f"{value:.4g}"
+    return f"{round(100 * value if points else value, decimals) + 0.0:.{decimals}f}"  # no "-0"
 
 
 def _format_p(value: float) -> str:
