@@ -568,6 +568,14 @@ def test_judge_takes_the_results_of_a_scikit_learn_search():
     assert set(judgement.ranking["method"]) == {"n_neighbors=1", "n_neighbors=5"}
     assert sorted(judgement.ranking["mean"]) == pytest.approx(sorted(search.cv_results_["mean_test_score"]))
     assert actlab.judge(pd.DataFrame(search.cv_results_)).verdicts.equals(judgement.verdicts)
+    maximized = {name.replace("test_score", "test_rmse"): own for name, own in search.cv_results_.items()}
+    assert actlab.judge(maximized).verdicts.equals(judgement.verdicts)
+
+
+def test_judgement_repr_fits_a_console():
+    text = repr(actlab.judge(make_runs({f"method {i}": i / 100 for i in range(4)}, seeds(5))))
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\n  " in text
 
 
 def test_judgement_writes_tables_and_a_page_of_hostile_names(tmp_path):

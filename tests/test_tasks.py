@@ -252,6 +252,7 @@ def test_compare_tasks_sentences_begin_with_the_verdicts_on_single_tasks():
         "1 of 3 pairs undecided",
     }
     assert second.startswith("Best mean rank: ")
+    assert max(map(len, repr(result).splitlines())) <= 80
 
 
 def test_compare_tasks_counts_the_verdicts_of_many_pairs():

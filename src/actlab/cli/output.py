@@ -9,18 +9,17 @@ import json
 import os
 import re
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from actlab.errors import UsageError, escape_unprintable
+from actlab.errors import UsageError
+from actlab.report.wrapping import wrap_sentences
 
 if TYPE_CHECKING:
     from actlab.comparison.comparison import Comparison
 
-WIDTH = 80
 SUCCESS, FAILURE = 0, 1
 REPORT = "report.html"  # in the folder of a comparison or a run
 _COLOUR = re.compile(r"\x1b\[\d*m")
@@ -73,14 +72,6 @@ def reserve_output() -> Iterator[TextIO]:
                 yield reserved
             finally:
                 os.dup2(reserved.fileno(), 1)
-
-
-def wrap_sentences(sentences: list[str]) -> list[str]:
-    """Return sentences as lines that fit a terminal, without control characters."""
-    wrapper = textwrap.TextWrapper(
-        WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-    )
-    return [wrapper.fill(escape_unprintable(sentence)) for sentence in sentences]
 
 
 def make_epoch_printer(arguments: argparse.Namespace) -> Callable[[str], None] | None:

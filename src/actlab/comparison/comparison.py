@@ -45,7 +45,8 @@ from actlab.ledger.session import LedgerLike
 from actlab.report.paper_tables import format_latex, format_markdown
 from actlab.report.sentences import describe_comparison
 from actlab.report.summary import format_summary
-from actlab.report.tables import WIDTH, to_json_rows
+from actlab.report.tables import to_json_rows
+from actlab.report.wrapping import WIDTH
 from actlab.spec import ActivationLike
 from actlab.stats.posterior import LEVEL
 from actlab.stats.sequential import Pair, SequentialTest

@@ -30,6 +30,7 @@ from actlab.judging.verdict_tables import (
 from actlab.report.paper_tables import format_latex, format_markdown
 from actlab.report.sentences import describe_comparison, name_subject
 from actlab.report.tables import format_table, to_json_rows
+from actlab.report.wrapping import wrap_sentences
 from actlab.stats.posterior import LEVEL, Floats
 from actlab.stats.robust import compute_profile, estimate_improvement, summarize_over_datasets
 from actlab.stats.several_datasets import MultiDatasetResult, compare_over_datasets
@@ -72,7 +73,7 @@ class Judgement:
     on_each: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def __repr__(self) -> str:
-        return "\n".join([format_table(self.ranking), "", *self.sentences()])
+        return "\n".join([format_table(self.ranking), "", *wrap_sentences(self.sentences())])
 
     def sentences(self) -> list[str]:
         """Return the result in sentences: design, analysis, and the verdict on each pair."""

@@ -12,7 +12,8 @@ import pandas as pd
 from actlab.errors import escape_unprintable
 from actlab.report.panels import Labels, clean_labels
 from actlab.report.sentences import describe_report
-from actlab.report.tables import WIDTH, format_table
+from actlab.report.tables import format_table
+from actlab.report.wrapping import WIDTH, wrap_sentences
 
 if TYPE_CHECKING:
     from actlab.comparison.comparison import Comparison
@@ -99,10 +100,9 @@ def _format_ranking(ranking: pd.DataFrame, width: int) -> list[str]:
 
 def _wrap(sentences: Sequence[str], lines: int, width: int) -> list[str]:
     """Return the first sentences that fit into a number of lines; the first one is cut if it is too long."""
-    wrapper = textwrap.TextWrapper(width, subsequent_indent="  ", break_on_hyphens=False, placeholder=" …")
-    wrapper.max_lines, fitting = lines, list[str]()
-    for sentence in sentences:
-        wrapped = wrapper.wrap(escape_unprintable(sentence))
+    fitting: list[str] = []
+    for text in wrap_sentences(sentences, width, lines):
+        wrapped = text.splitlines()
         if fitting and len(fitting) + len(wrapped) > lines:
             break
         fitting += wrapped

@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from actlab.files import replace_file
+from actlab.report.wrapping import WIDTH
 
-WIDTH = 80  # columns of a terminal
 _LONGEST = 40  # characters of a cell
 
 Row = dict[str, Any]

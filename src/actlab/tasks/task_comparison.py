@@ -27,6 +27,7 @@ from actlab.judging import Judgement, judge
 from actlab.judging.verdict_tables import describe_each
 from actlab.ledger.session import open_session
 from actlab.report.tables import format_table, write_csv
+from actlab.report.wrapping import wrap_sentences
 from actlab.spec import ActivationLike, ResolvedActivation, resolve_all
 from actlab.tasks.registry import list_tasks, load_task
 from actlab.tasks.task import Task
@@ -93,7 +94,7 @@ class TaskComparison:
     judgement: Judgement | None
 
     def __repr__(self) -> str:
-        return "\n".join([self.format_summary(), "", *self.sentences()])
+        return "\n".join([self.format_summary(), "", *wrap_sentences(self.sentences())])
 
     def format_summary(self) -> str:
         """Return :attr:`summary` as text, without the columns that do not fit into 80 characters."""

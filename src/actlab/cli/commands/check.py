@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from actlab.cli.options import ACTIVATION, DEVICE, JSON, Parser
-from actlab.cli.output import FAILURE, SUCCESS, WIDTH, check_parent_folder, print_json
+from actlab.cli.output import FAILURE, SUCCESS, check_parent_folder, print_json
+from actlab.report.wrapping import WIDTH
 
 SUMMARY = "verify activations and show the inputs at which they fail"
 EXAMPLES = (

@@ -28,11 +28,11 @@ from actlab.cli.output import (
     SUCCESS,
     check_figures,
     print_result,
-    wrap_sentences,
     write_pages,
 )
 from actlab.errors import UsageError, escape_unprintable
 from actlab.files import AS_GIVEN, LEDGER
+from actlab.report.wrapping import wrap_sentences
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actlab.cli.options import JSON, Parser
-from actlab.cli.output import SUCCESS, check_parent_folder, print_json, wrap_sentences
+from actlab.cli.output import SUCCESS, check_parent_folder, print_json
 from actlab.errors import UsageError, escape_unprintable, format_error
+from actlab.report.wrapping import wrap_sentences
 
 if TYPE_CHECKING:
     from actlab.judging import Judgement

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actlab.cli.options import JSON, Parser, add_command
-from actlab.cli.output import FAILURE, SUCCESS, print_json, wrap_sentences
+from actlab.cli.output import FAILURE, SUCCESS, print_json
 from actlab.errors import UsageError
 from actlab.files import LEDGER
+from actlab.report.wrapping import wrap_sentences
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from actlab.cli.options import JSON, Parser
-from actlab.cli.output import SUCCESS, WIDTH, print_json
+from actlab.cli.output import SUCCESS, print_json
+from actlab.report.wrapping import WIDTH
 
 SUMMARY = "list the activations in the catalogue"
 EXAMPLES = ("actlab list", "actlab list | grep tanh", "actlab list --json > catalogue.json")

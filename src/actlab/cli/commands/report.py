@@ -12,10 +12,10 @@ from actlab.cli.output import (
     check_figures,
     check_parent_folder,
     print_json,
-    wrap_sentences,
     write_figures,
 )
 from actlab.errors import UsageError
+from actlab.report.wrapping import wrap_sentences
 
 SUMMARY = "write the report page of a comparison or a run"
 EXAMPLES = (

@@ -7,8 +7,9 @@ import textwrap
 from pathlib import Path
 
 from actlab.cli.options import JSON, Parser
-from actlab.cli.output import SUCCESS, WIDTH, print_json
+from actlab.cli.output import SUCCESS, print_json
 from actlab.errors import UsageError, summarize_error
+from actlab.report.wrapping import WIDTH
 
 SUMMARY = "show the formula, properties and curve of an activation"
 EXAMPLES = (

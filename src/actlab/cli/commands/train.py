@@ -21,9 +21,9 @@ from actlab.cli.output import (
     check_figures,
     make_epoch_printer,
     print_result,
-    wrap_sentences,
     write_pages,
 )
+from actlab.report.wrapping import wrap_sentences
 
 SUMMARY = "train a network with one activation"
 EXAMPLES = (
