@@ -162,6 +162,36 @@ def test_judge_drops_runs_without_a_partner_and_reports_them():
     assert "2 runs have no partner with equal seed and do not count." in judgement.sentences()
 
 
+def test_judge_names_methods_that_lack_runs_of_others():
+    frame = make_runs({"a": 0.8, "b": 0.7, "c": 0.6}, seeds(6))
+    lacking = frame.drop(index=frame.index[(frame["method"] == "c") & (frame["seed"] > 3)])
+    note = "c has no run for 2 of 6 values of seed; its pairs use the others."
+
+    def notes(frame, **options):
+        sentences = actlab.judge(frame, **options).sentences()
+        return [one for one in sentences if "no run" in one or "partner" in one or "lack" in one]
+
+    assert notes(frame) == []
+    assert notes(lacking) == [note]
+    assert actlab.judge(lacking).verdicts["runs"].to_list() == [6, 4, 4]
+    extra = pd.DataFrame([{"method": "a", "seed": 9, "score": 0.8}])
+    alone = "1 run has no partner with equal seed and does not count."
+    assert notes(pd.concat([lacking, extra])) == [note, alone]
+    assert notes(lacking, baseline="c") == ["4 runs have no partner with equal seed and do not count."]
+    assert notes(lacking, analysis="welch") == notes(lacking, pair="") == []
+    failed = lacking.assign(score=lacking["score"].where(lacking["method"] != "c"))
+    assert notes(failed) == []
+    grid = make_runs({"a": 0.8, "b": 0.7, "c": 0.6}, [{**s, **f} for s in seeds(2) for f in folds(3)])
+    grid = grid.drop(columns="repeat").iloc[:-1]
+    assert notes(grid) == ["c has no run for 1 of 6 combinations of fold and seed; its pairs use the others."]
+    many = make_runs(dict.fromkeys("abcdefg", 0.8), seeds(6))
+    many = many.drop(index=many.index[~many["method"].isin(["a", "b"]) & (many["seed"] == 0)])
+    assert notes(many)[2:] == [
+        "e has no run for 1 of 6 values of seed; its pairs use the others.",
+        "2 more methods lack runs of others.",
+    ]
+
+
 @pytest.mark.parametrize("n", [4, 7])
 def test_judge_with_a_permutation_test_is_exact(n):
     frame = make_runs({"a": 0.8, "b": 0.79}, seeds(n))

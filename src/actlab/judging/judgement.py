@@ -17,7 +17,7 @@ import pandas as pd
 from actlab._version import __version__
 from actlab.errors import UsageError, did_you_mean
 from actlab.judging.design import ANALYSES, Design, find_design
-from actlab.judging.pairs import judge_pairs, list_pairs, summarize_pairs
+from actlab.judging.pairs import describe_unmatched, judge_pairs, list_pairs, summarize_pairs
 from actlab.judging.sources import RunSource, read_runs
 from actlab.judging.table import RunTable, make_run_table
 from actlab.judging.verdict_tables import (
@@ -293,10 +293,8 @@ def _judge_runs(
     about |= {"region": region, "region_is": region_is, "points": points}
     pairs = list_pairs(table.methods, baseline)
     judged = judge_pairs(table, design, pairs, region=region, level=level, sequential=sequential)
-    if judged.unmatched:
-        about["notes"].append(
-            f"{judged.unmatched} runs have no partner with equal {' and '.join(table.keys)} and do not count."
-        )
+    if not about["unpaired"]:
+        about["notes"] += describe_unmatched(table, pairs)
     if sequential:
         about["notes"].append("p-values and intervals stay valid if the table is judged after every new run.")
     verdicts = make_verdict_table(judged.verdicts, level, judged.reasons, {})
@@ -360,12 +358,12 @@ def _judge_each(judgement: Judgement, table: RunTable, test_share: float | None)
     except UsageError:  # outcomes on samples in several folds
         return judgement
     found = {name: summarize_pairs(part, designs[name], pairs[name]) for name, part in parts.items()}
-    judged = iter(judge_summaries([one for own, *_ in found.values() for one in own.values()], region))
+    judged = iter(judge_summaries([one for own, _ in found.values() for one in own.values()], region))
     tables = {}
-    for name, (own, reasons, _) in found.items():
+    for name, (own, reasons) in found.items():
         verdicts = {**dict.fromkeys(pairs[name]), **{pair: next(judged) for pair in own}}
         tables[name] = make_verdict_table(verdicts, LEVEL, reasons, {})
-    count = sum(len(own) for own, *_ in found.values())
+    count = sum(len(own) for own, _ in found.values())
     if not count:  # one run of each method on each dataset
         return judgement
     lead = f"Verdicts on each dataset alone, corrected for {count} pairs on {len(tables)} datasets (Holm):"

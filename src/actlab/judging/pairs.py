@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from actlab.errors import UsageError
+from actlab.errors import UsageError, join_names
 from actlab.judging.design import Design
 from actlab.judging.table import RunTable
 from actlab.stats.anytime import AnytimeSummary
@@ -25,6 +25,7 @@ from actlab.stats.verdict import Verdict, judge_summaries, summarize_differences
 
 _RESAMPLED = 10_000  # runs, up to which the interval of wins is resampled
 _PERMUTATIONS = 9999
+_SHOWN = 3  # methods that lack runs
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,10 @@ class JudgedPairs:
     Attributes:
         verdicts: The verdict on every pair; None if no verdict is possible.
         reasons: Why no verdict is possible.
-        unmatched: The number of runs without a partner, summed over pairs.
     """
 
     verdicts: dict[Pair, Verdict | None]
     reasons: dict[Pair, str]
-    unmatched: int
 
 
 def list_pairs(methods: Sequence[str], baseline: str | None) -> list[Pair]:
@@ -70,21 +69,20 @@ def judge_pairs(
     Returns:
         The verdicts.
     """
-    summaries, reasons, unmatched = summarize_pairs(table, design, pairs)
+    summaries, reasons = summarize_pairs(table, design, pairs)
     if sequential:
         summaries = {pair: AnytimeSummary(summary) for pair, summary in summaries.items()}
     verdicts: dict[Pair, Verdict | None] = dict.fromkeys(pairs)
     verdicts.update(zip(summaries, judge_summaries(list(summaries.values()), region, level), strict=True))
-    return JudgedPairs(verdicts, reasons, unmatched)
+    return JudgedPairs(verdicts, reasons)
 
 
 def summarize_pairs(
     table: RunTable, design: Design, pairs: Sequence[Pair]
-) -> tuple[dict[Pair, Any], dict[Pair, str], int]:
-    """Return summaries of pairs, why other pairs have none, and the number of runs without a partner."""
+) -> tuple[dict[Pair, Any], dict[Pair, str]]:
+    """Return summaries of pairs, and why other pairs have none."""
     summaries: dict[Pair, Any] = {}
     reasons: dict[Pair, str] = {}
-    unmatched = 0
     by_method = dict(iter(table.frame.groupby("method", sort=False)))
     for a, b in pairs:
         one, other = by_method[a], by_method[b]
@@ -95,13 +93,39 @@ def summarize_pairs(
             summary = _summarize_unpaired(one, other, design, table.step)
         else:
             both = one.merge(other, on=table.keys, suffixes=("", "_b"))
-            unmatched += len(one) + len(other) - 2 * len(both)
             summary = _summarize_pairs(both, table, design)
         if isinstance(summary, str):
             reasons[a, b] = summary
         else:
             summaries[a, b] = summary
-    return summaries, reasons, unmatched
+    return summaries, reasons
+
+
+def describe_unmatched(table: RunTable, pairs: Sequence[Pair]) -> list[str]:
+    """Return sentences on methods that lack runs of others, and on runs without a partner in any pair."""
+    frame = table.frame
+    failed = {*frame[frame["score"].isna()]["method"]}
+    keys = frame.groupby(table.keys, sort=False).ngroup().groupby(frame["method"], sort=False).agg(set)
+    used: dict[str, set[int]] = {}
+    for a, b in pairs:
+        if not failed & {a, b}:
+            for name in (a, b):
+                used[name] = used.get(name, set()) | (keys[a] & keys[b])
+    shared = set[int]().union(*used.values())
+    what = f"{'values' if len(table.keys) == 1 else 'combinations'} of {join_names(table.keys)}"
+    lacking = {name: missing for name in used if (missing := len(shared - keys[name]))}
+    sentences = [
+        f"{name} has no run for {missing} of {len(shared)} {what}; its pairs use the others."
+        for name, missing in list(lacking.items())[:_SHOWN]
+    ]
+    if (more := len(lacking) - _SHOWN) > 0:
+        sentences.append(f"{more} more method{'s lack' if more > 1 else ' lacks'} runs of others.")
+    if alone := sum(len(keys[name] - own) for name, own in used.items()):
+        have, do = ("run has", "does") if alone == 1 else ("runs have", "do")
+        sentences.append(
+            f"{alone} {have} no partner with equal {' and '.join(table.keys)} and {do} not count."
+        )
+    return sentences
 
 
 def _describe_failed(name: str, rows: pd.DataFrame) -> str:
