@@ -285,7 +285,11 @@ def test_describe_power_counts_pairs_or_runs():
     ("frame", "options", "message"),
     [
         (pd.DataFrame(), {}, "the table has no rows"),
-        ({"method": ["a", "b"], "score": ["high", 0.9]}, {"score": "score"}, "has text, 'high' in row 1"),
+        (
+            {"method": ["a", "b"], "score": ["high", 0.9]},
+            {"score": "score"},
+            "has text, 'high' in row 1: scores must be",
+        ),
         (
             {"method": ["a", "b"], "acc": ["0.9 ± 0.1", "0.8 ± 0.1"]},
             {"score": "acc"},

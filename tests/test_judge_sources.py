@@ -159,6 +159,60 @@ def test_read_runs_rejects_what_it_cannot_read(tmp_path):
             read_runs(source)
 
 
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "json", "parquet"])
+@pytest.mark.parametrize("word", ["", "nan", "NaN", "NA", "N/A", "null", "NULL", "None", "?", "-", " nan "])
+def test_judge_reads_every_missing_score_alike(frame, tmp_path, suffix, word):
+    text = frame.assign(score=[word, *frame["score"].astype(str)[1:]])
+    mixed = [
+        {**row, "score": word if i == 0 else row["score"]} for i, row in enumerate(frame.to_dict("records"))
+    ]
+    path = tmp_path / f"runs.{suffix}"
+    {
+        "csv": lambda: text.to_csv(path, index=False),
+        "tsv": lambda: text.to_csv(path, index=False, sep="\t"),
+        "jsonl": lambda: path.write_text("\n".join(map(json.dumps, mixed))),
+        "json": lambda: path.write_text(json.dumps(mixed)),
+        "parquet": lambda: text.to_parquet(path),
+    }[suffix]()
+    judgement = actlab.judge(path)
+    assert judgement.runs["failure"].to_list() == ["no score", *[""] * 9]
+    assert judgement.verdicts["reason"][0] == "new has 1 of 5 runs without a score (no score)"
+
+
+def test_judge_names_the_line_of_a_score_that_is_text(frame, tmp_path):
+    text = frame.assign(score=frame["score"].astype(str).where(frame.index != 3, "crashed"))
+    csv, jsonl, parquet = (tmp_path / f"runs.{suffix}" for suffix in ("csv", "jsonl", "parquet"))
+    csv.write_text(text.to_csv(index=False))
+    text.to_json(jsonl, orient="records", lines=True)
+    text.to_parquet(parquet)
+    for source, where in (
+        (csv, f"line 5 of {csv}"),
+        (jsonl, f"line 4 of {jsonl}"),
+        (parquet, "row 4"),
+        (text, "row 4"),
+    ):
+        with pytest.raises(actlab.UsageError) as caught:
+            actlab.judge(source)
+        hint = "scores must be numbers; leave the cell empty for a failed run"
+        assert str(caught.value) == f"column 'score' has text, 'crashed' in {where}: {hint}"
+    for content, where in (
+        ("sep=,\n\n" + text.to_csv(index=False).replace("\n", "\n\n"), "line 11 of"),
+        (text.assign(note="two\nlines").to_csv(index=False), "row 4"),
+    ):
+        csv.write_text(content)
+        with pytest.raises(actlab.UsageError, match=f"'crashed' in {where}"):
+            actlab.judge(csv)
+
+
+@pytest.mark.parametrize("word", ["nan", "crashed"])
+def test_judge_never_takes_another_column_because_the_score_has_text(frame, word):
+    text = frame.assign(score=frame["score"].astype(str).where(frame.index != 3, word), width=128)
+    text.to_csv("runs.csv", index=False)
+    with pytest.raises(actlab.UsageError, match=r"which column is the score.* numbers are 'score', 'width'"):
+        actlab.judge("runs.csv")
+    assert actlab.judge(text.assign(score=frame["score"], width="128")).about["metric"] == "score"
+
+
 # -- the command ----------------------------------------------------------------------------------
 
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from actlab.data.readers import Array
+from actlab.data.table_files import MISSING
 from actlab.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MAX_LEVELS = 50  # columns of a category
-_MISSING = {"", "?", "-", "na", "n/a", "#n/a", "<na>", "nan", "null", "none"}  # among numbers or dates
 _SEPARATED = re.compile(r"[+-]?[\d.]*[,' \u00a0\u202f][\d.,' \u00a0\u202f]*")  # 1,234 or 1.234,5
 _FEW = 3  # different values that are no numbers, in a column of numbers
 _RARE = 0.1  # the share of such cells
@@ -102,7 +102,7 @@ def _read_objects(values: pd.Series[Any], what: str, name: str) -> Values:
     if all(isinstance(cell, datetime.date) for cell in cells):
         return _expand_dates(pd.to_datetime(values, utc=True))
     text = _to_text(values).str.strip()
-    is_missing = text.isna() | text.str.lower().isin(_MISSING)
+    is_missing = text.isna() | text.str.lower().isin(MISSING)
     numbers = _parse_numbers(text)
     no_number = numbers.isna() & ~is_missing
     if not no_number.any() and numbers.notna().any():

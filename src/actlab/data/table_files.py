@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
+MISSING = {"", "?", "-", "na", "n/a", "#n/a", "<na>", "nan", "null", "none"}  # among numbers or dates
+_HEADER = 2  # lines: names, and a separator in the first line
 _FORMATS = {
     b"PK\x03\x04": "an Excel workbook or another zip archive",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook",
@@ -46,6 +48,18 @@ def read_table(path: Path, target: str | None, labels: bool) -> pd.DataFrame:
     if path.suffix.lower() == ".parquet":
         return _read_parquet(path)
     return _read_csv(path, target, labels)
+
+
+def find_line(path: Path, row: int, rows: int) -> int | None:
+    """Return the line, counted from 1, that contains a row of a text file; None if some rows have several.
+
+    Args:
+        path: The file. Blank lines contain no row.
+        row: The row, counted from 0.
+        rows: The number of rows.
+    """
+    lines = [number for number, line in enumerate(_read_utf8(path).splitlines(), start=1) if line.strip()]
+    return lines[row - rows] if 0 <= len(lines) - rows <= _HEADER else None
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:

@@ -19,6 +19,7 @@ SOURCES = (
     "a .csv, .tsv, .parquet, .jsonl or .json file, a folder of .json files, the output folder of "
     "actlab compare, mlflow:URI#EXPERIMENT, or optuna:FILE#STUDY"
 )
+FILE = "actlab.file"  # attribute of tables that read_runs returns
 _SPLIT = re.compile(r"split(\d+)_test_(\w+)")
 _LINES = (".jsonl", ".ndjson")
 
@@ -34,7 +35,8 @@ def read_runs(source: RunSource) -> tuple[pd.DataFrame, str]:
             an SQLite file.
 
     Returns:
-        The table, and a name for it.
+        The table, and a name for it. Its ``attrs`` have the ``FILE`` of text that contains a row in each
+        line.
 
     Raises:
         UsageError: The source cannot be read.
@@ -73,14 +75,15 @@ def _read_named(source: str) -> tuple[pd.DataFrame, str]:
         return _read_folder(path), path.name
     if not path.is_file():
         raise UsageError(f"there is no file or folder {source!r}; runs can be {SOURCES}")
-    if path.suffix.lower() in _LINES:
-        return _read_json_lines(path), path.name
     if path.suffix.lower() == ".json":
         rows = _read_json(path)
         return _make_frame(_flatten_rows(rows) if isinstance(rows, list) else rows), path.name
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in (*SUFFIXES, *_LINES):
         raise UsageError(f"cannot read {source!r}: runs can be {SOURCES}")
-    return read_table(path, None, labels=True), path.name
+    table = _read_json_lines(path) if path.suffix.lower() in _LINES else read_table(path, None, labels=True)
+    if path.suffix.lower() != ".parquet":
+        table.attrs[FILE] = source
+    return table, path.name
 
 
 def _read_json(path: Path) -> Any:

@@ -6,12 +6,15 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from actlab.data.table_files import MISSING, find_line
 from actlab.errors import UsageError, did_you_mean, escape_unprintable
+from actlab.judging.sources import FILE
 from actlab.stats.posterior import Floats
 
 METHODS = ("method", "model", "algorithm", "activation", "estimator", "optimizer", "variant", "name")
@@ -122,7 +125,7 @@ def make_run_table(
     unshared = _find_unshared(frame, keys) if pair is None else []
     keys = [key for key in keys if key not in unshared]
     frame = frame.drop(columns=unshared)
-    scores = _read_scores(table[score], score)
+    scores = _read_scores(table, score)
     frame["score"] = np.where(np.isfinite(scores), -scores if lower_is_better else scores, math.nan)
     step = _find_step(scores)
     frame["failure"] = pd.Series(scores).map(_FAILURES).fillna("").to_numpy()
@@ -223,14 +226,21 @@ def _choose_score(table: pd.DataFrame, score: str | None, others: set[str | None
         _require_column(table, score, "score")
         return score
     others = {*others, *_find(table, [*REPEATS, *FOLDS, *SEEDS, *SAMPLES, *STEPS])}
-    numbers = [
-        name for name in table.columns if name not in others and pd.api.types.is_numeric_dtype(table[name])
-    ]
+    numbers = [name for name in table.columns if name not in others and _has_numbers(table[name])]
     if len(numbers) == 1:
         return str(numbers[0])
     columns = ", ".join(map(repr, (numbers or list(table.columns))[:12]))
     what = "the columns of numbers are" if numbers else "no other column has only numbers; the table has"
     raise UsageError(f"which column is the score? Pass score= (--score); {what} {columns}")
+
+
+def _has_numbers(column: pd.Series[Any]) -> bool:
+    """Whether a column has numbers, or would have numbers without the text in some cells."""
+    if pd.api.types.is_numeric_dtype(column):
+        return True
+    numbers, wrong = _parse_numbers(column)
+    has_text = (numbers.isna() & column.notna()).any()  # otherwise the numbers are text in the source itself
+    return bool(has_text and numbers.notna().sum() > wrong.sum())
 
 
 # -- values ---------------------------------------------------------------------------------------
@@ -268,21 +278,30 @@ def _read_key(column: pd.Series[Any], name: str) -> pd.Series[Any]:
     return numbers if is_exact else column
 
 
-def _read_scores(column: pd.Series[Any], name: str) -> Floats:
+def _parse_numbers(column: pd.Series[Any]) -> tuple[pd.Series[Any], pd.Series[Any]]:
+    """Return the numbers of a column, NaN for other cells, and which cells have other text."""
+    text = column.astype(str).str.strip()
+    missing = column.isna() | text.str.lower().isin(MISSING)
+    numbers = pd.to_numeric(text.where(~missing), errors="coerce").astype(np.float64)
+    return numbers, numbers.isna() & ~missing
+
+
+def _read_scores(table: pd.DataFrame, name: str) -> Floats:
+    column = table[name]
     if pd.api.types.is_bool_dtype(column):
         column = column.astype(float)
     if pd.api.types.is_complex_dtype(column):
         raise UsageError(f"column {name!r} has complex numbers: scores must be real")
     if pd.api.types.is_numeric_dtype(column):
         return _require_range(np.asarray(column.to_numpy(np.float64, na_value=math.nan)), name)
-    text = column.astype(str).str.strip()
-    missing = column.isna() | text.str.lower().isin(["", "nan", "none", "null"])
-    numbers = pd.to_numeric(text.where(~missing), errors="coerce").astype(np.float64)
-    wrong = numbers.isna() & ~missing
+    numbers, wrong = _parse_numbers(column)
     if wrong.any():
         value = str(column[wrong].iloc[0])
-        row = int(np.flatnonzero(wrong)[0]) + 1
-        hint = "scores must be numbers"
+        row = int(np.flatnonzero(wrong)[0])
+        file = table.attrs.get(FILE)
+        line = find_line(Path(file), row, len(table)) if file else None
+        where = f"line {line} of {file}" if line else f"row {row + 1}"
+        hint = "scores must be numbers; leave the cell empty for a failed run"
         if re.search(r"±|\+/-|\+-", value):
             hint = (
                 "means and standard deviations cannot be judged without the number of runs, and cannot be "
@@ -290,7 +309,7 @@ def _read_scores(column: pd.Series[Any], name: str) -> Floats:
             )
         elif value.strip().endswith("%"):
             hint = "remove the percent signs"
-        raise UsageError(f"column {name!r} has text, {value!r} in row {row}: {hint}")
+        raise UsageError(f"column {name!r} has text, {value!r} in {where}: {hint}")
     return _require_range(np.asarray(numbers, np.float64), name)
 
 
