@@ -515,6 +515,50 @@ def test_judge_notes_a_significant_difference_inside_the_default_region():
     assert not any("Significant" in sentence for sentence in given)
 
 
+LOSSES = [
+    "val_loss",
+    "test_rmse",
+    "test.RMSE",
+    "metrics/loss",
+    "valLoss",
+    "NLLLoss",
+    "top-1 error",
+    "WER",
+    "top5err",
+]
+TIMES = ["time", "train_seconds", "inferenceLatency"]
+
+
+@pytest.mark.parametrize("name", [*LOSSES, *TIMES])
+def test_judge_needs_the_direction_of_an_error_or_a_time(name):
+    frame = make_runs({"a": 2.0, "b": 1.0}, seeds(5)).rename(columns={"score": name})
+    what = "a time" if name in TIMES else "an error"
+    with pytest.raises(actlab.UsageError) as caught:
+        actlab.judge(frame)
+    assert str(caught.value) == (
+        f"{name!r} looks like {what}: pass lower_is_better=True (--lower-is-better), or False "
+        "(--no-lower-is-better)"
+    )
+    for lower, best in ((True, "b"), (False, "a")):
+        judgement = actlab.judge(frame, lower_is_better=lower)
+        assert judgement.ranking["method"][0] == best
+        assert judgement.to_json()["about"]["lower_is_better"] is lower
+        assert judgement.about["command"] == f"actlab.judge(runs, lower_is_better={lower})"
+        assert (f"Lower values of {name} are better." in judgement.design.sentences) is lower
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["neg_log_loss", "test_neg_mean_squared_error", "negMSE", "negative_loss", "accuracy", "terror", "AUC"],
+)
+def test_judge_of_other_scores_prefers_great_ones(name):
+    frame = make_runs({"a": 2.0, "b": 1.0}, seeds(5)).rename(columns={"score": name})
+    judgement = actlab.judge(frame)
+    assert judgement.ranking["method"][0] == "a"
+    assert judgement.about["lower_is_better"] is False
+    assert judgement.about["command"] == "actlab.judge(runs)"
+
+
 def test_judge_of_a_loss_has_no_default_region():
     frame = make_runs({"a": 3.28, "b": 3.27}, seeds(8), spread=0.001)
     judgement = actlab.judge(frame, lower_is_better=True)
@@ -541,7 +585,7 @@ def test_judge_of_a_log_never_takes_the_step_as_the_score():
     with pytest.raises(actlab.UsageError, match="keep one row per run, such as its last 'step'"):
         actlab.judge(rows)
     last = [row for row in rows if row["step"] == 2]
-    assert actlab.judge(last).ranking["mean"].to_list() == [1.5, 0.5]
+    assert actlab.judge(last, lower_is_better=True).ranking["mean"].to_list() == [0.5, 1.5]
 
 
 def test_judge_notes_columns_that_could_link_runs():

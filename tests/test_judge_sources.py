@@ -119,6 +119,7 @@ def test_read_runs_reads_a_study_of_optuna(tmp_path):
         connection.execute("UPDATE study_directions SET direction = 'MINIMIZE'")
     connection.close()
     assert actlab.judge(source).ranking["method"].to_list() == ["b", "a"]
+    assert actlab.judge(source, lower_is_better=False).ranking["method"].to_list() == ["a", "b"]
     assert name == "tune"
     assert table[["model", "seed", "value"]].to_numpy().tolist() == [
         ["a", 0, 0.9],
@@ -252,6 +253,7 @@ def test_judge_verb_exit_status_tells_whether_a_requirement_holds(means, require
 
 def test_judge_verb_rejects_invalid_input_in_one_line(frame, capsys):
     frame.to_csv("runs.csv", index=False)
+    frame.rename(columns={"score": "val_loss"}).to_csv("losses.csv", index=False)
     for call, message in (
         (["runs.csv", "--require", "best:new"], "--require must be better:NEW:OLD, got 'best:new'"),
         (
@@ -261,9 +263,19 @@ def test_judge_verb_rejects_invalid_input_in_one_line(frame, capsys):
         (["runs.csv", "--score", "acc"], "the table has no column 'acc' for score"),
         (["runs.csv", "--pair", "seeds"], "the table has no column 'seeds' for pair (did you mean 'seed'?)"),
         (["none.csv"], "there is no file or folder 'none.csv'"),
+        (["losses.csv"], "'val_loss' looks like an error: pass lower_is_better=True (--lower-is-better), or"),
         ([".", "--watch"], "--watch needs a file, got '.'"),
     ):
         assert message in refused(capsys, "judge", *call)
+
+
+@pytest.mark.parametrize(("option", "best"), [("--lower-is-better", "old"), ("--no-lower-is-better", "new")])
+def test_judge_verb_takes_a_direction(frame, capsys, option, best):
+    frame.rename(columns={"score": "val_loss"}).to_csv("losses.csv", index=False)
+    assert main(["judge", "losses.csv", option]) == 0
+    out = capsys.readouterr().out
+    assert f"Best: {best}, mean val_loss" in out
+    assert ("Lower values of val_loss are better." in out) == (best == "old")
 
 
 def test_judge_verb_watches_a_file_until_it_is_interrupted(frame, tmp_path):

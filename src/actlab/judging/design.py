@@ -70,7 +70,8 @@ def find_design(table: RunTable, analysis: str | None, test_share: float | None)
     because = f"because {_REASONS[kind].format(keys=join_names(table.keys))}"
     reason = f", {because}" if chosen == _CHOICES[kind] else ", as requested"
     warning = _find_warning(kind, chosen)
-    return Design(kind, chosen, folds, test_share, (*found, f"{sentence}{reason}.", *warning))
+    direction = [f"Lower values of {table.score} are better."] if table.lower_is_better else []
+    return Design(kind, chosen, folds, test_share, (*found, *direction, f"{sentence}{reason}.", *warning))
 
 
 _CHOICES = {

@@ -158,7 +158,7 @@ def judge(
     method: str | None = None,
     pair: str | Sequence[str] | None = None,
     dataset: str | None = None,
-    lower_is_better: bool = False,
+    lower_is_better: bool | None = None,
     rope: float | None = None,
     level: float = LEVEL,
     baseline: str | None = None,
@@ -181,8 +181,9 @@ def judge(
             not paired.
         dataset: The column of datasets (default: ``dataset``, ``task``, ... if it has at least two values).
             If empty, the table has one dataset.
-        lower_is_better: Whether a smaller score is better, as for a loss. For an Optuna study, this is read
-            from the study.
+        lower_is_better: Whether a smaller score is better, as for a loss (default: the direction of an Optuna
+            study; False for other scores, unless their name contains a word such as ``loss``, ``rmse`` or
+            ``seconds``: those need a value).
         rope: Half the width of the region of practical equivalence, in units of the score (default: 0.001 for
             scores from 0 to 1 where greater is better; otherwise 0, because the unit is unknown).
         level: The allowed probability of a wrong verdict.
@@ -209,7 +210,6 @@ def judge(
         [['a', 'b', 'better']]
     """
     frame, name = read_runs(runs)
-    lower_is_better = lower_is_better or frame.attrs.get("minimized", "") == (score or "value")
     table = make_run_table(
         frame, score=score, method=method, pair=pair, dataset=dataset, lower_is_better=lower_is_better
     )
@@ -220,7 +220,7 @@ def judge(
         "method": method,
         "pair": pair,
         "dataset": dataset,
-        "lower_is_better": lower_is_better or None,
+        "lower_is_better": lower_is_better,
         "rope": rope,
         "level": None if level == LEVEL else level,
         "baseline": baseline,
@@ -234,7 +234,7 @@ def judge(
         "kind": "judgement",
         "data": name,
         "metric": table.score,
-        "lower_is_better": lower_is_better,
+        "lower_is_better": table.lower_is_better,
         "level": level,
         "sequential": sequential,
         "unpaired": design.kind == "unpaired" or design.analysis == "welch",
@@ -259,7 +259,7 @@ def judge(
         )
     else:
         judgement = _judge_runs(table, design, about, rope, baseline)
-    if not lower_is_better:
+    if not table.lower_is_better:
         return judgement
     runs, ranking = judgement.runs, judgement.ranking  # with the scores as they were given
     return dataclasses.replace(

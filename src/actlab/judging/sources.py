@@ -19,7 +19,7 @@ SOURCES = (
     "a .csv, .tsv, .parquet, .jsonl or .json file, a folder of .json files, the output folder of "
     "actlab compare, mlflow:URI#EXPERIMENT, or optuna:FILE#STUDY"
 )
-FILE = "actlab.file"  # attribute of tables that read_runs returns
+FILE, DIRECTIONS = "actlab.file", "actlab.lower_is_better"  # attributes of tables that read_runs returns
 _SPLIT = re.compile(r"split(\d+)_test_(\w+)")
 _LINES = (".jsonl", ".ndjson")
 
@@ -36,7 +36,7 @@ def read_runs(source: RunSource) -> tuple[pd.DataFrame, str]:
 
     Returns:
         The table, and a name for it. Its ``attrs`` have the ``FILE`` of text that contains a row in each
-        line.
+        line, and as ``DIRECTIONS`` whether a smaller score is better, for columns whose source records this.
 
     Raises:
         UsageError: The source cannot be read.
@@ -161,7 +161,9 @@ def _melt_search(table: pd.DataFrame) -> pd.DataFrame:
         parts.append(part.set_index(["method", "fold"]))
     if duplicates := [name for i, name in enumerate(names) if name in names[:i]]:
         raise UsageError(f"the search has the candidate {duplicates[0]!r} twice")
-    return pd.concat(parts).groupby(level=[0, 1], sort=False).first().reset_index()
+    melted = pd.concat(parts).groupby(level=[0, 1], sort=False).first().reset_index()
+    melted.attrs[DIRECTIONS] = {match[2]: False for match in matches.values()}  # a search maximizes
+    return melted
 
 
 def _read_mlflow(uri: str, experiment: str) -> pd.DataFrame:
@@ -227,7 +229,7 @@ def _read_optuna(file: str, study: str) -> pd.DataFrame:
     ]
     wide = values.pivot(index="number", columns="param_name", values="param_value").reset_index()
     table = trials.merge(wide, on="number", how="left").drop(columns="number")
-    table.attrs["minimized"] = "value" if directions == ["MINIMIZE"] else None
+    table.attrs[DIRECTIONS] = {"value": directions == ["MINIMIZE"]}
     return table
 
 

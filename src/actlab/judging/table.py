@@ -14,7 +14,7 @@ import pandas as pd
 
 from actlab.data.table_files import MISSING, find_line
 from actlab.errors import UsageError, did_you_mean, escape_unprintable
-from actlab.judging.sources import FILE
+from actlab.judging.sources import DIRECTIONS, FILE
 from actlab.stats.posterior import Floats
 
 METHODS = ("method", "model", "algorithm", "activation", "estimator", "optimizer", "variant", "name")
@@ -26,6 +26,12 @@ DATASETS = ("dataset", "task", "data", "env", "environment", "game", "benchmark"
 STEPS = ("step", "_step", "global_step", "epoch")
 _PREFIX = re.compile(r"(config|params|hparams)[./]")  # of settings, in JSON files and in exports of trackers
 _RESERVED = ("method", "dataset", "score", "score_b", "failure", "activation")  # names of other columns
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_ERRORS = {
+    *("loss", "losses", "logloss", "error", "errors", "err", "rmse", "rmsle", "mse", "mae", "mape", "nll"),
+    *("perplexity", "ppl", "wer", "cer", "regret", "deviance"),
+}
+_TIMES = {"time", "runtime", "duration", "second", "seconds", "latency"}
 _DECIMALS = 6  # scores with more are not rounded
 _EXACT = 15  # digits of a float
 _LARGEST = 1e150  # whose square is finite
@@ -44,6 +50,7 @@ class RunTable:
         seeds: Key columns that name a seed.
         samples: Key columns that name a test sample.
         score: The name of the score.
+        lower_is_better: Whether a smaller score is better in the source.
         step: The smallest change of a score: 10^-k if scores are rounded to k decimals, else 0.
         notes: Sentences on the table.
     """
@@ -54,6 +61,7 @@ class RunTable:
     seeds: tuple[str, ...]
     samples: tuple[str, ...]
     score: str
+    lower_is_better: bool
     step: float
     notes: tuple[str, ...] = ()
 
@@ -80,7 +88,7 @@ def make_run_table(
     method: str | None,
     pair: str | Sequence[str] | None,
     dataset: str | None,
-    lower_is_better: bool,
+    lower_is_better: bool | None,
 ) -> RunTable:
     """Check a table and name its columns.
 
@@ -93,13 +101,15 @@ def make_run_table(
             share a value.
         dataset: The column of datasets; None for a column called ``dataset``, ``task``, ... with at least
             two values; empty for one dataset.
-        lower_is_better: Whether a smaller score is better, as for a loss.
+        lower_is_better: Whether a smaller score is better, as for a loss; None for what the source records,
+            else False.
 
     Returns:
         The runs.
 
     Raises:
-        UsageError: A column is missing, or a value cannot be judged.
+        UsageError: A column is missing, a value cannot be judged, or the name of the score suggests that
+            smaller is better and ``lower_is_better`` is None.
     """
     if table.empty:
         raise UsageError("the table has no rows; it needs one row per run")
@@ -126,6 +136,11 @@ def make_run_table(
     keys = [key for key in keys if key not in unshared]
     frame = frame.drop(columns=unshared)
     scores = _read_scores(table, score)
+    if lower_is_better is None:
+        lower_is_better = table.attrs.get(DIRECTIONS, {}).get(score)
+    if lower_is_better is None:
+        _require_no_error(score)
+        lower_is_better = False
     frame["score"] = np.where(np.isfinite(scores), -scores if lower_is_better else scores, math.nan)
     step = _find_step(scores)
     frame["failure"] = pd.Series(scores).map(_FAILURES).fillna("").to_numpy()
@@ -140,6 +155,7 @@ def make_run_table(
         seeds,
         named["samples"],
         score,
+        lower_is_better,
         step,
         (
             *_describe_missing(frame),
@@ -241,6 +257,18 @@ def _has_numbers(column: pd.Series[Any]) -> bool:
     numbers, wrong = _parse_numbers(column)
     has_text = (numbers.isna() & column.notna()).any()  # otherwise the numbers are text in the source itself
     return bool(has_text and numbers.notna().sum() > wrong.sum())
+
+
+def _require_no_error(score: str) -> None:
+    words = [word.lower() for word in _WORD.findall(score)]
+    if "neg" in words or words[:1] == ["negative"]:
+        return
+    for names, what in ((_ERRORS, "an error"), (_TIMES, "a time")):
+        if not names.isdisjoint(words):
+            raise UsageError(
+                f"{score!r} looks like {what}: pass lower_is_better=True (--lower-is-better), or False "
+                "(--no-lower-is-better)"
+            )
 
 
 # -- values ---------------------------------------------------------------------------------------

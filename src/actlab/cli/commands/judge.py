@@ -44,7 +44,8 @@ def add_options(parser: Parser) -> None:
         metavar="COLUMN",
         help="column of datasets (default: dataset, task, ...); '' if there is only one",
     )
-    add("--lower-is-better", action="store_true", help="a smaller score is better")
+    direction = "whether a smaller score is better; needed if the score looks like an error or a time"
+    add("--lower-is-better", action=argparse.BooleanOptionalAction, help=direction)
     add = parser.add_argument_group("verdicts").add_argument
     add(
         "--rope",
