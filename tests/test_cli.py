@@ -338,8 +338,20 @@ def test_interrupted_verb_prints_one_line_and_writes_no_result(
 
     monkeypatch.setattr("actlab.fleet.optimizers.SGD.step", interrupt)
     assert main([*verb.split(), "--data", tiny_data, "--out", "run"]) == 130
-    assert capsys.readouterr() == ("", "actlab: interrupted\n")
-    assert list_names(tmp_path / "run") == (["ledger.sqlite"] if verb.startswith("compare") else [])
+    is_compare = verb.startswith("compare")
+    # 20 candidates for each fold
+    hint = ": 0 of 60 runs are saved; run the comparison again to resume" * is_compare
+    assert capsys.readouterr() == ("", f"actlab: interrupted{hint}\n")
+    assert list_names(tmp_path / "run") == (["ledger.sqlite"] if is_compare else [])
+
+
+def test_compare_interrupted_before_training_prints_a_hint(capsys, monkeypatch, tiny_data):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("actlab.cli.commands.compare.load_dataset", interrupt)
+    assert main(["compare", "relu", "tanh", "--data", tiny_data]) == 130
+    assert capsys.readouterr().err == "actlab: interrupted; run the comparison again to resume\n"
 
 
 def test_train_exits_with_141_if_its_reader_closes_the_pipe(tiny_data, capsys, monkeypatch):
@@ -380,7 +392,7 @@ def test_compare_after_ctrl_c_keeps_finished_runs_and_no_processes(tmp_path, sig
         child.send_signal(signal_sent)
         err = child.communicate()[1]
         assert child.returncode == 130
-        assert "actlab: interrupted: 3 of 6 runs were trained" in err
+        assert "actlab: interrupted: 3 of 6 runs are saved; run the comparison again to resume" in err
         assert "Traceback" not in err
         assert pd.read_csv(tmp_path / "run/results.csv")["activation"].to_list() == ["relu"] * 3
         assert wait_until(lambda: not list_living(workers))

@@ -50,7 +50,9 @@ def trained_runs(monkeypatch):
 
 def compare_small(activations=("relu", "tanh"), **options):
     return compare(
-        list(activations), DATA, tune=None, **{"epochs": 2, "hidden": (8, 4), "jobs": 1, **options}
+        list(activations),
+        DATA,
+        **{"epochs": 2, "hidden": (8, 4), "jobs": 1, "tune": None, **options},
     )
 
 
@@ -142,7 +144,7 @@ def test_compare_resumes_after_an_interrupt(tmp_path, monkeypatch, trained_runs)
     with monkeypatch.context() as patch:
         patch.setattr(SGD, "step", interrupt)
         with pytest.raises(
-            Interrupted, match=r"of 6 runs were trained; run the comparison again to resume$"
+            Interrupted, match=r"of 6 runs are saved; run the comparison again to resume$"
         ) as caught:
             compare_small(ledger=tmp_path / "ledger.sqlite", batch_size=8)
     finished = len(caught.value.results)
@@ -154,6 +156,36 @@ def test_compare_resumes_after_an_interrupt(tmp_path, monkeypatch, trained_runs)
     comparison = compare_small(ledger=tmp_path / "ledger.sqlite", batch_size=8)
     assert sum(trained_runs) == 6 - finished
     assert_same_comparison(comparison, compare_small(batch_size=8))
+
+
+@pytest.mark.parametrize(
+    ("tune", "last_step"),
+    [("auto", 1), ("auto", 150), ({"lr": [0.01, 0.1]}, 60)],
+    ids=["nothing saved", "screening", "grid"],
+)
+def test_interrupted_compare_counts_its_runs_in_the_ledger(tmp_path, monkeypatch, tune, last_step):
+    from actlab.fleet.optimizers import SGD
+
+    step, steps = SGD.step, []
+
+    def interrupt(self):
+        steps.append(1)
+        if len(steps) == last_step:
+            raise KeyboardInterrupt
+        step(self)
+
+    file = tmp_path / "ledger.sqlite"
+    compare_small(["elu"], ledger=file)
+    with Ledger(file) as ledger:
+        others = len(ledger.runs())
+    monkeypatch.setattr(SGD, "step", interrupt)
+    with pytest.raises(Interrupted) as caught:
+        compare_small(ledger=file, batch_size=8, tune=tune)
+    with Ledger(file) as ledger:
+        saved = len(ledger.runs()) - others
+    assert (saved > 0) is (last_step > 1)
+    assert str(caught.value).startswith(f": {saved} of ")
+    assert str(caught.value).endswith(" runs are saved; run the comparison again to resume")
 
 
 def test_compare_results_contain_the_run_keys(tmp_path):

@@ -231,14 +231,18 @@ class Comparison:
 class Interrupted(KeyboardInterrupt):
     """Raised after Ctrl-C during a comparison. It has the finished runs.
 
+    Args:
+        results: The rows of :attr:`Comparison.results` for the finished runs.
+        history: The rows of :attr:`Comparison.history` for the finished runs.
+        progress: How many runs have ended, and what to do, for the message.
+
     Attributes:
         results: The rows of :attr:`Comparison.results` for the finished runs.
         history: The rows of :attr:`Comparison.history` for the finished runs.
     """
 
-    def __init__(self, results: pd.DataFrame, history: pd.DataFrame, total: int, resumable: bool) -> None:
-        hint = "; run the comparison again to resume" if resumable else ""
-        super().__init__(f": {len(results)} of {total} runs were trained{hint}")
+    def __init__(self, results: pd.DataFrame, history: pd.DataFrame, progress: str) -> None:
+        super().__init__(f": {progress}")
         self.results, self.history = results, history
 
 
@@ -439,7 +443,7 @@ def run_comparison(
         verbose: As for :func:`compare`.
 
     Raises:
-        Interrupted: Ctrl-C was pressed after some runs had ended.
+        Interrupted: Ctrl-C was pressed; without a ledger, after some runs had ended.
     """
     config, about = plan.config, describe_plan(plan)
     with Runner(plan, ledger, executor, verbose) as runner:
@@ -453,11 +457,11 @@ def run_comparison(
             runner.end()
             return comparison
         except KeyboardInterrupt as interruption:
-            if not runner.runs:
+            if not runner.runs and ledger is None:
                 raise
             best = select_best(runner.runs, config.names, plan.candidates)
-            tables = make_results_table(best, plan), make_history_table(best)
-            raise Interrupted(*tables, runner.planned, ledger is not None) from interruption
+            results = make_results_table(best, plan) if best else pd.DataFrame()
+            raise Interrupted(results, make_history_table(best), runner.describe_progress()) from interruption
 
 
 def _train_until_decided(

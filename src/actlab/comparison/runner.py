@@ -78,6 +78,15 @@ class Runner:
         for run in alone:
             self._train_alone(run)
 
+    def describe_progress(self) -> str:
+        """Return how many of the runs planned so far are in the ledger; without one, how many have ended."""
+        if self.ledger is None:
+            return f"{len(self.runs)} of {self.planned} runs were trained"
+        keys = [run["key"] for run in self._recorded]
+        with open_ledger(self.ledger) as ledger:
+            saved = len(ledger.finished(keys))
+        return f"{saved} of {self.planned} runs are saved; run the comparison again to resume"
+
     def end(self) -> None:
         """Mark the comparison as complete in the ledger."""
         if self._token and self.ledger is not None:

@@ -146,6 +146,15 @@ class _Outcome:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare activations."""
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt as interruption:
+        if interruption.args:
+            raise
+        raise KeyboardInterrupt("; run the comparison again to resume") from interruption
+
+
+def _run(arguments: argparse.Namespace) -> int:
     from actlab.files import create_output_folder
     from actlab.tasks.task_comparison import choose_folders, iterate_tasks
 
@@ -270,8 +279,9 @@ def _compare(
     try:
         comparison = run_comparison(plan, ledger=out / LEDGER, executor=executor, verbose=verbose)
     except Interrupted as interruption:
-        write_csv(interruption.results, out / "results.csv")
-        write_csv(interruption.history, out / "history.csv")
+        if len(interruption.results):
+            write_csv(interruption.results, out / "results.csv")
+            write_csv(interruption.history, out / "history.csv")
         raise
     table = make_cv_results(comparison.results)
     write_csv(table, out / "cv_results.csv")
