@@ -14,6 +14,8 @@ from torch import nn
 
 import actlab
 from actlab import UsageError, compare
+from actlab.comparison.scoring import Scoring
+from actlab.comparison.splits import FoldFeatures
 from actlab.comparison.tables import make_cv_results
 from actlab.data import Dataset, load_data
 from actlab.models.random_streams import SPLIT, WEIGHTS, derive_seed, seeded_torch
@@ -105,6 +107,30 @@ def test_compare_verdicts_are_computed_from_paired_runs(dataset):
     means = scores.groupby("seed").mean()
     for _, row in comparison.ranking.iterrows():
         assert row["seed_2"] == pytest.approx(means[row["activation"]][2])
+
+
+@pytest.mark.parametrize(
+    ("scoring", "weights", "region"),
+    [
+        ("accuracy", None, (1 / 150, "one of 150 samples")),
+        ("accuracy", np.arange(1, 151), (0.001, "the minimum")),
+        ("balanced_accuracy", None, (0.001, "the minimum")),
+        ("f1_macro", None, (0.001, "the minimum")),
+    ],
+)
+def test_only_accuracy_has_the_share_of_a_sample_as_region(scoring, weights, region):
+    iris = load_data("iris")
+    data = load_data((iris.X, iris.y), weights=weights)
+    assert Scoring(scoring, FoldFeatures(data, data.y)).choose_region([0.5, 0.6], 150) == region
+
+
+@pytest.mark.parametrize(
+    ("scoring", "region"), [("accuracy", (0.01, "one of 100 samples")), (None, (0.001, "the minimum"))]
+)
+def test_region_of_several_labels(scoring, region):
+    y = np.stack([np.arange(100) % 2, np.arange(100) % 3 == 0], 1).astype(int)
+    data = load_data((np.random.default_rng(0).normal(size=(100, 3)), y))
+    assert Scoring(scoring, FoldFeatures(data, data.y)).choose_region([0.5, 0.6], 100) == region
 
 
 def test_compare_ranks_no_activation_at_chance_level(dataset, constant):

@@ -342,9 +342,9 @@ def compare(
         scoring: A scikit-learn scorer or its name (default: accuracy, or R^2 for a regression). For
             several labels per sample the default is the accuracy over labels, which is 1 - Hamming loss, and
             ``"accuracy"`` is the share of samples with every label correct. The model predicts labels (n, k).
-        rope: Half the width of the region of practical equivalence, in units of the score. Default: for
-            scores from 0 to 1, the share of one test sample, but at least 0.001; for other scores, 1 % of
-            the median score.
+        rope: Half the width of the region of practical equivalence, in units of the score. Default: 0.001
+            for scores from 0 to 1, or the share of one test sample if the score is an accuracy and this share
+            is larger; for other scores, 1 % of the median score.
         seed: The first seed.
         jobs: Number of worker processes (default: chosen automatically).
         epochs: Passes over the training samples; ``"auto"`` for at most 200, with ``early_stopping=10``

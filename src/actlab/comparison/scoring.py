@@ -23,6 +23,7 @@ from actlab.fleet.skorch_adapter import restore_net
 Scorer = Callable[[Any, Any, Any], float]
 
 LABELS = "accuracy over labels"  # 1 - Hamming loss, the default score of several labels per sample
+SUBSETS = "subset accuracy"  # scikit-learn's accuracy of several labels
 
 _ROUND = 0.001  # the smallest difference of a score from 0 to 1 that matters
 _RELATIVE = 0.01  # the same of any other score, relative to it
@@ -54,8 +55,8 @@ class Scoring:
                 hint = did_you_mean(named, get_scorer_names())
                 raise UsageError(f"scoring must be a scikit-learn scorer, got {named!r}{hint}")
             self.name, self.scorer = named, get_scorer(named)
-            if self.labels and named == "accuracy":  # scikit-learn's accuracy of several labels
-                self.name = self.standard = "subset accuracy"
+            if self.labels and named == "accuracy":
+                self.name = self.standard = SUBSETS
         elif callable(named):
             self.name, self.scorer = getattr(named, "__name__", str(named)), named
         else:
@@ -186,8 +187,11 @@ class Scoring:
         if not finite.size:
             return math.nan, "no score"
         if self.are_shares(scores):
-            named = f"one of {samples} samples" if 1 / samples > _ROUND else "the minimum"
-            return max(1 / samples, _ROUND), named
+            # One sample changes other scores, and weighted accuracies, by amounts that differ.
+            counts = self.standard in ("accuracy", SUBSETS) and self.data.dataset.weights is None
+            if counts and 1 / samples > _ROUND:
+                return 1 / samples, f"one of {samples} samples"
+            return _ROUND, "the minimum"
         return _RELATIVE * float(np.median(np.abs(finite))), "1 % of the median score"
 
 

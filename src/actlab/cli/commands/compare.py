@@ -93,8 +93,8 @@ def add_options(parser: Parser) -> None:
         metavar="NAME",
         help="scikit-learn scorer (default: accuracy, averaged over several labels; r2 for a regression)",
     )
-    rope = "differences up to X are practically equivalent (default: for scores from 0 to 1 the share of one "
-    rope += "test sample, at least 0.001; for other scores 1 %% of the median)"
+    rope = "differences up to X are practically equivalent (default: 0.001 for scores from 0 to 1, or for "
+    rope += "accuracies the share of one test sample if that is larger; for other scores 1 %% of the median)"
     add("--rope", type=float, metavar="X", help=rope)
     add = parser.add_argument_group("execution").add_argument
     add("--jobs", type=int, metavar="N", help="worker processes (default: chosen automatically)")
