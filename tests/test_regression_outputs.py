@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ __all__ = ["in_empty_folder"]
 
 X = np.random.default_rng(0).normal(size=(60, 4))
 Y = np.column_stack([1000 * X[:, 0], X[:, 1] - X[:, 2], np.sin(3 * X[:, 3])])
+UNITS = "Errors are in units of the standardized target"
 SHORT = TrainSettings(epochs=3, batch_size=16, hidden=(8, 4))
 
 
@@ -38,6 +40,51 @@ def test_load_data_standardizes_each_target(tmp_path, kind):
     assert (data.y.dtype, data.y.flags.c_contiguous) == (np.float32, True)
     assert (data.classes, data.num_classes, data.is_regression) == ((), 3, True)
     assert ", y=float32(60, 3), fingerprint=" in repr(data)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-300, 1e300])
+def test_load_data_records_the_standard_deviations_of_targets(scale):
+    y = scale * Y
+    data = load_data((X, y), regression=True)
+    np.testing.assert_allclose(data.target_stds, scale * Y.std(0, ddof=1), rtol=1e-12)
+    table = pd.DataFrame({"a": X[:, 0], "spend": y[:, 0], "visits": y[:, 1]})
+    named = load_data(table, target=["spend", "visits"], regression=True)
+    assert (named.target_names, named.target_stds) == (("spend", "visits"), data.target_stds[:2])
+    assert load_data("diabetes").target_names == ("target",)
+    assert load_data("iris").target_stds == ()
+    assert load_data((X, [sys.float_info.max, -sys.float_info.max] * 30), regression=True).target_stds[0] > 1
+
+
+@pytest.mark.parametrize(
+    ("scoring", "target", "sentences"),
+    [
+        ("neg_mean_absolute_error", "spend", [f"{UNITS}: an error of 1 is 26.49 in spend."]),
+        ("neg_mean_squared_error", "spend", [f"{UNITS}: an error of 1 is 26.49 in spend."]),
+        (
+            "neg_median_absolute_error",
+            ["spend", "visits"],
+            [f"{UNITS}: an error of 1 is 26.49 in spend and 2 in visits."],
+        ),
+        ("neg_mean_absolute_percentage_error", "spend", []),
+        ("explained_variance", "spend", []),
+        ("r2", "spend", []),
+        (None, "spend", []),
+    ],
+)
+def test_compare_states_the_units_of_errors(scoring, target, sentences):
+    spend, visits = ((Y[:, i] - Y[:, i].mean()) / Y[:, i].std(ddof=1) for i in (1, 2))
+    table = pd.DataFrame({"a": X[:, 1], "b": X[:, 2], "spend": 26.49 * spend + 5, "visits": 2 * visits})
+    data = load_data(table, target=target, regression=True)
+    result = actlab.compare(["relu", "tanh"], data, scoring=scoring, epochs=1, tune=None)
+    assert [one for one in result.sentences() if "units" in one] == sentences
+
+
+def test_compare_states_the_units_of_errors_of_data_without_names():
+    options = {"scoring": "neg_mean_absolute_error", "epochs": 1, "tune": None}
+    data = load_data((X, 3 * Y[:, 1] / Y[:, 1].std(ddof=1)), regression=True)
+    assert f"{UNITS}: an error of 1 is 3." in actlab.compare(["relu"], data, **options).sentences()
+    unknown = Dataset(data.X, data.y, "own", "0" * 16, ())
+    assert f"{UNITS}." in actlab.compare(["relu"], unknown, **options).sentences()
 
 
 def test_load_data_standardizes_a_target_alone_as_with_others():

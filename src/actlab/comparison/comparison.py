@@ -112,16 +112,17 @@ class Comparison:
             per element, forward and backward, in eager mode; ``saved_bytes`` per element for backward; and
             ``torch_nanoseconds`` and ``torch_saved_bytes`` of its torch equivalent, NaN if it has none.
         about: Settings and environment: ``data``, ``fingerprint``, ``preprocessing`` (how a table was
-            encoded), ``metric``, ``region`` (half the width of the region of practical equivalence),
-            ``region_is`` (how it was chosen), ``folds``, ``split`` (the kind of folds, or ``test set``),
-            ``weighted`` (whether samples have weights), ``test`` (of a fixed test set: its ``name``, the
-            numbers of ``samples``, ``training_samples`` and, among these, ``validation_samples``, its
-            ``missing_labels``, and whether the score ``has_outcomes``, so that intervals include the variance
-            of test samples), ``seeds``, ``level``, ``trained`` (the number of runs), ``sequential_test``
-            (number of ``interim_analyses``, its ``stop_reason``, and the activations that were ``dropped``),
-            ``settings``, ``model_settings`` (of your own skorch model), ``net``, versions, ``processor``,
-            ``date``, ``command``, and ``specs`` (by name, the spec of each activation whose name is not its
-            spec; None for a Python object).
+            encoded), ``metric``, ``error_units`` (for an error of a regression, the standard deviation of
+            each target, and its name if it has one), ``region`` (half the width of the region of practical
+            equivalence), ``region_is`` (how it was chosen), ``folds``, ``split`` (the kind of folds, or
+            ``test set``), ``weighted`` (whether samples have weights), ``test`` (of a fixed test set: its
+            ``name``, the numbers of ``samples``, ``training_samples`` and, among these,
+            ``validation_samples``, its ``missing_labels``, and whether the score ``has_outcomes``, so that
+            intervals include the variance of test samples), ``seeds``, ``level``, ``trained`` (the number of
+            runs), ``sequential_test`` (number of ``interim_analyses``, its ``stop_reason``, and the
+            activations that were ``dropped``), ``settings``, ``model_settings`` (of your own skorch model),
+            ``net``, versions, ``processor``, ``date``, ``command``, and ``specs`` (by name, the spec of each
+            activation whose name is not its spec; None for a Python object).
         as_given: With tuned values, the comparison with the settings as given, without diagnostics,
             parameters, curves and costs; else None.
     """

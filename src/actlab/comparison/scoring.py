@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -166,6 +167,11 @@ class Scoring:
         weights = self.data.select_weights(planned.test)
         squares = np.square(y - np.average(y, weights=weights))
         return float(np.average(squares, weights=weights)) or math.nan
+
+    @property
+    def is_target_error(self) -> bool:
+        """Whether the score is an error in units of the standardized target, or the square of one."""
+        return self.standard.endswith("_error") and not re.search("percentage|log", self.standard)
 
     def get_score_step(self, samples: int) -> float:
         """Return the smallest change of a score on this number of samples; 0 if it is unknown."""

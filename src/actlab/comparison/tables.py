@@ -20,6 +20,7 @@ from actlab.comparison.module_arguments import name_module
 from actlab.comparison.plan import ComparisonPlan
 from actlab.comparison.runner import Finished
 from actlab.comparison.runs import FinishedRun, Labels
+from actlab.data.dataset import Dataset
 from actlab.data.fixed_test import find_missing_labels
 from actlab.fleet.diagnostics import describe_diagnostic_epochs
 from actlab.fleet.run import Epoch
@@ -166,6 +167,7 @@ def describe_plan(plan: ComparisonPlan) -> dict[str, Any]:
         "activations": config.names,
         "specs": {one.name: one.spec for one in config.resolved if one.name != one.spec},
         "metric": plan.scoring.name,
+        **({"error_units": _list_error_units(config.dataset)} if plan.scoring.is_target_error else {}),
         "folds": config.num_folds,
         "split": config.split_kind,
         "weighted": config.dataset.weights is not None,
@@ -179,6 +181,12 @@ def describe_plan(plan: ComparisonPlan) -> dict[str, Any]:
         "diagnostics": describe_diagnostic_epochs(config.diagnostics, plan.find_diagnostic_epochs()),
         **describe_environment(),
     }
+
+
+def _list_error_units(dataset: Dataset) -> list[list[Any]]:
+    """Return the standard deviation and the name of each target, as far as they are known."""
+    names = dataset.target_names or [""] * len(dataset.target_stds)
+    return [list(pair) for pair in zip(dataset.target_stds, names, strict=True)]
 
 
 def _describe_settings(plan: ComparisonPlan) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from actlab.data.images import has_pixels
 from actlab.data.readers import Array, convert_features, convert_targets
 from actlab.data.standardize import standardize_columns, standardize_features
 from actlab.data.table_encoding import EncodedTable, encode_numbers, encode_table, name_columns
-from actlab.data.targets import encode_targets, split_target
+from actlab.data.targets import EncodedTargets, encode_targets, split_target
 from actlab.errors import UsageError, warn_about_data
 
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ class Dataset:
         groups: The group (n,) of each sample, int64 from 0; None without groups.
         weights: The weight (n,) of each sample, float64 > 0; None if all are equal.
         columns: The column of the table that each encoded feature comes from (d,); empty for other data.
+        target_stds: For a regression, the standard deviations (k,) of the targets before they were
+            standardized; empty if they are unknown.
+        target_names: For a regression on a table, the names (k,) of the target columns; else empty.
 
     Raises:
         UsageError: X, y and ``shape`` do not fit together, or ``shape`` looks like (height, width, channels).
@@ -76,6 +79,8 @@ class Dataset:
     groups: npt.NDArray[np.int64] | None = None
     weights: npt.NDArray[np.float64] | None = None
     columns: tuple[str, ...] = ()
+    target_stds: tuple[float, ...] = ()
+    target_names: tuple[str, ...] = ()
 
     def __post_init__(self, channels: str | None) -> None:
         indices = self.classes and np.ndim(self.y) != 2
@@ -209,7 +214,7 @@ class Dataset:
     def _scale(
         cls,
         table: EncodedTable,
-        targets: tuple[Array, tuple[str | int, ...]],
+        targets: EncodedTargets,
         scale: str,
         name: str,
         shape: tuple[int, ...] = (),
@@ -238,17 +243,20 @@ class Dataset:
     def _create(
         cls,
         X: npt.NDArray[np.float32 | np.int64],
-        targets: tuple[Array, tuple[str | int, ...]],
+        targets: EncodedTargets,
         name: str,
         preprocessing: str = "",
         encoded: npt.NDArray[np.float64] | None = None,
         shape: tuple[int, ...] = (),
         test_samples: int = 0,
     ) -> Dataset:
-        y, classes = targets
+        y, classes, stds = targets
         fingerprint = compute_fingerprint(X if encoded is None else encoded, y)
         rows = np.arange(len(y) - test_samples, len(y)) if test_samples else None
-        return cls(X, y, name, fingerprint, classes, shape, "first", encoded, preprocessing, rows)
+        return cls(
+            *(X, y, name, fingerprint, classes, shape, "first", encoded, preprocessing, rows),
+            target_stds=stds,
+        )
 
     def scale(self, rows: Any) -> npt.NDArray[np.float32 | np.int64]:
         """Return the features of all samples, on scales computed from some of them.

@@ -200,6 +200,9 @@ def load_data(
     done = [dataset.preprocessing] * bool(dataset.preprocessing)
     done += [f"dropped on request: {', '.join(dict.fromkeys(dropped))}"] * bool(dropped)
     changes: dict[str, Any] = {"groups": codes, "weights": weights, "preprocessing": "; ".join(done)}
+    if content.by_name and dataset.is_regression:
+        columns = content.targets if isinstance(content.targets, list | tuple) else [content.targets]
+        changes["target_names"] = tuple(map(str, columns))
     return dataclasses.replace(dataset, channels="first", **changes)
 
 

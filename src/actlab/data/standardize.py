@@ -15,25 +15,33 @@ from actlab.errors import UsageError
 _BLOCK = 1 << 20  # elements per step, which limits temporary arrays to a few MiB
 
 
-def standardize_targets(y: Array, name: str) -> npt.NDArray[np.float32]:
-    """Standardize each target of a regression, (n,) or (n, k), to (n, 1) or (n, k)."""
+def standardize_targets(y: Array, name: str) -> tuple[npt.NDArray[np.float32], tuple[float, ...]]:
+    """Standardize each target of a regression, (n,) or (n, k), to (n, 1) or (n, k).
+
+    Returns:
+        The standardized targets, and the standard deviations (k,) before.
+    """
     y = _to_float64(y)
     if (bad := ~np.isfinite(y)).any():
         first = f"the first is y[{', '.join(map(str, np.argwhere(bad)[0]))}] = {y[bad][0]}"
         raise UsageError(f"{name}: {bad.sum()} of {y.size} targets are missing, NaN or infinite; {first}")
-    if y.ndim == 1:
-        return _standardize_target(y, "", name)
-    columns = [np.ascontiguousarray(column) for column in y.T]
-    return np.hstack([_standardize_target(y, f" in y[:, {i}]", name) for i, y in enumerate(columns)])
+    columns = [y] if y.ndim == 1 else [np.ascontiguousarray(column) for column in y.T]
+    places = [""] if y.ndim == 1 else [f" in y[:, {i}]" for i in range(len(columns))]
+    targets, stds = zip(*map(_standardize_target, columns, places, [name] * len(columns)), strict=True)
+    return np.hstack(targets), stds
 
 
-def _standardize_target(y: npt.NDArray[np.float64], where: str, name: str) -> npt.NDArray[np.float32]:
+def _standardize_target(
+    y: npt.NDArray[np.float64], where: str, name: str
+) -> tuple[npt.NDArray[np.float32], float]:
     if (low := y.min()) == y.max():
         raise UsageError(f"{name}: every target{where} is {low}; at least two different numbers are needed")
-    _rescale(y)
+    exponent = _rescale(y)
     y -= y.min()  # exact if the numbers are close together; their mean then keeps more digits
     mean, std = _compute_float_moments(y)
-    return ((y - mean) / std).astype(np.float32).reshape(-1, 1)
+    with np.errstate(over="ignore"):
+        unscaled = float(np.ldexp(std, exponent))
+    return ((y - mean) / std).astype(np.float32).reshape(-1, 1), unscaled
 
 
 def _to_float64(values: Array) -> Array:
@@ -42,9 +50,15 @@ def _to_float64(values: Array) -> Array:
         return values.astype(np.float64, order="C")
 
 
-def _rescale(values: Array) -> None:
-    """Divide by a power of two, which is exact, so that no value exceeds 1 and squares do not overflow."""
-    np.ldexp(values, -math.frexp(max(abs(values.min()), abs(values.max())))[1], out=values)
+def _rescale(values: Array) -> int:
+    """Divide by a power of two, which is exact, so that no value exceeds 1 and squares do not overflow.
+
+    Returns:
+        The exponent of the power of two.
+    """
+    exponent = math.frexp(max(abs(values.min()), abs(values.max())))[1]
+    np.ldexp(values, -exponent, out=values)
+    return exponent
 
 
 def standardize_columns(X: npt.NDArray[np.float64], rows: Any) -> npt.NDArray[np.float32]:

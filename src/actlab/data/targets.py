@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+# Targets as a model takes them, the classes or label names, and the standard deviations of a regression.
+EncodedTargets = tuple[Array, tuple[str | int, ...], tuple[float, ...]]
+
+
 def split_target(frame: pd.DataFrame, target: Any, regression: bool, name: str) -> tuple[pd.DataFrame, Array]:
     """Return the features of a table and its targets (n,), or (n, k) of k columns.
 
@@ -57,13 +61,13 @@ def _take_target(frame: pd.DataFrame, target: Any, regression: bool, name: str) 
     )
 
 
-def encode_targets(
-    y: Array, regression: bool, name: str, labels: tuple[str, ...] = ()
-) -> tuple[Array, tuple[str | int, ...]]:
-    """Return targets as a model takes them, and the classes or label names; none for a regression."""
+def encode_targets(y: Array, regression: bool, name: str, labels: tuple[str, ...] = ()) -> EncodedTargets:
+    """Return targets as a model takes them."""
     if regression:
-        return standardize_targets(y, name), ()
-    return _encode_labels(y, name) if y.ndim == 1 else _encode_several_labels(y, labels, name)
+        targets, stds = standardize_targets(y, name)
+        return targets, (), stds
+    encoded = _encode_labels(y, name) if y.ndim == 1 else _encode_several_labels(y, labels, name)
+    return *encoded, ()
 
 
 def _convert_labels(values: pd.Series[Any]) -> Array:

@@ -27,6 +27,7 @@ _SPLITS = {
 }
 _MAX_PAIRS = 12  # sentences on pairs, and names of ties; the tables have all
 _MAX_LAYERS = 4  # with a trained parameter each in a sentence
+_MAX_TARGETS = 4  # whose units are in a sentence
 _JUDGED = {"metric", "points", "region", "region_is", "tuned", "trained"}
 
 
@@ -80,6 +81,7 @@ def describe_comparison(comparison: Comparison) -> list[str]:
         *_describe_settings(comparison),
         *(without_rank + pairs if only_one_ranked else pairs + without_rank),
         *_describe_region(about, len(ranking)),
+        *_describe_units(about),
         *_describe_split(about, len(ranking)),
         *_describe_runs(comparison),
         *_describe_choices(comparison),
@@ -274,6 +276,15 @@ def _describe_region(about: Any, activations: int) -> list[str]:
         return []
     half_width = _format_difference(about["region"], about["points"])
     return [f"Region of practical equivalence: differences of at most {half_width} ({about['region_is']})."]
+
+
+def _describe_units(about: Mapping[str, Any]) -> list[str]:
+    """Return a sentence on the units of a regression's errors; none for other scores."""
+    if (units := about.get("error_units")) is None:
+        return []
+    stds = [f"{std:.4g}{f' in {name}' if name else ''}" for std, name in units]
+    known = f": an error of 1 is {join_names(stds)}" if 0 < len(stds) <= _MAX_TARGETS else ""
+    return [f"Errors are in units of the standardized target{known}."]
 
 
 def _describe_split(about: Mapping[str, Any], activations: int) -> list[str]:

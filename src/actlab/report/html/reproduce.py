@@ -16,6 +16,7 @@ _SHOWN_ELSEWHERE = (
     *("settings", "sequential_test", "tune", "tuned", "grid_size", "screening_epochs", "command"),
     *("points", "region_is", "activations", "specs", "diagnostics", "unfinished", "kind", "test"),
     *("sentences", "notes", "diagram", "profiles", "trained", "unpaired", "subject", "over"),
+    "error_units",
 )
 _DEFAULT_METRICS = ("accuracy", "r2", "accuracy over labels")
 _DEFAULT_MODULE = "NeuralNet"
