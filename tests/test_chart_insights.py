@@ -46,6 +46,16 @@ def test_describe_learning_report_overfitting_and_improvement():
     ]
 
 
+@pytest.mark.parametrize(
+    ("last", "overfits"), [(1.0, False), (1.00001, False), (1.009, False), (1.011, True)]
+)
+def test_describe_learning_omits_rises_below_one_percent(last, overfits):
+    frame = history("a", [3, 2, 1], [2.0, 1.0, last], [0.5, 0.8, 0.8])
+    sentence = chart_insights.describe_learning(frame, ["a"], own_labels("a"))[0]
+    expected = "validation loss rises while training loss falls for a after epoch 2 (+1.1 %)."
+    assert sentence == f"Averaged over the runs, {expected if overfits else 'no activation overfits.'}"
+
+
 def test_learning_insights_of_a_regression_use_the_loss():
     assert chart_insights.describe_learning(history("a", [3, 2], [3.0, 1.0]), ["a"], own_labels("a")) == [
         "Averaged over the runs, no activation overfits.",

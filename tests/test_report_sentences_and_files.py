@@ -44,6 +44,12 @@ def test_history_insights_of_the_notebooks_history():
     ]
 
 
+@pytest.mark.parametrize("train", [[3.0, 2.0, 1.0], [3.0, 2.0, 2.5]])
+def test_history_insights_call_a_small_rise_no_overfitting(train):
+    sentence = history_insights(history(train, [2.0, 1.0, 1.0001], [0.5, 0.8, 0.8]))[1]
+    assert sentence == "No overfitting: validation loss rises by at most 1 % after epoch 2."
+
+
 def test_history_insights_of_a_history_that_still_improves():
     assert history_insights(history([2.0, 1.0], [1.5, 0.5], [0.5, 0.75])) == [
         "Best epoch: 2 of 2, with validation accuracy 0.7500.",

@@ -12,6 +12,7 @@ import pandas as pd
 Floats = npt.NDArray[np.float64]
 
 _LOSSES = ("train_loss", "valid_loss")
+_SMALLEST_RISE = 0.01  # of the validation loss, relative to its lowest value
 _FEWEST_EPOCHS = 10  # to measure the gain at the end
 _SMALLEST_GAIN = 0.001  # of accuracy; of a loss, relative to its value
 
@@ -71,7 +72,9 @@ def _describe_divergence(row: pd.Series[Any], epochs: int) -> str:
 
 
 def find_overfitting(train: Floats, valid: Floats) -> int | None:
-    """Return the index of the lowest validation loss if training loss falls from there on, else None.
+    """Return the index of the lowest validation loss if the network overfits from there on, else None.
+
+    It overfits if training loss falls while validation loss rises by more than 1 %.
 
     Args:
         train: Finite losses (n,).
@@ -82,7 +85,12 @@ def find_overfitting(train: Floats, valid: Floats) -> int | None:
         1
     """
     low = int(valid.argmin())
-    return low if low < len(valid) - 1 and train[-1] < train[low] else None
+    return low if _rises(valid, low) and train[-1] < train[low] else None
+
+
+def _rises(valid: Floats, low: int) -> bool:
+    """Return whether the last loss is noticeably above the lowest one."""
+    return low < len(valid) - 1 and bool(valid[-1] - valid[low] > _SMALLEST_RISE * abs(valid[low]))
 
 
 def _describe_overfitting(epochs: list[int], train: Floats, valid: Floats) -> str:
@@ -91,6 +99,8 @@ def _describe_overfitting(epochs: list[int], train: Floats, valid: Floats) -> st
         return (
             f"No overfitting: validation loss reaches its lowest value, {valid[low]:.4g}, in the last epoch."
         )
+    if not _rises(valid, low):
+        return f"No overfitting: validation loss rises by at most 1 % after epoch {epochs[low]}."
     rise = "" if valid[low] <= 0 else f" ({100 * (valid[-1] / valid[low] - 1):+.1f} %)"
     rising = f"rises from its lowest, {valid[low]:.4g}, to {valid[-1]:.4g} at the end{rise}"
     change = f"from {train[low]:.4g} to {train[-1]:.4g}"
