@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import skorch
@@ -76,6 +78,28 @@ def test_compare_with_a_loss_as_score_uses_class_frequencies_as_chance_level():
     plain = create_weighted_network(criterion__weight=None, max_epochs=30)
     comparison = compare(["tanh", DEAD], rare_positives(0.3), module=plain, scoring="neg_log_loss", tune=None)
     assert statuses(comparison) == {"tanh": "", DEAD: CHANCE}
+
+
+@pytest.mark.parametrize(
+    ("scoring", "data", "level"),
+    [
+        (None, "classes", 1 / 3),
+        ("balanced_accuracy", "classes", 1 / 3),
+        ("f1_macro", "classes", 1 / 6),
+        ("neg_log_loss", "classes", -math.log(3)),
+        (None, "diabetes", 0.0),
+        ("explained_variance", "diabetes", 0.0),
+    ],
+)
+def test_compare_records_the_score_at_chance_level(scoring, data, level):
+    y = np.arange(90) % 3
+    X = np.random.default_rng(0).normal(size=(90, 3)) + 2 * np.eye(3)[y]
+    source = (X, y) if data == "classes" else data
+    result = compare(["tanh", DEAD], source, epochs=5, scoring=scoring, hidden=(16, 8), tune=None)
+    assert statuses(result)[DEAD] == CHANCE
+    assert result.about["chance_level"] == pytest.approx(level, abs=1e-6)
+    text = f"{round(level, 4) + 0.0:.4f}"
+    assert f"{DEAD} is at chance level ({text}); it has no rank." in result.sentences()
 
 
 @pytest.mark.parametrize("scoring", ["neg_mean_absolute_error", "explained_variance"])

@@ -271,7 +271,7 @@ def test_compare_gives_no_rank_to_sigmoid_in_thirty_layers():
     assert ranking["status"].to_dict() == {"elu": "", "relu": "", "sigmoid": "chance level for 2 of 2 seeds"}
     assert ranking["rank"].isna().to_dict() == {"elu": False, "relu": False, "sigmoid": True}
     assert ranking["mean"][["elu", "relu"]].min() > 0.5
-    assert "sigmoid is at chance level for 2 of 2 seeds; it has no rank." in comparison.sentences()
+    assert "sigmoid is at chance level (0.1013) for 2 of 2 seeds; it has no rank." in comparison.sentences()
     words = comparison.verdicts.set_index(["a", "b"])["verdict"]
     assert words["sigmoid", "elu"] == "worse"
 

@@ -1,4 +1,7 @@
+import dataclasses
+
 import pandas as pd
+import pytest
 
 from actlab import Comparison
 from actlab.comparison.tables import make_ranking_table
@@ -121,6 +124,14 @@ def test_sentences_count_failures_and_runs_at_chance_level():
     assert "elu diverged in 2 of 6 runs; it has no rank." in sentences
     assert result.ranking["rank"].isna().to_list() == [False, True, True]
     assert sum(" elu" in f" {sentence}" for sentence in sentences) == 1
+
+
+@pytest.mark.parametrize(("level", "text"), [(0.75, "0.7500"), (-1e-17, "0.0000"), (-1.25, "-1.2500")])
+def test_sentences_state_the_score_at_chance_level(level, text):
+    rows = [pair("relu", "sigmoid", "better", 0.82, 0.8, 0.84)]
+    result = comparison({"relu": HIGH, "sigmoid": LOWEST}, rows, chance=["sigmoid"])
+    result = dataclasses.replace(result, about={**result.about, "chance_level": level})
+    assert f"sigmoid is at chance level ({text}) for 2 of 2 seeds; it has no rank." in result.sentences()
 
 
 def test_sentences_use_percentage_points_only_for_shares():

@@ -141,7 +141,9 @@ def test_compare_ranks_no_activation_at_chance_level(dataset, constant):
     assert (last["activation"], last["status"]) == (constant, "chance level for 4 of 4 seeds")
     assert last["rank"] is pd.NA
     assert comparison.ranking["rank"].iloc[0] == comparison.ranking["rank"].iloc[1] == 1
-    assert f"{constant} is at chance level for 4 of 4 seeds; it has no rank." in comparison.sentences()
+    assert (
+        f"{constant} is at chance level (0.4000) for 4 of 4 seeds; it has no rank." in comparison.sentences()
+    )
 
 
 def test_compare_pools_small_test_folds(dataset):

@@ -64,17 +64,34 @@ class ChanceTest:
             Whether the models are at chance level; False if the scorer cannot score such predictors.
         """
         scoring, planned = self.scoring, [run.labels for run in runs]
-        if scoring.standard == "accuracy" and scoring.data.dataset.weights is None:
+        if self._counts_hits:
             return _is_most_frequent(runs, scoring.data.y)
-        if scoring.standard == "r2" and not any(
-            p.run is None or scoring.needs_weights(p.run) for p in planned
-        ):
+        if self._compares_losses(planned):
             losses = [run.result.test_loss for run in runs]
             return bool(np.mean(losses) >= np.mean([scoring.compute_target_variance(p) for p in planned]))
         folds = [self._scores_of_fold(p) for p in planned]
         available = [fold for fold in folds if fold is not None]
         score = float(np.mean([run.score for run in runs]))
         return len(available) == len(folds) and is_among_chance_scores(score, available)
+
+    def compute_level(self, runs: Sequence[FinishedRun[PlannedRun]]) -> float:
+        """Return the score of the best constant predictor on the test samples of runs; NaN if unknown."""
+        planned = [run.labels for run in runs]
+        if self._counts_hits:
+            return _compute_most_frequent_share([self.scoring.data.y[p.test] for p in planned])
+        if self._compares_losses(planned):
+            return 0.0
+        folds = [self._scores_of_fold(p) for p in planned]
+        available = [fold for fold in folds if fold is not None]
+        return _find_best_constant(available) if len(available) == len(folds) else math.nan
+
+    @property
+    def _counts_hits(self) -> bool:
+        return self.scoring.standard == "accuracy" and self.scoring.data.dataset.weights is None
+
+    def _compares_losses(self, planned: Sequence[PlannedRun]) -> bool:
+        needs_weights = any(p.run is None or self.scoring.needs_weights(p.run) for p in planned)
+        return self.scoring.standard == "r2" and not needs_weights
 
     def _scores_of_fold(self, planned: PlannedRun) -> ChanceScores | None:
         key, scoring = (planned.split, planned.fold), self.scoring
@@ -93,8 +110,20 @@ def _is_most_frequent(runs: Sequence[FinishedRun[PlannedRun]], y: Any) -> bool:
     tests = [y[run.labels.test] for run in runs]
     samples = sum(map(len, tests))
     hits = sum(round(run.result.test_acc * len(test)) for run, test in zip(runs, tests, strict=True))
+    return bool(stats.binom.sf(hits - 1, samples, _compute_most_frequent_share(tests)) > LEVEL)
+
+
+def _compute_most_frequent_share(tests: Sequence[Any]) -> float:
+    """Return the accuracy of always predicting the most frequent class of each set of test samples."""
     most_frequent = sum(np.unique(test, return_counts=True)[1].max() for test in tests)
-    return bool(stats.binom.sf(hits - 1, samples, most_frequent / samples) > LEVEL)
+    return float(most_frequent / sum(map(len, tests)))
+
+
+def _find_best_constant(folds: Sequence[ChanceScores]) -> float:
+    """Return the highest mean score over folds of a constant predictor without a perfect score, or NaN."""
+    constants = np.mean([fold.constants for fold in folds], axis=0)
+    constants = constants[~_reaches(constants, float(np.mean([fold.perfect for fold in folds])))]
+    return float(np.max(constants)) if len(constants) else math.nan
 
 
 def score_chance(scorer: Scorer, X: Any, y: Any, regression: bool, seed: int) -> ChanceScores | None:
@@ -141,8 +170,8 @@ def find_score_range(scorer: Scorer, X: Any, y: Any) -> tuple[float, float]:
     scores = score_chance(scorer, X, y, y.dtype.kind == "f" and y.ndim == 2, 0)
     if scores is None:
         return math.nan, math.nan
-    constants = scores.constants[~_reaches(scores.constants, scores.perfect)]
-    return (float(np.max(constants)), scores.perfect) if len(constants) else (math.nan, math.nan)
+    best = _find_best_constant([scores])
+    return (math.nan, math.nan) if math.isnan(best) else (best, scores.perfect)
 
 
 def is_among_chance_scores(score: float, folds: Sequence[ChanceScores]) -> bool:

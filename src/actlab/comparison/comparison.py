@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ import pandas as pd
 import skorch
 from sklearn.pipeline import Pipeline
 
+from actlab.comparison.chance_level import ChanceTest
 from actlab.comparison.config import ComparisonConfig, parse_budget
 from actlab.comparison.costs import measure_costs
 from actlab.comparison.curves import sample_curves
@@ -121,7 +123,8 @@ class Comparison:
             intervals include the variance of test samples), ``seeds``, ``level``, ``trained`` (the number of
             runs), ``sequential_test`` (number of ``interim_analyses``, its ``stop_reason``, and the
             activations that were ``dropped``), ``settings``, ``model_settings`` (of your own skorch model),
-            ``net``, versions, ``processor``, ``date``, ``command``, and ``specs`` (by name, the spec of each
+            ``chance_level`` (if a run is at chance level, the score of the best constant predictor), ``net``,
+            versions, ``processor``, ``date``, ``command``, and ``specs`` (by name, the spec of each
             activation whose name is not its spec; None for a Python object).
         as_given: With tuned values, the comparison with the settings as given, without diagnostics,
             parameters, curves and costs; else None.
@@ -552,6 +555,9 @@ def _judge_runs(
 ) -> Comparison:
     """Return the tables on runs and verdicts."""
     results = make_results_table(runs, plan)
+    if results["chance"].any():
+        level = ChanceTest(plan.scoring).compute_level(list(compress(runs, results["chance"])))
+        about = about if math.isnan(level) else {**about, "chance_level": level}
     failures = count_failures(runs)
     verdicts = make_verdict_table(pairs, about["level"], failures, dropped)
     ranking = make_ranking_table(results, verdicts, about["seeds"])

@@ -223,12 +223,17 @@ def _describe_standings(comparison: Comparison) -> dict[str, str]:
     points = bool(comparison.about["points"])
     standings = {name: f"is worse than {_format_losses(worse, points)}" for name, worse in losses.items()}
     for _, row in comparison.ranking[comparison.ranking["rank"].isna()].iterrows():
-        standings[row["activation"]] = _describe_status(row)
+        standings[row["activation"]] = _describe_status(row, comparison.about)
     return standings
 
 
-def _describe_status(row: pd.Series[Any]) -> str:
-    return f"is at {row['status']}" if row["status"].startswith("chance") else str(row["status"])
+def _describe_status(row: pd.Series[Any], about: Mapping[str, Any]) -> str:
+    status = str(row["status"])
+    if not status.startswith("chance"):
+        return status
+    level = about.get("chance_level")
+    value = "" if level is None else f" ({round(level, 4) + 0.0:.4f})"  # -0.0 + 0.0 is 0.0
+    return f"is at {status.replace('level', f'level{value}')}"
 
 
 def _describe_rank(name: str, ranking: pd.DataFrame) -> str:
@@ -266,7 +271,7 @@ def _describe_unranked(comparison: Comparison) -> list[str]:
         name = row["activation"]
         trials = tuning[tuning["activation"] == name]["failure"] if len(tuning) else []
         always = ", with every setting that was tried" * (len(trials) > 0 and all(trials))
-        sentences.append(f"{name} {_describe_status(row)}{always}{rank}.")
+        sentences.append(f"{name} {_describe_status(row, comparison.about)}{always}{rank}.")
     hint = _HINTS["tuned" if comparison.about["tuned"] else "as given"]
     return sentences + [hint] * bool(ranking["status"].str.contains("^chance|diverged").any())
 
