@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from actlab.data import load_data
-from actlab.errors import UsageError
+from actlab.errors import DataWarning, UsageError
 from tests.datasets import encode_idx, refused, standardize, write_images
 
 TRAIN = pd.DataFrame({"a": [0.0, 2, 4, 6], "b": [1.0, 1, 3, 3], "kind": ["x", "y", "x", "y"]})
@@ -22,6 +22,25 @@ def test_load_data_appends_a_test_table_and_scales_by_the_training_samples():
     expected = np.column_stack([(100 - a.mean()) / a.std(ddof=0), (9 - b.mean()) / b.std(ddof=0)])
     np.testing.assert_allclose(data.X[4:5], expected, rtol=1e-6)
     np.testing.assert_allclose(data.scale(np.arange(4)), data.X, rtol=1e-6)
+
+
+def test_load_data_warns_of_test_samples_in_the_training_data(tmp_path):
+    frame = pd.DataFrame({"a": [1.5, 2, np.nan, 4], "b": ["p", None, "q", "p"], "kind": ["x", "y", "x", "y"]})
+    table, csv = pd.concat([frame, TRAIN[["a", "kind"]]]), tmp_path / "train.csv"
+    table.to_csv(csv, index=False)
+    integers = np.arange(12).reshape(6, 2)
+    y = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    for source, test, options, number in [
+        (csv, csv, {"target": "kind"}, "8 of 8"),
+        (frame, frame[1:3], {"target": "kind"}, "2 of 2"),
+        (frame, frame.assign(b="z")[:2], {"target": "kind", "drop": "b"}, "2 of 2"),
+        ((frame[["a", "b"]], frame["kind"]), (frame[["a", "b"]], ["x", "y", "y", "x"]), {}, "2 of 4"),
+        ((X, LABELS), (X[1:4], LABELS[1:4]), {}, "3 of 3"),
+        ((integers, LABELS), (integers[1:4].astype(float), LABELS[1:4]), {}, "3 of 3"),
+        ((X, y), (X[:3], [1.0, 9.0, 3.0]), {"regression": True}, "2 of 3"),
+    ]:
+        with pytest.warns(DataWarning, match=f": {number} test samples also occur in the training data;"):
+            load_data(source, test=test, **options)
 
 
 def test_load_data_reads_a_test_file(tmp_path):

@@ -425,9 +425,10 @@ def test_load_data_drops_columns_of_a_table_with_targets_and_of_a_test_set(tmp_p
     features, kinds = DATED[["code", "day", "size"]], ["a", "b", "a", "b"]
     data = load_data((features, kinds), drop=["code", "day"])
     assert (data.X.shape, data.preprocessing) == ((4, 1), "1 numeric; dropped on request: code, day")
-    for test in (DATED, DATED.drop(columns="day")):
+    later = DATED.assign(size=DATED["size"] + 100)
+    for test in (later, later.drop(columns="day")):
         joined = load_data(DATED, target="kind", drop=["day", "code"], test=test)
-        np.testing.assert_array_equal(joined.encoded, np.tile(DATED[["size"]], (2, 1)))
+        np.testing.assert_array_equal(joined.encoded, pd.concat([DATED, later])[["size"]])
 
 
 @pytest.mark.parametrize(

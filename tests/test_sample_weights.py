@@ -277,9 +277,9 @@ def test_load_data_refuses_wrong_weights(weights, message):
 
 
 def test_load_data_refuses_weights_of_other_sources():
-    data = make_table(6)
+    data, (X, y) = make_table(6), make_table(6)
     with pytest.raises(UsageError, match="weights are not supported with a fixed test set"):
-        load_data(data, test=data, weights=np.ones(6))
+        load_data(data, test=(X + 100, y), weights=np.ones(6))
     with pytest.raises(UsageError, match="are not used with a Dataset"):
         load_data(load_data(data), weights=np.ones(6))
     frame = pd.DataFrame(data[0], columns=list("abcde")).assign(label=data[1], weight=1)

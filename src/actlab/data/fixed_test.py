@@ -109,6 +109,25 @@ def _join_arrays(data: Content, test: Content) -> Array:
     return np.concatenate([X, other])
 
 
+def count_repeated_samples(content: Content, training: int) -> int:
+    """Return how many test samples have the same features and targets as a training sample.
+
+    Args:
+        content: The training samples, followed by the test samples.
+        training: The number of training samples.
+    """
+    if content.is_table:
+        import pandas as pd
+
+        rows = pd.util.hash_pandas_object(content.features, index=False).tolist()
+    else:
+        rows = [hash(sample.tobytes()) for sample in content.features]
+    labels = [""] * len(rows) if content.by_name else [str(target) for target in content.targets]
+    samples = list(zip(rows, labels, strict=False))
+    seen = set(samples[:training])
+    return sum(sample in seen for sample in samples[training:])
+
+
 def check_labels(dataset: Dataset) -> None:
     """Raise UsageError if a label occurs in the fixed test set only."""
     if dataset.test_rows is None:

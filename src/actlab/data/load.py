@@ -13,6 +13,7 @@ from actlab.data.fixed_test import (
     MIN_TEST_SAMPLES,
     Content,
     check_labels,
+    count_repeated_samples,
     encode_groups,
     join_contents,
     read_weights,
@@ -23,7 +24,7 @@ from actlab.data.images import IMAGES, read_images
 from actlab.data.named_tables import OPENML, TABLES, download_table, read_bundled_table, read_digits
 from actlab.data.readers import read_npz, read_torch_dataset
 from actlab.data.table_files import IN_PANDAS, SUFFIXES, read_table
-from actlab.errors import UsageError, did_you_mean
+from actlab.errors import UsageError, did_you_mean, warn_about_data
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,7 +134,7 @@ def load_data(
 
     Warns:
         DataWarning: The last axis of images was interpreted as the channels, commas as decimal points, or the
-            first line of a table as values.
+            first line of a table as values; or test samples also occur in the training data.
 
     Examples:
         >>> load_data("digits")
@@ -174,6 +175,9 @@ def load_data(
                 f"the test set {tested.name} has {number}; at least {MIN_TEST_SAMPLES} are needed"
             )
         content = join_contents(content, tested, regression)
+        if repeated := count_repeated_samples(content, samples):
+            number = f"{repeated} of {tests} test samples also occur in the training data"
+            warn_about_data(f"{tested.name}: {number}; scores on them do not show how models generalize")
     content, groups = _take_column(content, "groups", groups)
     content, weights = _take_column(content, "weights", weights)
     count = _count_samples(content.features)
