@@ -379,6 +379,25 @@ def test_compare_scores_a_regression_by_r2():
     assert (other < 0).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("mae", " (did you mean 'neg_mean_absolute_error'?)"),
+        ("MSE", " (did you mean 'neg_mean_squared_error'?)"),
+        ("rmse", " (did you mean 'neg_root_mean_squared_error'?)"),
+        ("mape", " (did you mean 'neg_mean_absolute_percentage_error'?)"),
+        ("auc", " (did you mean 'roc_auc'?)"),
+        ("f1-macro", " (did you mean 'f1_macro'?)"),
+        ("qqqq", ""),
+        ("", ""),
+    ],
+)
+def test_compare_suggests_scorers(dataset, name, hint):
+    with pytest.raises(UsageError) as caught:
+        Scoring(name, FoldFeatures(dataset, dataset.y))
+    assert str(caught.value) == f"scoring must be a scikit-learn scorer, got {name!r}{hint}"
+
+
 # -- refusals -------------------------------------------------------------------------------------
 
 

@@ -150,7 +150,8 @@ def test_load_data_takes_an_array_of_groups():
     [
         (
             "wo",
-            "DataFrame: groups must be a column or one value per sample, got 'wo' (did you mean 'who'?)",
+            "DataFrame: groups must be a column or one value per sample, got 'wo' (did you mean 'who'?); "
+            "the columns are a, b, kind, who",
         ),
         (
             [1, 2],
@@ -170,3 +171,11 @@ def test_load_data_refuses_a_column_name_without_columns():
     message = "digits has no columns; pass groups as one value per sample, not 'who'"
     with pytest.raises(UsageError, match=f"^{message}$"):
         load_data("digits", groups="who")
+
+
+@pytest.mark.parametrize("option", ["groups", "weights", "drop"])
+@pytest.mark.parametrize(("name", "hint"), [("aa", " (did you mean 'a'?)"), ("zzz", "")])
+def test_load_data_lists_the_columns(option, name, hint):
+    with pytest.raises(UsageError, match="got") as caught:
+        load_data(TRAIN, target="kind", **{option: name})
+    assert str(caught.value).endswith(f", got {name!r}{hint}; the columns are a, b, kind")

@@ -53,7 +53,7 @@ class Scoring:
             self.scorer: Any = _score_labels
         elif isinstance(named, str):
             if named not in get_scorer_names():
-                hint = did_you_mean(named, get_scorer_names())
+                hint = _suggest_scorer(named)
                 raise UsageError(f"scoring must be a scikit-learn scorer, got {named!r}{hint}")
             self.name, self.scorer = named, get_scorer(named)
             if self.labels and named == "accuracy":
@@ -229,6 +229,14 @@ class LabelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["net"], name)
+
+
+def _suggest_scorer(name: str) -> str:
+    """Return a suggestion for a misspelt or abbreviated scorer, such as ``mae``; empty if there is none."""
+    names, word = get_scorer_names(), name.lower()
+    parts = {one: "".join(part[0] for part in one.split("_")) for one in names}
+    matches = [one for one in names if word and (word in one or parts[one].endswith(word))]
+    return did_you_mean(name, names) or did_you_mean(min(matches, key=len, default=""), names)
 
 
 def _score_labels(classifier: Any, X: Any, y: Any, sample_weight: Any = None) -> float:

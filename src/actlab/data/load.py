@@ -22,7 +22,7 @@ from actlab.data.fixed_test import (
 from actlab.data.image_folder import read_image_folder
 from actlab.data.images import IMAGES, read_images
 from actlab.data.named_tables import OPENML, TABLES, download_table, read_bundled_table, read_digits
-from actlab.data.readers import read_npz, read_torch_dataset
+from actlab.data.readers import format_names, read_npz, read_torch_dataset
 from actlab.data.table_files import IN_PANDAS, SUFFIXES, read_table
 from actlab.errors import UsageError, did_you_mean, warn_about_data
 
@@ -262,13 +262,17 @@ def _check_dropped(content: Content, dropped: Sequence[str], groups: Any, weight
     roles = {"target": targets if content.by_name else [], "groups": [groups], "weights": [weights]}
     for column in dropped:
         if column not in columns:
-            hint = did_you_mean(column, columns)
+            hint = _suggest_column(column, columns)
             raise UsageError(f"{content.name}: drop must be columns of the table, got {column!r}{hint}")
         for role, used in roles.items():
             if any(isinstance(one, str) and one == column for one in used):
                 raise UsageError(
                     f"{content.name}: drop and {role} are the same column, {column!r}; name different columns"
                 )
+
+
+def _suggest_column(column: str, columns: Sequence[str]) -> str:
+    return f"{did_you_mean(column, columns)}; the columns are {format_names(columns)}"
 
 
 def _drop_columns(content: Content, dropped: Sequence[str]) -> Content:
@@ -288,7 +292,7 @@ def _take_column(content: Content, what: str, column: Any) -> tuple[Content, Any
         )
     columns = [str(name) for name in content.features]
     if column not in columns:
-        hint = did_you_mean(column, columns)
+        hint = _suggest_column(column, columns)
         raise UsageError(
             f"{content.name}: {what} must be a column or one value per sample, got {column!r}{hint}"
         )
