@@ -226,7 +226,10 @@ def test_check_fails_if_a_declared_limit_is_not_reached():
     assert report.row("facts").detail == "f(-inf) = nan, declared 0"
     assert actlab.check(swish(), only=["infinities", "facts"]).passed
     plain = actlab.check(lambda x: x * torch.sigmoid(x), only=["infinities"], dtypes=[torch.float32])
-    assert "is nan in float64, too, instead of the limit" in plain.row("infinities float32").detail
+    assert plain.row("infinities float32").detail == "f(-inf) is nan in float64, too, instead of the limit"
+    both = actlab.check(lambda x: torch.sin(x) * x, only=["infinities"], dtypes=[torch.float32])
+    expected = "f(-inf) and f(inf) are nan in float64, too, instead of the limit"
+    assert both.row("infinities float32").detail == expected
 
 
 def test_check_reports_all_wrong_facts_together():

@@ -143,11 +143,10 @@ def check_infinities(subject: Subject, dtype: torch.dtype) -> str:
             missing.append(f"f({float(x)})")
         elif not torch.isclose(value.double(), expected.to(dtype).double(), rtol=4 * torch.finfo(dtype).eps):
             raise Failure(f"f({float(x)}) = {float(value):.6g}, expected {float(expected):.6g} as in float64")
-    return (
-        f"{' and '.join(missing)} is nan in float64, too, instead of the limit"
-        if missing
-        else "same as in float64"
-    )
+    if not missing:
+        return "same as in float64"
+    verb = "is" if len(missing) == 1 else "are"
+    return f"{' and '.join(missing)} {verb} nan in float64, too, instead of the limit"
 
 
 def check_reference(subject: Subject) -> str:
