@@ -38,6 +38,9 @@ class Scoring:
             accuracy (over all labels if samples have several) or, for a regression, R^2.
         data: The features, and the targets in the form that the networks take.
 
+    Attributes:
+        is_target_error: Whether the score is an error in units of the standardized target, or its square.
+
     Raises:
         UsageError: There is no such scorer.
     """
@@ -62,6 +65,8 @@ class Scoring:
             self.name, self.scorer = getattr(named, "__name__", str(named)), named
         else:
             raise UsageError(f"scoring must be a scorer or the name of a scorer, got {named!r}")
+        relative = re.search("percentage|log", self.standard)
+        self.is_target_error = self.standard.endswith("_error") and not relative
 
     def needs_weights(self, run: Run) -> bool:
         """Whether the scorer is called with the network; otherwise the result of the fleet is enough."""
@@ -167,11 +172,6 @@ class Scoring:
         weights = self.data.select_weights(planned.test)
         squares = np.square(y - np.average(y, weights=weights))
         return float(np.average(squares, weights=weights)) or math.nan
-
-    @property
-    def is_target_error(self) -> bool:
-        """Whether the score is an error in units of the standardized target, or the square of one."""
-        return self.standard.endswith("_error") and not re.search("percentage|log", self.standard)
 
     def get_score_step(self, samples: int) -> float:
         """Return the smallest change of a score on this number of samples; 0 if it is unknown."""
