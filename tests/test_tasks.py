@@ -392,7 +392,7 @@ def test_compare_tasks_judges_over_tasks_with_scaled_scores_only():
     result = actlab.compare_tasks(["relu", "tanh"], tasks, tune=None)
     sentence = "sure is not in the results over all: its scorer cannot score a constant prediction."
     assert result.judgement is None
-    assert result.sentences()[1:] == [sentence]
+    assert result.sentences()[-1] == sentence
     assert len(result.means) == 2
     more = actlab.compare_tasks(["relu", "tanh"], [*tasks, make_task("third", 3)], tune=None)
     assert list(more.judgement.datasets.scores.index) == ["own", "third"]
