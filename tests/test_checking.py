@@ -96,7 +96,7 @@ def test_check_of_torch_nn_fails_only_for_known_faults(spec):
         (
             torch.nn.Softsign(),
             "infinities float32",
-            "f(-inf) and f(inf) is nan in float64, too, instead",
+            "f(-inf) and f(inf) are nan in float64, too, instead",
         ),
         (torch.nn.PReLU(8), "parameters", "weight: compared with finite differences"),
     ],
