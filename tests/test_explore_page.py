@@ -262,7 +262,10 @@ def read_results(page):
     return [(number(row[3]), [number(one) for one in row[4].split(", ")]) for row in rows]
 
 
-def train_from_seeds(page, seeds=(0, 1, 2)):
+SEEDS = pytest.mark.parametrize("seeds", [[0], pytest.param([1, 2], marks=pytest.mark.slow)])
+
+
+def train_from_seeds(page, seeds):
     """Train from several seeds and yield the results: a statement must hold for more than one."""
     page.emulate_media(reduced_motion="reduce")  # one picture per second, so that training is faster
     for seed in seeds:
@@ -287,11 +290,12 @@ def test_experiment_shows_the_answer_on_request(opened):
     expect(answer).to_contain_text("the gradient almost vanishes")
 
 
-def test_experiment_why_networks_need_activations(opened):
+@SEEDS
+def test_experiment_why_networks_need_activations(opened, seeds):
     page = opened("mish")
     choose_experiment(page, "Why networks need activations")
     assert page.locator("figcaption").all_inner_texts() == ["A: relu × 2", "B: identity × 2"]
-    for (with_relu, _), (linear, _) in train_from_seeds(page):
+    for (with_relu, _), (linear, _) in train_from_seeds(page, seeds):
         assert with_relu > 99
         assert linear < 67
 
@@ -316,7 +320,7 @@ def test_experiment_kinks_and_second_derivatives(opened):
     assert jumps["gelu"] == pytest.approx([0, 0], abs=0.002)
 
 
-def train_with_rate(page, rate, seeds=(0, 1, 2)):
+def train_with_rate(page, rate, seeds):
     """Train from several seeds with a learning rate; return accuracies and mean shares of dead units."""
     page.get_by_label("Learning rate, as a number").fill(rate)
     page.get_by_label("Learning rate, as a number").press("Tab")
@@ -326,14 +330,15 @@ def train_with_rate(page, rate, seeds=(0, 1, 2)):
     return scores[::2], scores[1::2], dead[::2], dead[1::2]
 
 
-def test_experiment_units_that_die(opened):
+@SEEDS
+def test_experiment_units_that_die(opened, seeds):
     page = opened("mish")
     choose_experiment(page, "Units that die")
-    relu, tanh, relu_dead, tanh_dead = train_with_rate(page, "1")
+    relu, tanh, relu_dead, tanh_dead = train_with_rate(page, "1", seeds)
     expect(page.locator("#train-status")).to_contain_text(re.compile(r"[\d.]+\s% of the hidden units dead"))
     assert min(relu_dead) > 30 > 10 > max(tanh_dead)
     assert max(relu) < 90 < 98 < min(tanh)
-    relu, tanh, *_ = train_with_rate(page, "0.2")
+    relu, tanh, *_ = train_with_rate(page, "0.2", seeds)
     assert min(relu + tanh) > 98
 
 
@@ -365,7 +370,7 @@ def test_experiment_gradients_through_thirty_layers(opened):
     expect(text).to_contain_text("the gradient grows: its mean square changes by a factor of 115")
 
 
-@pytest.mark.parametrize("seeds", [[0], pytest.param([1, 2], marks=pytest.mark.slow)])
+@SEEDS
 def test_experiment_ten_layers_and_their_first_weights(opened, seeds):
     page = opened("mish")
     choose_experiment(page, "Ten layers and their first weights")
@@ -377,15 +382,16 @@ def test_experiment_ten_layers_and_their_first_weights(opened, seeds):
         assert min(score for score, _ in results) > 98
 
 
-def test_experiment_a_sine_for_spirals(opened):
+@SEEDS
+def test_experiment_a_sine_for_spirals(opened, seeds):
     page = opened("mish")
     choose_experiment(page, "A sine for spirals")
-    for (relu, _), (sine, _) in train_from_seeds(page):
+    for (relu, _), (sine, _) in train_from_seeds(page, seeds):
         assert relu < 99
         assert sine > 99
     page.locator("#b-all").select_option("#2")  # sine (omega = 30)
     expect(page.locator("#watch strong")).to_have_text("A sine for spirals (settings changed).")
-    for _, (fast, _) in train_from_seeds(page):
+    for _, (fast, _) in train_from_seeds(page, seeds):
         assert 40 < fast < 60
 
 
