@@ -259,7 +259,7 @@ class Dataset:
         )
 
     def scale(self, rows: Any) -> npt.NDArray[np.float32 | np.int64]:
-        """Return the features of all samples, on scales computed from some of them.
+        """Return the features of all samples, scaled with statistics of some of them.
 
         Args:
             rows: Indices of the samples that determine the scale of each column, such as the training

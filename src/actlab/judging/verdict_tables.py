@@ -16,6 +16,7 @@ from actlab.stats.unpaired import UnpairedSummary
 from actlab.stats.verdict import Verdict
 
 _MAX_DECIDED = 5  # pairs of a dataset that are named in a sentence
+_DIFFERENT = "better or worse"
 VERDICTS = [
     *("a", "b", "verdict", "difference", "low", "high", "level", "p", "p_holm", "p_better", "p_equivalent"),
     *("p_worse", "wins", "wins_low", "wins_high", "runs", "seeds", "more_seeds", "reason"),
@@ -157,18 +158,17 @@ def describe_each(verdicts: Mapping[str, pd.DataFrame]) -> list[str]:
 
 
 def _describe_pairs(pairs: pd.DataFrame) -> str:
-    kinds, parts = pairs["verdict"], []
-    counts = {"better or worse": int(kinds.isin(["better", "worse"]).sum())}
-    counts |= {kind: int((kinds == kind).sum()) for kind in ("equivalent", "undecided")}
-    counts["not tested"] = int((kinds == "none").sum())
-    decided = pairs[kinds.isin(["better", "worse", "equivalent"])]
+    kinds = pairs["verdict"].replace({"better": _DIFFERENT, "worse": _DIFFERENT, "none": "not tested"})
+    parts, counted = [], [_DIFFERENT, "equivalent", "undecided", "not tested"]
+    decided = pairs[kinds.isin(counted[:2])]
     if len(decided) <= _MAX_DECIDED:
         first, second = (decided[a].where(decided["verdict"] != "worse", decided[b]) for a, b in ("ab", "ba"))
         relation = decided["verdict"].map({"equivalent": "equivalent to"}).fillna("better than")
         for key, others in second.groupby([first, relation], sort=False):
             parts.append(f"{' is '.join(map(str, key))} {join_names(others.to_list())}")
-        del counts["better or worse"], counts["equivalent"]
+        counted = counted[2:]
     total = f"of {_count(len(pairs), 'pair')}"
+    counts = {kind: int((kinds == kind).sum()) for kind in counted}
     return "; ".join([*parts, *(f"{count} {total} {kind}" for kind, count in counts.items() if count)])
 
 

@@ -34,7 +34,7 @@ def load() -> Dataset:
 class PhysicsNet(nn.Module):
     """A perceptron u that is 0 at -1 and at 1, trained on the residual of u'' = f.
 
-    In training mode it returns the solution plus a hundredth of the residual. The mean squared error with the
+    In training mode it returns the solution plus 0.01 times the residual. The mean squared error with the
     solution as the target is then proportional to the mean squared residual, so training does not use the
     solution. In evaluation mode it returns u.
 

@@ -74,7 +74,7 @@ def add_options(parser: Parser) -> None:
     add("--module", metavar="M:NET", help="your network: package.module:Net or file.py:Net(width=64)")
     add("--replace", metavar="NAME", help="activation of the network to replace, if it has several kinds")
     add = add_training_options(parser)
-    tune = "values to try, such as lr=0.003,0.01 (default: five learning rates around the usual one, with  "
+    tune = "values to try, such as lr=0.003,0.01 (default: five learning rates around the usual one, with "
     tune += "torch and matched initial weights)"
     add("--tune", action="append", default=[], metavar="NAME=A,B", help=tune)
     add("--no-tune", action="store_true", help="train only with the settings as given, without tuning")

@@ -73,9 +73,10 @@ const watch = el("div", { id: "watch" }), status = el("span");
 function showExperiment(index) {
   experiment = index;
   const link = experiments[index], [task, answer] = [...link.parentElement.children].slice(1);
-  const next = experiments[index + 1], goOn = next && el("a", { href: next.hash, onclick: (event) => { event.preventDefault(); next.click(); } }, "Next experiment");
-  const back = el("a", { href: "#experiments", onclick: (event) => { event.preventDefault(); goTo("experiments"); } }, "All experiments");
-  watch.replaceChildren(el("strong", {}, link.textContent, status), " ", task.textContent, answer.cloneNode(true), el("p", {}, back, ...(goOn ? [" · ", goOn] : [])));
+  const makeLink = (text, href, go) => el("a", { href, onclick: (event) => { event.preventDefault(); go(); } }, text), next = experiments[index + 1];
+  const links = [makeLink("All experiments", "#experiments", () => goTo("experiments"))];
+  if (next) links.push(" · ", makeLink("Next experiment", next.hash, () => next.click()));
+  watch.replaceChildren(el("strong", {}, link.textContent, status), " ", task.textContent, answer.cloneNode(true), el("p", {}, ...links));
   watch.querySelector("details").open = false;
   find(link.dataset.experiment).querySelector("h2").after(watch);
   markChanges();
